@@ -1,0 +1,1 @@
+"""What runs models: vendors, devices, the engine host, plans on disk."""

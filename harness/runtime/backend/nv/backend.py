@@ -1,0 +1,65 @@
+"""Both TensorRTs as a backend. Lives in an engine host: one vendor's libraries, one process."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from harness.errors import BuildError, DeserializeError, StageError
+from harness.runtime.backend.nv import probe
+from harness.runtime.backend.nv.build import build
+from harness.runtime.backend.nv.dialect import Dialect, import_tensorrt
+from harness.runtime.backend.nv.log import make_logger
+from harness.runtime.backend.nv.run import NvEngine
+from harness.runtime.backend.protocol import Array, BuildRequest, Plan, Progress
+
+
+class NvBackend:
+    """``name`` is "tensorrt" or "tensorrt_rtx". Nothing of the vendor's is loaded before it is needed."""
+
+    def __init__(self, name: str, device: int = 0) -> None:
+        self.name, self.device = name, device
+
+    @functools.cached_property
+    def dialect(self) -> Dialect:
+        return Dialect(import_tensorrt(self.name))
+
+    @functools.cached_property
+    def logger(self) -> Any:
+        logger = make_logger(self.dialect.trt)
+        # Plugins register once; a version without this function has none to register.
+        initialize = getattr(self.dialect.trt, "init_libnvinfer_plugins", None)
+        if initialize is not None:
+            initialize(logger, "")
+        return logger
+
+    @functools.cached_property
+    def runtime(self) -> Any:
+        return self.dialect.trt.Runtime(self.logger)
+
+    def probe_steps(self) -> tuple[str, ...]:
+        return probe.steps()
+
+    def probe_step(self, step: str) -> probe.Findings:
+        return probe.take(self, step)
+
+    def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
+        if not self.dialect.ahead_of_time:
+            self._use_device(BuildError)
+        return build(self.dialect, request, self.logger, progress)
+
+    def load(self, plan: Array) -> NvEngine:
+        self._use_device(DeserializeError)
+        return NvEngine(self.dialect, self.runtime, plan, self.logger)
+
+    def _use_device(self, failure: type[StageError]) -> None:
+        from harness.runtime import device
+
+        try:
+            device.use(self.device)
+        except device.CudaError as error:
+            raise failure(error.message, detail=error.detail) from error
+
+    def close(self) -> None:
+        for name in ("runtime", "logger", "dialect"):
+            self.__dict__.pop(name, None)

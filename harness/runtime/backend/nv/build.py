@@ -1,0 +1,124 @@
+"""From a network to a plan."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from harness.errors import BuildError, SpecError, UnsupportedError
+from harness.runtime.backend.nv.dialect import Dialect
+from harness.runtime.backend.nv.parse import call, parse
+from harness.runtime.backend.protocol import BuildRequest, Plan, Progress
+from harness.spec.precision import Recipe
+
+
+def build(dialect: Dialect, request: BuildRequest, logger: Any, progress: Progress | None = None) -> Plan:
+    """Parse and build. ParseError, BuildError; UnsupportedError for what this version lacks."""
+    if request.recipe.typing == "weak" and not dialect.weak_typing:
+        raise UnsupportedError("weak typing", f"{dialect.trt.__name__} {dialect.version} types every network strongly")
+    strong = request.recipe.typing == "strong" and dialect.strong_typing
+    trt = dialect.trt
+    with logger.listen() as heard:
+        builder = _made(trt.Builder(logger), "builder", heard)
+        network = _made(builder.create_network(dialect.network_flags(strongly_typed=strong)), "network", heard)
+        _load_plugins(builder, request.config.plugins, logger)
+        started = time.perf_counter()
+        plan = None
+        if request.network:
+            plan = call(network, request, logger)
+        else:
+            parse(dialect, network, request.model, logger)
+        parsed = time.perf_counter()
+        if plan is None:
+            config = _configure(dialect, builder, request, strong, logger)
+            _add_profiles(builder, network, config, request, logger)
+            if progress is not None and dialect.progress_monitor:
+                config.progress_monitor = dialect.monitor(progress)
+            with logger.listen() as building:
+                memory = builder.build_serialized_network(network, config)
+                if memory is None:
+                    words = building.says("the builder returned no plan and named no reason")
+                    raise BuildError(words, log=building.log)
+                plan = bytes(memory)
+        built = time.perf_counter()
+    seconds = {"parse": parsed - started, "build": built - parsed}
+    return Plan(np.frombuffer(plan, np.uint8), seconds, heard.log)
+
+
+def _made(thing: Any, what: str, heard: Any) -> Any:
+    if thing is None:
+        raise BuildError(heard.says(f"no {what} could be made, and no reason was given"), log=heard.log)
+    return thing
+
+
+def _load_plugins(builder: Any, libraries: tuple[str, ...], logger: Any) -> None:
+    for library in libraries:
+        with logger.listen() as heard:
+            if builder.get_plugin_registry().load_library(library) is None or heard.errors:
+                raise BuildError(heard.says(f"{library}: the plugin library could not be loaded"), log=heard.log)
+
+
+def _configure(dialect: Dialect, builder: Any, request: BuildRequest, strong: bool, logger: Any) -> Any:
+    trt, asked = dialect.trt, request.config
+    # Setters log an error where they should raise, so all of them are listened to.
+    with logger.listen() as heard:
+        config = _made(builder.create_builder_config(), "builder config", heard)
+        for name in flags_for(dialect, request.recipe, strong=strong):
+            config.set_flag(dialect.member("BuilderFlag", name))
+        if "TF32" not in request.recipe.flags:
+            config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and good for errors of 4e-3
+        for name in asked.flags:
+            config.set_flag(dialect.member("BuilderFlag", name))
+        if asked.workspace is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, asked.workspace)
+        if asked.optimization_level is not None:
+            dialect.set_option(config, "builder_optimization_level", asked.optimization_level)
+        if asked.tactic_sources is not None:
+            bits = sum(1 << int(dialect.member("TacticSource", name)) for name in asked.tactic_sources)
+            config.set_tactic_sources(bits)
+        if asked.aux_streams is not None:
+            dialect.set_option(config, "max_aux_streams", asked.aux_streams)
+        if asked.hardware_compatibility is not None:
+            level = dialect.member("HardwareCompatibilityLevel", asked.hardware_compatibility)
+            dialect.set_option(config, "hardware_compatibility_level", level)
+        if asked.profiling_verbosity is not None:
+            config.profiling_verbosity = dialect.member("ProfilingVerbosity", asked.profiling_verbosity)
+        if asked.targets:
+            dialect.set_target(config, asked.targets)
+        if heard.errors:
+            raise BuildError(f"an option was refused: {heard.errors[0]}", log=heard.log)
+    return config
+
+
+def flags_for(dialect: Dialect, recipe: Recipe, *, strong: bool) -> tuple[str, ...]:
+    """The recipe's builder flags, less those that its types say already in a strongly typed network."""
+    if strong or (recipe.typing == "strong" and not dialect.weak_typing):
+        return ()
+    return recipe.flags
+
+
+def _add_profiles(builder: Any, network: Any, config: Any, request: BuildRequest, logger: Any) -> None:
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    dynamic = [tensor for tensor in inputs if -1 in tuple(tensor.shape)]
+    shaping = [tensor for tensor in inputs if tensor.is_shape_tensor]
+    if not dynamic and not shaping:
+        return
+    for index, (shapes, contents) in enumerate(zip(request.profiles, request.contents, strict=True)):
+        with logger.listen() as heard:
+            profile = builder.create_optimization_profile()
+            for tensor in dynamic:
+                sizes = _asked(shapes, tensor.name, request, f"profile {index} gives no shapes for")
+                profile.set_shape(tensor.name, sizes.min, sizes.opt, sizes.max)
+            for tensor in shaping:
+                values = _asked(contents, tensor.name, request, f"profile {index} gives no values for the shape tensor")
+                profile.set_shape_input(tensor.name, values.min, values.opt, values.max)
+            if config.add_optimization_profile(profile) < 0 or heard.errors:
+                raise BuildError(heard.says(f"profile {index} was refused, and no reason was given"), log=heard.log)
+
+
+def _asked(ranges: Any, name: str, request: BuildRequest, problem: str) -> Any:
+    if name not in ranges:
+        raise SpecError(f"{request.name}: {problem} input {name!r}")
+    return ranges[name]

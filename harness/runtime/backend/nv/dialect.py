@@ -1,0 +1,191 @@
+"""What one installed TensorRT has, and how it spells it: the only place that asks.
+
+Everything is asked by name (`hasattr`, members of enums): enum integers moved between majors, and a
+version number says less than the thing itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+from harness.errors import BuildError, UnsupportedError
+
+MODULES = {
+    "tensorrt": ("tensorrt", "tensorrt_bindings"),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+
+# DataType members as numpy or ml_dtypes call them; `nptype` raises for the newer ones.
+DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "FP8": "float8_e4m3fn",
+    "INT4": "int4",
+    "FP4": "float4_e2m1fn",
+    "E8M0": "float8_e8m0fnu",
+}
+
+# Facts of an engine, each under the names that versions give it; the first that exists is read.
+FACTS = {
+    "name": ("name",),
+    "layers": ("num_layers",),
+    "refittable": ("refittable",),
+    "device_memory": ("device_memory_size_v2", "device_memory_size"),
+    "aux_streams": ("num_aux_streams",),
+    "hardware_compatibility": ("hardware_compatibility_level",),
+    "streamable_weights": ("streamable_weights_size",),
+    "profiling_verbosity": ("profiling_verbosity",),
+}
+
+
+def import_tensorrt(backend: str) -> ModuleType:
+    """The vendor's module for ``backend``. ImportError, with the loader's words, when there is none."""
+    failures = []
+    for name in MODULES[backend]:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            failures.append(f"{name}: {error}")
+            continue
+        # The two are told apart by what they have: RTX resembles 11.x whatever its own version.
+        if hasattr(module, "ComputeCapability") != (backend == "tensorrt_rtx"):
+            failures.append(f"{name}: is the other kind of TensorRT")
+            continue
+        return module
+    raise ImportError("; ".join(failures))
+
+
+class Dialect:
+    """Questions about one TensorRT module, answered by looking at it."""
+
+    def __init__(self, trt: ModuleType) -> None:
+        self.trt = trt
+        self.version: str = trt.__version__
+        flags = trt.NetworkDefinitionCreationFlag.__members__
+        self.weak_typing = "FP16" in trt.BuilderFlag.__members__
+        self.strong_typing = "STRONGLY_TYPED" in flags
+        # While a builder has a batch size of its own, batches are implicit unless said otherwise.
+        self.must_ask_for_explicit_batch = hasattr(trt.Builder, "max_batch_size")
+        self.progress_monitor = hasattr(trt, "IProgressMonitor")
+        self.ahead_of_time = hasattr(trt, "ComputeCapability")
+
+    def network_flags(self, *, strongly_typed: bool) -> int:
+        """The bits that ``create_network`` takes."""
+        flags = self.trt.NetworkDefinitionCreationFlag
+        bits = 0
+        if self.must_ask_for_explicit_batch:
+            bits |= 1 << int(flags.EXPLICIT_BATCH)
+        if strongly_typed and self.strong_typing:
+            bits |= 1 << int(flags.STRONGLY_TYPED)
+        return bits
+
+    def member(self, enum: str, name: str) -> Any:
+        """The member ``name`` of ``trt.<enum>``. UnsupportedError lists what this version has."""
+        members = getattr(self.trt, enum).__members__ if hasattr(self.trt, enum) else {}
+        if name not in members:
+            known = ", ".join(members) or f"no {enum} at all"
+            raise UnsupportedError(f"{enum}.{name}", f"{self.trt.__name__} {self.version} has {known}")
+        return members[name]
+
+    def has_flag(self, name: str) -> bool:
+        """Whether ``BuilderFlag`` has ``name``."""
+        return name in self.trt.BuilderFlag.__members__
+
+    def set_option(self, target: Any, name: str, value: Any) -> None:
+        """Set a property of a builder config. UnsupportedError when this version lacks it."""
+        if not hasattr(target, name):
+            raise UnsupportedError(f"{type(target).__name__}.{name}", f"{self.trt.__name__} {self.version} lacks it")
+        setattr(target, name, value)
+
+    def set_target(self, config: Any, targets: tuple[str, ...]) -> None:
+        """Ask for compute capabilities ("SM89", ...) to build for, ahead of time."""
+        if not self.ahead_of_time:
+            raise UnsupportedError("targets", f"{self.trt.__name__} {self.version} builds for the GPU at hand only")
+        config.num_compute_capabilities = len(targets)
+        for index, target in enumerate(targets):
+            if not config.set_compute_capability(self.member("ComputeCapability", target), index):
+                raise BuildError(f"the builder refused the target {target}")
+
+    def dtype(self, vendor: Any) -> str:
+        """numpy's (or ml_dtypes') name of a ``DataType``."""
+        return DTYPES[vendor.name]
+
+    def parser_error(self, error: Any) -> dict[str, Any]:
+        """Code, node and reason of one parser error; operator and node's name where this version tells them."""
+        detail = {"code": error.code().name, "node": error.node(), "reason": error.desc()}
+        if hasattr(error, "node_operator"):
+            detail |= {"operator": error.node_operator(), "name": error.node_name()}
+        return detail
+
+    def facts(self, engine: Any) -> dict[str, Any]:
+        """What an engine tells of itself, JSON types only. Facts that this version lacks are left out."""
+        found: dict[str, Any] = {}
+        for fact, names in FACTS.items():
+            name = next((name for name in names if hasattr(engine, name)), None)
+            if name is not None:
+                value = getattr(engine, name)
+                found[fact] = value if isinstance(value, (bool, int, float, str)) else value.name
+        return found
+
+    def profile_values(self, engine: Any, name: str, profile: int) -> list[list[int]]:
+        """Contents (min, opt, max) that a profile allows a shape tensor."""
+        if hasattr(engine, "get_tensor_profile_values"):
+            values = engine.get_tensor_profile_values(profile, name)
+        else:
+            values = engine.get_profile_shape_input(profile, name)
+        return [list(part) for part in values]
+
+    def output_allocator(self, allocate: Any, notify: Any) -> Any:
+        """An ``IOutputAllocator``: ``allocate(name, nbytes) -> address``, ``notify(name, shape)``.
+
+        Versions call either spelling of the first; both are there, and the one that a version does
+        not know is never called.
+        """
+        trt = self.trt
+
+        class Allocator(trt.IOutputAllocator):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                trt.IOutputAllocator.__init__(self)
+
+            def reallocate_output(self, tensor_name: str, _memory: Any, size: int, _alignment: int) -> int:
+                return int(allocate(tensor_name, size))
+
+            def reallocate_output_async(
+                self, tensor_name: str, _memory: Any, size: int, _alignment: int, _stream: int
+            ) -> int:
+                return int(allocate(tensor_name, size))
+
+            def notify_shape(self, tensor_name: str, shape: Any) -> None:
+                notify(tensor_name, tuple(shape))
+
+        return Allocator()
+
+    def monitor(self, report: Any) -> Any:
+        """An ``IProgressMonitor`` that calls ``report(phase, step, steps)``."""
+        trt = self.trt
+
+        class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                trt.IProgressMonitor.__init__(self)
+                self.steps: dict[str, int] = {}
+
+            def phase_start(self, phase_name: str, _parent_phase: str | None, num_steps: int) -> None:
+                self.steps[phase_name] = num_steps
+                report(phase_name, 0, num_steps)
+
+            def step_complete(self, phase_name: str, step: int) -> bool:
+                report(phase_name, step + 1, self.steps.get(phase_name, 0))
+                return True
+
+            def phase_finish(self, phase_name: str) -> None:
+                self.steps.pop(phase_name, None)
+
+        return Monitor()

@@ -1,0 +1,39 @@
+"""What an engine says of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.runtime.backend.nv.dialect import Dialect
+from harness.runtime.backend.protocol import EngineInfo, IOTensor
+
+
+def describe(dialect: Dialect, engine: Any, seconds: float) -> EngineInfo:
+    """Inputs, outputs, profiles and facts of a deserialized engine."""
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    tensors = tuple(tensor(dialect, engine, name) for name in names)
+    facts = dialect.facts(engine)
+    facts["profile_shapes"] = [
+        {t.name: profile_of(dialect, engine, t, index) for t in tensors if t.mode == "input"}
+        for index in range(engine.num_optimization_profiles)
+    ]
+    return EngineInfo(tensors, engine.num_optimization_profiles, facts, {"deserialize": seconds})
+
+
+def tensor(dialect: Dialect, engine: Any, name: str) -> IOTensor:
+    """One input or output."""
+    trt = dialect.trt
+    return IOTensor(
+        name,
+        "input" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "output",
+        dialect.dtype(engine.get_tensor_dtype(name)),
+        tuple(engine.get_tensor_shape(name)),
+        engine.get_tensor_location(name) == trt.TensorLocation.HOST,
+    )
+
+
+def profile_of(dialect: Dialect, engine: Any, tensor: IOTensor, profile: int) -> list[list[int]]:
+    """Smallest, optimal and largest shape of an input, or contents where those decide shapes."""
+    if tensor.shape_tensor:
+        return dialect.profile_values(engine, tensor.name, profile)
+    return [list(shape) for shape in engine.get_tensor_profile_shape(tensor.name, profile)]

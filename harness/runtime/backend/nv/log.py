@@ -1,0 +1,60 @@
+"""The one logger of this process, and what it heard during a call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+# Without a driver many calls end with this beside their own error: cudaErrorInsufficientDriver.
+NO_DRIVER_ECHO = "Cuda failure with cudaError 35"
+SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING")
+
+
+@dataclass
+class Heard:
+    """Messages received while listening: ``lines`` from warnings on, ``errors`` the worse ones among them."""
+
+    lines: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        return tuple(self.lines)
+
+    def says(self, fallback: str) -> str:
+        """The first error in the library's own words; ``fallback`` when it gave none."""
+        return self.errors[0] if self.errors else fallback
+
+
+def make_logger(trt: Any) -> Any:
+    """A logger of ``trt``'s own base class with a method ``listen``.
+
+    TensorRT keeps the first logger it is given for the whole process, so there is one, and a call
+    is told from its neighbours by listening around it. It never raises: it is called from C++.
+    """
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.ears: list[Heard] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity.name not in SEVERITIES or NO_DRIVER_ECHO in msg:
+                return
+            for heard in self.ears:
+                heard.lines.append(f"[{severity.name}] {msg}")
+                if severity.name != "WARNING":
+                    heard.errors.append(msg)
+
+        @contextlib.contextmanager
+        def listen(self) -> Iterator[Heard]:
+            heard = Heard()
+            self.ears.append(heard)
+            try:
+                yield heard
+            finally:
+                self.ears.remove(heard)
+
+    return Logger()

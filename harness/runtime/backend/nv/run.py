@@ -1,0 +1,256 @@
+"""From a plan to results."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.errors import DeserializeError, RunError
+from harness.runtime.backend.nv import inspect
+from harness.runtime.backend.nv.dialect import Dialect
+from harness.runtime.backend.protocol import POISON, Array, EngineInfo, IOTensor, Shape, poison
+from harness.runtime.device import Buffer, CudaError, Graph, Stream
+
+
+class NvEngine:
+    """A deserialized plan. Sessions must be closed before it is."""
+
+    def __init__(self, dialect: Dialect, runtime: Any, plan: Array, logger: Any) -> None:
+        self.dialect, self.logger = dialect, logger
+        started = time.perf_counter()
+        with logger.listen() as heard:
+            self.engine = runtime.deserialize_cuda_engine(plan.tobytes())
+        if self.engine is None:
+            words = heard.says("the runtime returned no engine and named no reason")
+            raise DeserializeError(words, log=heard.log)
+        self.info: EngineInfo = inspect.describe(dialect, self.engine, time.perf_counter() - started)
+
+    def session(self, profile: int = 0) -> NvSession:
+        return NvSession(self, profile)
+
+    def close(self) -> None:
+        self.engine = None  # TensorRT frees what is no longer referred to
+
+
+class NvSession:
+    """One execution context on one profile, with a stream and buffers of its own."""
+
+    def __init__(self, engine: NvEngine, profile: int) -> None:
+        self.engine, self.logger = engine, engine.logger
+        self.tensors = {tensor.name: tensor for tensor in engine.info.tensors}
+        if not 0 <= profile < engine.info.profiles:
+            raise DeserializeError(f"there is no profile {profile}: the engine has {engine.info.profiles}")
+        self._resources = contextlib.ExitStack()
+        self.stream = self._resources.enter_context(Stream())
+        self._buffers = {name: self._resources.enter_context(Buffer()) for name in self.tensors}
+        self._host: dict[str, Array] = {}  # shape tensors live here; TensorRT reads and writes them in place
+        self._graph: Graph | None = None
+        self._graphed: Any = None  # what the graph was captured for
+        self._dynamic: dict[str, Shape] = {}  # shapes that the output allocators were told
+        self._allocators: dict[str, Any] = {}  # TensorRT does not keep them alive
+        with self.logger.listen() as heard:
+            self.context = engine.engine.create_execution_context()
+            if self.context is None:
+                self._resources.close()
+                words = heard.says("no execution context could be made, and no reason was given")
+                raise DeserializeError(words, log=heard.log)
+            if not self.context.set_optimization_profile_async(profile, self.stream.handle):
+                self.close()
+                raise DeserializeError(heard.says(f"profile {profile} was refused"), log=heard.log)
+        self.stream.synchronize()
+
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+        given = self._bind_inputs(inputs)
+        outputs = self._bind_outputs()
+        if graph:
+            self._capture(given)
+        self._fill(given, outputs)
+        if graph and self._graph is not None:
+            self._graph.launch(self.stream)
+        else:
+            self._enqueue()
+        return self._collect(outputs)
+
+    def _bind_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Shapes, and contents that decide shapes, told to the context; arrays in the engine's types."""
+        expected = {tensor.name for tensor in self.engine.info.inputs}
+        if inputs.keys() != expected:
+            raise RunError(f"inputs given: {sorted(inputs)}; the engine takes {sorted(expected)}")
+        given = {}
+        for tensor in self.engine.info.inputs:
+            array = as_dtype(tensor, inputs[tensor.name])
+            with self.logger.listen() as heard:
+                if not self.context.set_input_shape(tensor.name, array.shape):
+                    words = heard.says("refused without a reason")
+                    raise RunError(f"input {tensor.name!r} of shape {array.shape}: {words}", log=heard.log)
+            if tensor.shape_tensor:
+                self._host[tensor.name] = array = array.copy()
+                self._address(tensor.name, array.ctypes.data)
+            else:
+                self._buffers[tensor.name].reserve(array.nbytes)
+                self._address(tensor.name, self._buffers[tensor.name].address)
+            given[tensor.name] = array
+        with self.logger.listen() as heard:
+            missing = list(self.context.infer_shapes())
+        if missing or heard.errors:
+            words = heard.says(f"not enough is known to infer shapes: {missing}")
+            raise RunError(words, log=heard.log)
+        return given
+
+    def _bind_outputs(self) -> dict[str, Shape | None]:
+        """Every output with an address or, where its shape depends on data (None), an allocator."""
+        shapes: dict[str, Shape | None] = {}
+        for tensor in self.engine.info.outputs:
+            shape = tuple(self.context.get_tensor_shape(tensor.name))
+            if -1 in shape:
+                shapes[tensor.name] = None
+                self._dynamic.pop(tensor.name, None)
+                if tensor.name not in self._allocators:
+                    # Weak, or the session and its allocator would keep each other alive.
+                    self._allocators[tensor.name] = self.engine.dialect.output_allocator(
+                        functools.partial(_allocate, self._buffers, self.stream, _byte(tensor.dtype)),
+                        self._dynamic.__setitem__,
+                    )
+                    if not self.context.set_output_allocator(tensor.name, self._allocators[tensor.name]):
+                        raise RunError(f"output {tensor.name!r}: the output allocator was refused")
+                continue
+            shapes[tensor.name] = shape
+            if tensor.shape_tensor:
+                self._host[tensor.name] = np.empty(shape, storage(tensor.dtype))
+                self._address(tensor.name, self._host[tensor.name].ctypes.data)
+            else:
+                self._buffers[tensor.name].reserve(nbytes(tensor.dtype, shape))
+                self._address(tensor.name, self._buffers[tensor.name].address)
+        return shapes
+
+    def _address(self, name: str, address: int) -> None:
+        with self.logger.listen() as heard:
+            if not self.context.set_tensor_address(name, address):
+                raise RunError(f"{name!r}: {heard.says('its address was refused')}", log=heard.log)
+
+    def _fill(self, given: Mapping[str, Array], outputs: Mapping[str, Shape | None]) -> None:
+        for name, array in given.items():
+            if not self.tensors[name].shape_tensor:
+                self.stream.upload(array, self._buffers[name])
+        for name, shape in outputs.items():
+            tensor = self.tensors[name]
+            if shape is None:
+                continue  # poisoned as it is allocated
+            if tensor.shape_tensor:
+                poison(self._host[name])
+            else:
+                self.stream.fill(self._buffers[name], _byte(tensor.dtype), nbytes(tensor.dtype, shape))
+
+    def _enqueue(self) -> None:
+        with self.logger.listen() as heard:
+            if not self.context.execute_async_v3(self.stream.handle):
+                raise RunError(heard.says("the enqueue said False and named no reason"), log=heard.log)
+
+    def _capture(self, given: Mapping[str, Array]) -> None:
+        """Have a graph for these shapes and addresses; any other one is dropped, for it would be stale."""
+        shapes = {name: array.shape for name, array in given.items()}
+        contents = {name: array.tobytes() for name, array in given.items() if self.tensors[name].shape_tensor}
+        wanted = (shapes, contents, {name: buffer.address for name, buffer in self._buffers.items()})
+        if self._graphed == wanted:
+            return
+        self._drop_graph()
+        for name, array in given.items():
+            if not self.tensors[name].shape_tensor:
+                self.stream.upload(array, self._buffers[name])
+        self._enqueue()  # the first run after a new shape does work that must not be captured
+        self.stream.synchronize()
+        with self.logger.listen() as heard:
+            try:
+                self._graph = self.stream.capture(self._enqueue)
+            except CudaError as error:
+                raise RunError(f"the launch can't be captured: {error.message}", log=heard.log) from error
+        self._graphed = wanted
+
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            self._graph.close()
+        self._graph = self._graphed = None
+
+    def _collect(self, outputs: Mapping[str, Shape | None]) -> dict[str, Array]:
+        results = {}
+        # The number of elements of a data-dependent output is known only when the launch is over.
+        with self.logger.listen() as heard:
+            try:
+                self.stream.synchronize()
+            except CudaError as error:
+                raise RunError(f"the launch failed: {error.message}", log=heard.log, detail=error.detail) from error
+        for name, bound in outputs.items():
+            tensor = self.tensors[name]
+            shape = self._dynamic.get(name) if bound is None else bound
+            if shape is None:
+                raise RunError(f"output {name!r}: its allocator was never told a shape")
+            if tensor.shape_tensor and bound is not None:
+                results[name] = self._host[name].copy()
+                continue
+            results[name] = np.empty(shape, storage(tensor.dtype))
+            self.stream.download(self._buffers[name], results[name])
+        self.stream.synchronize()
+        return results
+
+    def close(self) -> None:
+        self._drop_graph()
+        self.context = None
+        self._allocators.clear()
+        self._resources.close()
+
+
+def _allocate(buffers: dict[str, Buffer], stream: Stream, byte: int, name: str, size: int) -> int:
+    buffers[name].reserve(size)
+    stream.fill(buffers[name], byte, size)
+    return buffers[name].address
+
+
+def _byte(dtype: str) -> int:
+    return 0xFF if "float" in dtype else POISON
+
+
+def storage(dtype: str) -> np.dtype[Any]:
+    """The numpy type that holds ``dtype``: its own, or unsigned integers of its size for ml_dtypes' names."""
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        return np.dtype(np.uint16 if dtype == "bfloat16" else np.uint8)
+
+
+def nbytes(dtype: str, shape: Shape) -> int:
+    """Bytes of a linear tensor; types of four bits are packed in pairs."""
+    count = 1
+    for size in shape:
+        count *= size
+    if dtype in ("int4", "float4_e2m1fn"):
+        return (count + 1) // 2
+    return count * storage(dtype).itemsize
+
+
+def as_dtype(tensor: IOTensor, array: Array) -> Array:
+    """``array``, contiguous, in the engine's type. RunError when that would change a value.
+
+    Versions before 10 bind int64 as int32 and double as float, so a caller's own types are narrowed
+    here; nothing else is converted.
+    """
+    wanted = storage(tensor.dtype)
+    if array.dtype == wanted:
+        return np.ascontiguousarray(array).reshape(array.shape)
+    if (array.dtype, wanted) in NARROWED:
+        with np.errstate(over="ignore"):
+            narrow = array.astype(wanted)
+        if wanted.kind == "i" and not np.array_equal(narrow, array):
+            raise RunError(f"input {tensor.name!r}: a value does not fit the engine's {tensor.dtype}")
+        return narrow
+    raise RunError(f"input {tensor.name!r}: got {array.dtype}, the engine takes {tensor.dtype}")
+
+
+NARROWED = {
+    (np.dtype(np.int64), np.dtype(np.int32)),
+    (np.dtype(np.float64), np.dtype(np.float32)),
+}

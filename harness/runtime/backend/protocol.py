@@ -1,0 +1,146 @@
+"""What every backend is to the rest: build a plan, load it, run it.
+
+A backend works in the process it is made in. Those that load a vendor's runtime are made in an
+engine host and reached through `harness.runtime.backend.hosted`, which has the same shape.
+
+Capabilities that any backend may report, by name: ``import``, ``parse``, ``build``,
+``deserialize``, ``run``, ``tf32``, ``fp16``, ``strong_typing``, ``weak_typing``, ``profiles``,
+``shape_tensors``, ``data_dependent_shapes``, ``cuda_graph``, ``progress``, ``refit``,
+``timing_cache``, ``network_function``, ``plan_file``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.runtime.capability import Probe
+from harness.spec.build import BuildConfig
+from harness.spec.precision import Recipe
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+Progress = Callable[[str, int, int], None]  # phase, step, number of steps
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """Smallest, optimal and largest shape (or, for a shape tensor, contents) of one input."""
+
+    min: Shape
+    opt: Shape
+    max: Shape
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """A build as a backend sees it: a file, and everything resolved to names and numbers.
+
+    ``model`` is the path of the ONNX file, already converted to the recipe's precision; ``network``
+    is the import path of a callable instead. Each profile gives every input its shapes, and each
+    shape tensor its contents in ``contents``, by input name.
+    """
+
+    name: str
+    recipe: Recipe
+    config: BuildConfig
+    profiles: tuple[Mapping[str, ShapeRange], ...]
+    contents: tuple[Mapping[str, ShapeRange], ...]
+    model: str = ""
+    network: str = ""
+    network_folder: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A serialized engine, uint8 of one dimension, with seconds by stage and the builder's messages."""
+
+    data: Array
+    seconds: Mapping[str, float] = field(default_factory=dict)  # "parse", "build"
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class IOTensor:
+    """One input or output of an engine, as the engine reports it. Dynamic sizes are -1."""
+
+    name: str
+    mode: str  # "input" or "output"
+    dtype: str
+    shape: Shape
+    shape_tensor: bool = False  # its contents decide shapes; lives on the host
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine says of itself; ``facts`` (layers, memory, profiles, ...) as far as its version tells."""
+
+    tensors: tuple[IOTensor, ...]
+    profiles: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)  # "deserialize"
+
+    @property
+    def outputs(self) -> tuple[IOTensor, ...]:
+        return tuple(tensor for tensor in self.tensors if tensor.mode == "output")
+
+    @property
+    def inputs(self) -> tuple[IOTensor, ...]:
+        return tuple(tensor for tensor in self.tensors if tensor.mode == "input")
+
+
+class Session(Protocol):
+    """One execution context on one optimization profile."""
+
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+        """Outputs by name. RunError when TensorRT refuses, or says False.
+
+        Every output buffer is poisoned first, so that what an engine does not write shows: floats
+        to NaN, other types to bytes of 0xA5. With ``graph`` the launch is captured for these shapes
+        and replayed from then on, on new inputs.
+        """
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """A plan made runnable."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    def session(self, profile: int = 0) -> Session:
+        """A new session; DeserializeError when no context can be made."""
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """One installation of one runtime on one device."""
+
+    name: str
+
+    def probe(self) -> Probe:
+        """What it can do here; never raises for what is missing."""
+
+    def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
+        """ParseError, BuildError, or UnsupportedError for an option that this version does not have."""
+
+    def load(self, plan: Array) -> Engine:
+        """DeserializeError with the runtime's own words."""
+
+    def close(self) -> None: ...
+
+
+POISON = 0xA5  # the byte an output of integers or booleans holds before it is written
+
+
+def poison(array: Array) -> None:
+    """Fill ``array``, whatever its type, with what no honest engine writes."""
+    kind = array.dtype.kind
+    raw = array.reshape(-1).view(np.uint8)
+    raw[...] = 0xFF if kind in "fV" else POISON  # all bits set is NaN in every floating type

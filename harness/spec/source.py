@@ -1,0 +1,161 @@
+"""Where a model's bytes come from, and how they get to a file that every backend can read.
+
+A source is cheap to make and to compare: nothing is read or built before `Source.path` is asked
+for, so that thousands of cells can be collected without touching one model.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.errors import SpecError
+from harness.spec.canonical import digest, digest_files
+
+if TYPE_CHECKING:
+    import onnx
+
+EXPORT_VARIABLE = "TRT_HARNESS_EXPORTS"
+EXTERNAL_FROM = 1 << 28  # bytes; a larger model keeps its weights beside itself, as protobuf ends at 2 GiB
+
+
+class Source(Protocol):
+    """What a model is made of."""
+
+    @property
+    def kind(self) -> str:
+        """ "onnx", "plan" or "network"."""
+
+    def path(self) -> Path:
+        """The file, made on the first call. SpecError when it can't be had."""
+
+    def digest(self) -> str:
+        """SHA-256 of everything that the file consists of, external data included."""
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A model that the user has as a file; external data is found beside it."""
+
+    file: Path
+    kind = "onnx"
+
+    def path(self) -> Path:
+        if not self.file.is_file():
+            raise SpecError(f"{self.file}: no such file")
+        return self.file
+
+    def digest(self) -> str:
+        from harness.spec.onnx_model import files_of
+
+        return _digest_of(files_of(self.path()))
+
+
+@dataclass(frozen=True)
+class OnnxFunction:
+    """A model that a function builds, byte for byte the same every time."""
+
+    name: str  # unique among models and sizes; names the exported file
+    build: Callable[[], onnx.ModelProto] = field(repr=False)
+    kind = "onnx"
+
+    def path(self) -> Path:
+        return exported(self.name, self.build)
+
+    def digest(self) -> str:
+        from harness.spec.onnx_model import files_of
+
+        return _digest_of(files_of(self.path()))
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A serialized engine that the user trusts: a plan is code."""
+
+    file: Path
+    kind = "plan"
+
+    def path(self) -> Path:
+        if not self.file.is_file():
+            raise SpecError(f"{self.file}: no such file")
+        return self.file
+
+    def digest(self) -> str:
+        return _digest_of([self.path()])
+
+
+@dataclass(frozen=True)
+class NetworkFunction:
+    """A callable, by import path, that the engine host calls to fill a TensorRT network.
+
+    It is called as ``function(network, logger)``; it returns None when it has filled ``network``,
+    or the bytes of a plan. It is known by the source of its own module, when that lies in
+    ``folder``; a change anywhere else needs a new ``version``.
+    """
+
+    target: str  # "package.module:function"
+    folder: Path | None = None  # put first on the import path of the host
+    version: str = ""  # the user's own mark of a change that the import path does not show
+    kind = "network"
+
+    def path(self) -> Path:
+        raise SpecError(f"{self.target}: a network built by a callable has no model file")
+
+    def digest(self) -> str:
+        module = self.target.partition(":")[0].replace(".", "/")
+        folder = self.folder or Path()
+        files = [file for file in (folder / f"{module}.py", folder / module / "__init__.py") if file.is_file()]
+        return digest({"target": self.target, "version": self.version, "source": digest_files(files)})
+
+
+def _digest_of(files: list[Path]) -> str:
+    states = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    return _digest_in_state(tuple(files), states)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_in_state(files: tuple[Path, ...], _states: tuple[tuple[int, int], ...]) -> str:
+    return digest_files(list(files))
+
+
+@functools.cache
+def export_folder() -> Path:
+    """Where built models are written: $TRT_HARNESS_EXPORTS, or a folder that goes with this process."""
+    named = os.environ.get(EXPORT_VARIABLE)
+    if named:
+        folder = Path(named)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder = Path(tempfile.mkdtemp(prefix="trt-harness-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def exported(name: str, build: Callable[[], Any]) -> Path:
+    """``<export folder>/<name>/model.onnx``, built by ``build()`` unless it is there already.
+
+    Several processes may ask at once: each builds into a folder of its own, and the first to rename
+    it into place wins; the others drop theirs, which is the same byte for byte.
+    """
+    from harness.spec.onnx_model import save
+
+    folder = export_folder() / name
+    path = folder / "model.onnx"
+    if not path.exists():
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=export_folder()))
+        try:
+            save(build(), work / "model.onnx")
+            work.rename(folder)
+        except OSError:
+            if not path.exists():
+                raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return path
