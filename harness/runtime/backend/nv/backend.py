@@ -6,12 +6,15 @@ import functools
 from typing import Any
 
 from harness.errors import BuildError, DeserializeError, StageError
+from harness.runtime import probing
 from harness.runtime.backend.nv import probe
 from harness.runtime.backend.nv.build import build
 from harness.runtime.backend.nv.dialect import Dialect, import_tensorrt
 from harness.runtime.backend.nv.log import make_logger
 from harness.runtime.backend.nv.run import NvEngine
 from harness.runtime.backend.protocol import Array, BuildRequest, Plan, Progress
+from harness.runtime.capability import Probe
+from harness.runtime.probing import Found
 
 
 class NvBackend:
@@ -34,19 +37,27 @@ class NvBackend:
         return logger
 
     @functools.cached_property
+    def builder(self) -> Any:
+        """One for the life of the process: making one loads gigabytes of kernels, ten seconds in 8.6."""
+        return self.dialect.trt.Builder(self.logger)
+
+    @functools.cached_property
     def runtime(self) -> Any:
         return self.dialect.trt.Runtime(self.logger)
 
     def probe_steps(self) -> tuple[str, ...]:
         return probe.steps()
 
-    def probe_step(self, step: str) -> probe.Findings:
+    def probe_step(self, step: str) -> Found:
         return probe.take(self, step)
+
+    def probe(self) -> Probe:
+        return probing.probe(self.name, self.probe_steps(), self.probe_step)
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
         if not self.dialect.ahead_of_time:
             self._use_device(BuildError)
-        return build(self.dialect, request, self.logger, progress)
+        return build(self.dialect, self.builder, request, self.logger, progress)
 
     def load(self, plan: Array) -> NvEngine:
         self._use_device(DeserializeError)
@@ -61,5 +72,5 @@ class NvBackend:
             raise failure(error.message, detail=error.detail) from error
 
     def close(self) -> None:
-        for name in ("runtime", "logger", "dialect"):
+        for name in ("builder", "runtime", "logger", "dialect"):
             self.__dict__.pop(name, None)

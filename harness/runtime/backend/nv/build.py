@@ -8,29 +8,30 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BuildError, SpecError, UnsupportedError
-from harness.runtime.backend.nv.dialect import Dialect
+from harness.runtime.backend.nv.dialect import Dialect, asked_name
 from harness.runtime.backend.nv.parse import call, parse
 from harness.runtime.backend.protocol import BuildRequest, Plan, Progress
 from harness.spec.precision import Recipe
 
 
-def build(dialect: Dialect, request: BuildRequest, logger: Any, progress: Progress | None = None) -> Plan:
+def build(dialect: Dialect, builder: Any, request: BuildRequest, logger: Any, progress: Progress | None = None) -> Plan:
     """Parse and build. ParseError, BuildError; UnsupportedError for what this version lacks."""
     if request.recipe.typing == "weak" and not dialect.weak_typing:
         raise UnsupportedError("weak typing", f"{dialect.trt.__name__} {dialect.version} types every network strongly")
     strong = request.recipe.typing == "strong" and dialect.strong_typing
-    trt = dialect.trt
+    tell = progress or (lambda _phase, _step, _steps: None)
     with logger.listen() as heard:
-        builder = _made(trt.Builder(logger), "builder", heard)
         network = _made(builder.create_network(dialect.network_flags(strongly_typed=strong)), "network", heard)
         _load_plugins(builder, request.config.plugins, logger)
         started = time.perf_counter()
+        tell("parse", 0, 1)
         plan = None
         if request.network:
             plan = call(network, request, logger)
         else:
             parse(dialect, network, request.model, logger)
         parsed = time.perf_counter()
+        tell("build", 0, 1)
         if plan is None:
             config = _configure(dialect, builder, request, strong, logger)
             _add_profiles(builder, network, config, request, logger)
@@ -65,6 +66,7 @@ def _configure(dialect: Dialect, builder: Any, request: BuildRequest, strong: bo
     # Setters log an error where they should raise, so all of them are listened to.
     with logger.listen() as heard:
         config = _made(builder.create_builder_config(), "builder config", heard)
+        dialect.share_profiles(config)
         for name in flags_for(dialect, request.recipe, strong=strong):
             config.set_flag(dialect.member("BuilderFlag", name))
         if "TF32" not in request.recipe.flags:
@@ -119,6 +121,7 @@ def _add_profiles(builder: Any, network: Any, config: Any, request: BuildRequest
 
 
 def _asked(ranges: Any, name: str, request: BuildRequest, problem: str) -> Any:
-    if name not in ranges:
+    asked = asked_name(name, ranges)
+    if asked not in ranges:
         raise SpecError(f"{request.name}: {problem} input {name!r}")
-    return ranges[name]
+    return ranges[asked]

@@ -6,7 +6,10 @@ version number says less than the thing itself.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import os
+from collections.abc import Container
 from types import ModuleType
 from typing import Any
 
@@ -63,6 +66,29 @@ def import_tensorrt(backend: str) -> ModuleType:
     raise ImportError("; ".join(failures))
 
 
+def asked_name(name: str, asked: Container[str]) -> str:
+    """What the caller calls the engine's input ``name``.
+
+    An input that is an output too can't have one name twice, so the RTX parser calls it ``__x``.
+    """
+    plain = name.removeprefix("__")
+    return plain if name not in asked and plain in asked else name
+
+
+def library_version(major: str) -> str | None:
+    """Version of the ``libnvinfer`` in this process ("8.6.0"); None where it goes by another name, as RTX's does.
+
+    Bindings and library come in packages of their own, and need not be of one version.
+    """
+    try:
+        library = ctypes.CDLL(f"libnvinfer.so.{major}", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+    except OSError:
+        return None
+    number = int(library.getInferLibVersion())  # 8601 is 8.6.1; 101601 is 10.16.1
+    large = 10_000 if number >= 100_000 else 1_000
+    return f"{number // large}.{number % large // 100}.{number % 100}"
+
+
 class Dialect:
     """Questions about one TensorRT module, answered by looking at it."""
 
@@ -76,6 +102,14 @@ class Dialect:
         self.must_ask_for_explicit_batch = hasattr(trt.Builder, "max_batch_size")
         self.progress_monitor = hasattr(trt, "IProgressMonitor")
         self.ahead_of_time = hasattr(trt, "ComputeCapability")
+        self.library_version = library_version(self.version.split(".")[0])
+        # 8.6.1 added calls to the parser that bindings of 8.6.1 make in a library of 8.6.0 too: it dies.
+        self.parser_flags_work = self.library_version is None or self.version.startswith(self.library_version)
+
+    @property
+    def shape_type(self) -> Any:
+        """The type of tensors that hold shapes: int64 since there is one."""
+        return self.trt.DataType.__members__.get("INT64", self.trt.DataType.INT32)
 
     def network_flags(self, *, strongly_typed: bool) -> int:
         """The bits that ``create_network`` takes."""
@@ -100,10 +134,22 @@ class Dialect:
         return name in self.trt.BuilderFlag.__members__
 
     def set_option(self, target: Any, name: str, value: Any) -> None:
-        """Set a property of a builder config. UnsupportedError when this version lacks it."""
+        """Set a property of a builder config.
+
+        UnsupportedError when this version lacks it, BuildError when it makes another value of it: RTX
+        turns an optimization level of 9 into 5 without a word.
+        """
         if not hasattr(target, name):
             raise UnsupportedError(f"{type(target).__name__}.{name}", f"{self.trt.__name__} {self.version} lacks it")
         setattr(target, name, value)
+        if getattr(target, name) != value:
+            raise BuildError(f"{name}: asked for {value}, the builder made {getattr(target, name)} of it")
+
+    def share_profiles(self, config: Any) -> None:
+        """Let several contexts use one profile at a time, where that must still be asked for (8.6)."""
+        name = "PROFILE_SHARING_0806"
+        if name in self.trt.PreviewFeature.__members__:
+            config.set_preview_feature(self.trt.PreviewFeature.__members__[name], True)
 
     def set_target(self, config: Any, targets: tuple[str, ...]) -> None:
         """Ask for compute capabilities ("SM89", ...) to build for, ahead of time."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 # Without a driver many calls end with this beside their own error: cudaErrorInsufficientDriver.
 NO_DRIVER_ECHO = "Cuda failure with cudaError 35"
+FORWARD = logging.getLogger("harness.runtime.nv")
 SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING")
 
 
-@dataclass
+@dataclass(eq=False)  # told apart by identity: two that heard the same are still two
 class Heard:
     """Messages received while listening: ``lines`` from warnings on, ``errors`` the worse ones among them."""
 
@@ -43,6 +45,8 @@ def make_logger(trt: Any) -> Any:
         def log(self, severity: Any, msg: str) -> None:
             if severity.name not in SEVERITIES or NO_DRIVER_ECHO in msg:
                 return
+            # What is forwarded as it comes survives this process, should the call end it.
+            FORWARD.log(logging.WARNING if severity.name == "WARNING" else logging.ERROR, "%s", msg)
             for heard in self.ears:
                 heard.lines.append(f"[{severity.name}] {msg}")
                 if severity.name != "WARNING":

@@ -22,7 +22,8 @@ def parse(dialect: Dialect, network: Any, path: str, logger: Any) -> None:
         if parser is None:
             raise ParseError(heard.says("no parser could be made, and no reason was given"), log=heard.log)
         # 8.6 would otherwise turn InstanceNormalization into a plugin that needs cuDNN.
-        parser.set_flag(dialect.member("OnnxParserFlag", "NATIVE_INSTANCENORM"))
+        if dialect.parser_flags_work:
+            parser.set_flag(dialect.member("OnnxParserFlag", "NATIVE_INSTANCENORM"))
         parsed = parser.parse_from_file(path)
         errors = [dialect.parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
     if errors:

@@ -1,11 +1,13 @@
 """What a TensorRT can do here, found by doing it, one step at a time.
 
 A step may kill the process (8.6 without a GPU does, in ``Runtime()``): whoever probes runs each step
-in a host that may die, and takes the death for the answer. So steps don't rely on earlier ones.
+in a host that may die, and takes the death for the answer. So no step relies on an earlier one, and
+each is named after the capability that it decides.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +18,12 @@ import numpy as np
 from harness.errors import HarnessError
 from harness.runtime.backend.protocol import BuildRequest, Plan, ShapeRange
 from harness.runtime.capability import Capability, State
+from harness.runtime.probing import Found
 from harness.spec.build import BuildConfig
 from harness.spec.precision import RECIPES
 
 if TYPE_CHECKING:
     from harness.runtime.backend.nv.backend import NvBackend
-
-Findings = tuple[tuple[Capability, ...], dict[str, Any]]
 
 # y = Relu(x) on float32 [n, 2], opset 17, IR version 8, as `onnx.helper` makes it: a host has no onnx.
 RELU = (
@@ -44,43 +45,45 @@ def steps() -> tuple[str, ...]:
     return tuple(STEPS)
 
 
-def take(backend: NvBackend, step: str) -> Findings:
-    """Do one step: capabilities with evidence, and facts for the environment.
-
-    Where TensorRT is not installed the first step says so and the others find nothing.
-    """
-    if step != "import":
-        try:
-            _ = backend.dialect
-        except ImportError:
-            return (), {}
+def take(backend: NvBackend, step: str) -> Found:
+    """Do one step: capabilities with evidence, and facts for the environment."""
     return STEPS[step](backend)
 
 
-def _import(backend: NvBackend) -> Findings:
+def _import(backend: NvBackend) -> Found:
     try:
         dialect = backend.dialect
     except ImportError as error:
         return (Capability("import", State.ABSENT, str(error), FIXES[backend.name]),), {}
     module = dialect.trt
-    found = [Capability("import", State.PRESENT, f"{module.__name__} {dialect.version}")]
+    evidence = f"{module.__name__} {dialect.version}"
+    if dialect.library_version is not None:
+        evidence += f" over libnvinfer {dialect.library_version}"
+    found = [Capability("import", State.PRESENT, evidence)]
     for name, there, evidence in (
         ("weak_typing", dialect.weak_typing, "BuilderFlag.FP16"),
         ("strong_typing", dialect.strong_typing, "NetworkDefinitionCreationFlag.STRONGLY_TYPED"),
         ("progress", dialect.progress_monitor, "IProgressMonitor"),
         ("tf32", dialect.has_flag("TF32"), "BuilderFlag.TF32"),
+        ("network_function", True, "INetworkDefinition"),
+        ("plan_file", True, "Runtime"),
     ):
         if there:
             found.append(Capability(name, State.PRESENT, f"{evidence} exists"))
         else:
             found.append(Capability(name, State.ABSENT, f"{module.__name__} {dialect.version} has no {evidence}"))
-    return tuple(found), {"version": dialect.version, "module": module.__name__, "numpy": np.__version__}
+    return tuple(found), {
+        "version": dialect.version,
+        "library_version": dialect.library_version or dialect.version,
+        "module": module.__name__,
+        "numpy": np.__version__,
+    }
 
 
-def _gpu(backend: NvBackend) -> Findings:
+def _gpu(backend: NvBackend) -> Found:
     problem, facts = look_for_gpu(backend.device)
     if problem:
-        return (Capability("gpu", State.NEEDS_GPU, problem, GPUS[backend.name]),), {}
+        return (Capability("gpu", State.NEEDS_GPU, problem, GPUS[backend.name]),), {"gpu": ""}
     return (
         Capability("gpu", State.PRESENT, f"{facts['gpu']}, compute capability {facts['compute_capability']}"),
     ), facts
@@ -101,40 +104,81 @@ def look_for_gpu(index: int) -> tuple[str, dict[str, Any]]:
         return error.message, {}
 
 
-def _build(backend: NvBackend) -> Findings:
+def _build(backend: NvBackend) -> Found:
+    names = ("parse", "build")
     try:
         plan = _tiny(backend)
-    except HarnessError as error:
-        return _missing(backend, ("parse", "build", "fp16"), str(error)), {}
-    except TypeError as error:  # what the bindings make of a Builder that is a null pointer
-        return _missing(backend, ("parse", "build", "fp16"), f"Builder(): {error}"), {}
-    half = "built a float16 network"
+    except (HarnessError, TypeError) as error:  # TypeError: a Builder that is a null pointer, in 8.6
+        return _missing(backend, names, str(error)), {}
+    evidence = f"a Relu became a plan of {plan.data.nbytes} bytes"
+    return tuple(Capability(name, State.PRESENT, evidence) for name in names), {}
+
+
+def _profiles(backend: NvBackend) -> Found:
+    try:
+        _tiny(backend, profiles=2)
+    except (HarnessError, TypeError) as error:
+        return _missing(backend, ("profiles",), str(error)), {}
+    return (Capability("profiles", State.PRESENT, "a network was built with two"),), {}
+
+
+def _shape_tensors(backend: NvBackend) -> Found:
+    """An input whose contents are a shape: the target of a reshape."""
+    trt = backend.dialect.trt
+    names = ("shape_tensors",)
+    try:
+        builder = backend.builder
+    except TypeError as error:
+        return _missing(backend, names, str(error)), {}
+    network = builder.create_network(backend.dialect.network_flags(strongly_typed=False))
+    x = network.add_input("x", trt.DataType.FLOAT, (4, 6))
+    shape = network.add_input("shape", backend.dialect.shape_type, (2,))
+    reshape = network.add_shuffle(x)
+    reshape.set_input(1, shape)
+    network.mark_output(reshape.get_output(0))
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    profile.set_shape_input("shape", (4, 6), (4, 6), (4, 6))
+    with backend.logger.listen() as heard:
+        config.add_optimization_profile(profile)
+        if builder.build_serialized_network(network, config) is None:
+            return _missing(backend, names, heard.says("the build failed")), {}
+    return (Capability("shape_tensors", State.PRESENT, "a reshape by an input was built"),), {}
+
+
+def _fp16(backend: NvBackend) -> Found:
     try:
         _tiny(backend, precision="fp16")
-        fp16 = Capability("fp16", State.PRESENT, half)
-    except HarnessError as error:
-        fp16 = Capability("fp16", State.ABSENT, str(error))
-    evidence = f"a Relu became a plan of {plan.data.nbytes} bytes"
-    return (Capability("parse", State.PRESENT, evidence), Capability("build", State.PRESENT, evidence), fp16), {}
+    except (HarnessError, TypeError) as error:
+        return _missing(backend, ("fp16",), str(error)), {}
+    return (Capability("fp16", State.PRESENT, "a network was built for it"),), {}
 
 
-def _run(backend: NvBackend) -> Findings:
-    names = ("deserialize", "run", "cuda_graph")
+def _deserialize(backend: NvBackend) -> Found:
     try:
         plan = _tiny(backend)
-        engine = backend.load(plan.data)
-    except HarnessError as error:
-        return _missing(backend, names, str(error)), {}
-    except TypeError as error:
-        return _missing(backend, names, f"Builder() or Runtime(): {error}"), {}
-    found = [Capability("deserialize", State.PRESENT, f"a plan of {plan.data.nbytes} bytes became an engine")]
-    session = engine.session()
+        backend.load(plan.data).close()
+    except (HarnessError, TypeError) as error:
+        return _missing(backend, ("deserialize",), str(error)), {}
+    return (Capability("deserialize", State.PRESENT, f"a plan of {plan.data.nbytes} bytes became an engine"),), {}
+
+
+def _run(backend: NvBackend) -> Found:
+    names = ("run", "cuda_graph")
     try:
-        for name, graph in (("run", False), ("cuda_graph", True)):
-            found.append(_try(name, lambda graph=graph: _relu_is_right(session, graph=graph)))  # type: ignore[misc]
-    finally:
-        session.close()
-        engine.close()
+        engine = backend.load(_tiny(backend).data)
+    except (HarnessError, TypeError) as error:
+        return _missing(backend, names, str(error)), {}
+    found = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.close)
+        session = engine.session()
+        stack.callback(session.close)
+        for name, graph in zip(names, (False, True), strict=True):
+            try:
+                found.append(Capability(name, State.PRESENT, _relu_is_right(session, graph=graph)))
+            except HarnessError as error:
+                found.append(Capability(name, State.USELESS, str(error)))
     return tuple(found), {}
 
 
@@ -147,18 +191,11 @@ def _relu_is_right(session: Any, *, graph: bool) -> str:
     return "Relu of two inputs, one after the other, was right"
 
 
-def _try(name: str, action: Callable[[], str]) -> Capability:
-    try:
-        return Capability(name, State.PRESENT, action())
-    except HarnessError as error:
-        return Capability(name, State.ABSENT, str(error))
-
-
-def _timing_cache(backend: NvBackend) -> Findings:
+def _timing_cache(backend: NvBackend) -> Found:
     """A timing cache that a build leaves as it was is there and does nothing."""
     trt = backend.dialect.trt
     try:
-        builder = trt.Builder(backend.logger)
+        builder = backend.builder
     except TypeError as error:
         return _missing(backend, ("timing_cache",), f"Builder(): {error}"), {}
     network = builder.create_network(backend.dialect.network_flags(strongly_typed=False))
@@ -181,13 +218,16 @@ def _timing_cache(backend: NvBackend) -> Findings:
     return (Capability("timing_cache", State.PRESENT, f"a build made it grow to {len(after)} bytes"),), {}
 
 
-def _tiny(backend: NvBackend, precision: str = "fp32") -> Plan:
+def _tiny(backend: NvBackend, precision: str = "fp32", profiles: int = 1) -> Plan:
     shapes: Mapping[str, ShapeRange] = {"x": ShapeRange((1, 2), (3, 2), (4, 2))}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "relu.onnx")
         path.write_bytes(RELU)
         config = BuildConfig(tactic_sources=())  # nothing here needs a library beside TensorRT
-        return backend.build(BuildRequest("probe", RECIPES[precision], config, (shapes,), ({},), model=str(path)))
+        request = BuildRequest(
+            "probe", RECIPES[precision], config, (shapes,) * profiles, ({},) * profiles, model=str(path)
+        )
+        return backend.build(request)
 
 
 def _missing(backend: NvBackend, names: tuple[str, ...], evidence: str) -> tuple[Capability, ...]:
@@ -197,10 +237,14 @@ def _missing(backend: NvBackend, names: tuple[str, ...], evidence: str) -> tuple
     return tuple(Capability(name, state, evidence, fix) for name in names)
 
 
-STEPS: dict[str, Callable[[NvBackend], Findings]] = {
+STEPS: dict[str, Callable[[NvBackend], Found]] = {
     "import": _import,
     "gpu": _gpu,
     "build": _build,
+    "fp16": _fp16,
+    "profiles": _profiles,
+    "shape_tensors": _shape_tensors,
+    "deserialize": _deserialize,
     "run": _run,
     "timing_cache": _timing_cache,
 }

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.errors import DeserializeError, RunError
 from harness.runtime.backend.nv import inspect
-from harness.runtime.backend.nv.dialect import Dialect
+from harness.runtime.backend.nv.dialect import Dialect, asked_name
 from harness.runtime.backend.protocol import POISON, Array, EngineInfo, IOTensor, Shape, poison
 from harness.runtime.device import Buffer, CudaError, Graph, Stream
 
@@ -78,12 +78,12 @@ class NvSession:
 
     def _bind_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Shapes, and contents that decide shapes, told to the context; arrays in the engine's types."""
-        expected = {tensor.name for tensor in self.engine.info.inputs}
-        if inputs.keys() != expected:
-            raise RunError(f"inputs given: {sorted(inputs)}; the engine takes {sorted(expected)}")
+        names = {tensor.name: asked_name(tensor.name, inputs) for tensor in self.engine.info.inputs}
+        if inputs.keys() != set(names.values()):
+            raise RunError(f"inputs given: {sorted(inputs)}; the engine takes {sorted(names)}")
         given = {}
         for tensor in self.engine.info.inputs:
-            array = as_dtype(tensor, inputs[tensor.name])
+            array = as_dtype(tensor, inputs[names[tensor.name]])
             with self.logger.listen() as heard:
                 if not self.context.set_input_shape(tensor.name, array.shape):
                     words = heard.says("refused without a reason")
@@ -96,7 +96,10 @@ class NvSession:
                 self._address(tensor.name, self._buffers[tensor.name].address)
             given[tensor.name] = array
         with self.logger.listen() as heard:
-            missing = list(self.context.infer_shapes())
+            try:
+                missing = list(self.context.infer_shapes())
+            except RuntimeError as error:  # the bindings raise what the library returns as -1
+                raise RunError(heard.says(str(error)), log=heard.log) from error
         if missing or heard.errors:
             words = heard.says(f"not enough is known to infer shapes: {missing}")
             raise RunError(words, log=heard.log)
@@ -183,7 +186,9 @@ class NvSession:
             try:
                 self.stream.synchronize()
             except CudaError as error:
-                raise RunError(f"the launch failed: {error.message}", log=heard.log, detail=error.detail) from error
+                # After an illegal access nothing in this process can use the device again.
+                detail = {**error.detail, "replace_host": True}
+                raise RunError(f"the launch failed: {error.message}", log=heard.log, detail=detail) from error
         for name, bound in outputs.items():
             tensor = self.tensors[name]
             shape = self._dynamic.get(name) if bound is None else bound
