@@ -29,6 +29,7 @@ from harness.spec.names import suggestion
 
 GROUP = "trt_harness.models"
 DISTRIBUTION = "trt-harness"
+SHOWN = 20  # names that a message lists
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Catalog:
             if model.id == id:
                 return model
         known = [model.id for model in self.models]
-        raise SpecError(f"no model {id!r}: {suggestion(id, known)}models: {', '.join(known) or 'none'}")
+        more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+        raise SpecError(f"no model {id!r}: {suggestion(id, known)}models: {', '.join(known[:SHOWN]) or 'none'}{more}")
 
     def extended(self, models: Iterable[ModelSpec], problems: Iterable[Problem] = ()) -> Catalog:
         """This catalog and more after it."""

@@ -47,6 +47,7 @@ relative to the file::
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -56,12 +57,13 @@ import tomllib
 
 from harness.errors import SpecError
 from harness.spec.build import BuildConfig
+from harness.spec.canonical import plain
 from harness.spec.catalog import Problem
 from harness.spec.data import InputRule, Kind
-from harness.spec.model import ModelSpec, ToleranceOverride, check_range
+from harness.spec.model import NAME, ModelSpec, ToleranceOverride, check_range
 from harness.spec.names import suggestion
 from harness.spec.precision import recipe
-from harness.spec.profile import Profile, Range, Values
+from harness.spec.profile import POINTS, Profile, Range, Values
 from harness.spec.size import parse_size
 from harness.spec.source import NetworkFunction, OnnxFile, PlanFile, Source
 
@@ -106,6 +108,48 @@ def name_of(file: Path) -> str:
     return name if name[:1].isalpha() else f"m_{name}"
 
 
+def to_toml(model: ModelSpec, file: Path) -> str:
+    """The TOML file that declares ``model``, whose ONNX file is at ``file`` from there; `read_file` reads it.
+
+    Paths of plugins, data and golden files are written as they are.
+    """
+    lines = [f"model = {_toml(str(file))}"]
+    usual = ModelSpec(model.name, model.source)
+    optional = ("size", "family", "tags", "batch", "special", "data")
+    said = ["name", *(key for key in optional if getattr(model, key) != getattr(usual, key))]
+    lines += [f"{key} = {_toml(getattr(model, key))}" for key in said]
+    if golden := model.golden_files():
+        lines.append(f"golden = {_toml(dict(zip(('inputs', 'outputs'), golden, strict=True)))}")
+    for profile in model.profiles:
+        values = {name: {point: getattr(held, point) for point in POINTS} for name, held in profile.values}
+        lines += ["", "[[profiles]]", f"dims = {_toml({name: str(sizes) for name, sizes in profile.ranges})}"]
+        lines += [f"values = {_toml(values)}"] if values else []
+    config = {key: value for key, value in plain(model.config).items() if value not in (None, [])}
+    if model.config.tactic_sources is not None:
+        config["tactic_sources"] = model.config.tactic_sources
+    tables = [("[build]", config)] if config else []
+    for rule in model.inputs:
+        usual_rule = plain(InputRule(rule.tensor, rule.kind))
+        said_of_it = {key: value for key, value in plain(rule).items() if key == "kind" or value != usual_rule[key]}
+        tables.append((f"[inputs.{_toml(rule.tensor)}]", said_of_it))
+    tables += [("[[tolerances]]", plain(override)) for override in model.tolerances]
+    for head, table in tables:
+        lines += ["", head, *(f"{key} = {_toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, (bool, int)):
+        return json.dumps(value)
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False)  # a JSON string is a TOML string
+
+
 def _read_onnx(file: Path) -> ModelSpec:
     return ModelSpec(name_of(file), OnnxFile(file.absolute()), origin=str(file))
 
@@ -117,11 +161,11 @@ def _read_toml(file: Path) -> ModelSpec:
         raise SpecError(f"{file}: not TOML: {error}") from None
     table = _Table(file, "", content)
     model = ModelSpec(
-        name=table.take("name", _text, name_of(file)),
+        name=table.take("name", _name, name_of(file)),
         source=_source(table),
         profiles=tuple(_profile(item) for item in table.tables("profiles")) or (Profile(),),
         inputs=tuple(_rule(name, item) for name, item in table.named("inputs")),
-        size=table.take("size", _text, "tiny"),
+        size=table.take("size", _name, "tiny"),
         family=table.take("family", _text, ""),
         tags=table.take("tags", _texts, ()),
         batch=table.take("batch", _text, None),
@@ -301,6 +345,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise SpecError("expected text in quotes")
     return value
+
+
+def _name(value: Any) -> str:
+    if not NAME.fullmatch(_text(value)):
+        raise SpecError("expected letters, digits and '_', a letter first")
+    return _text(value)
 
 
 def _flag(value: Any) -> bool:

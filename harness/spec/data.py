@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+Special = Literal["zeros", "ones", "largest", "denormal", "inf", "nan"]
+SPECIALS: tuple[Special, ...] = get_args(Special)
+UNDEFINED: frozenset[Special] = frozenset({"inf", "nan"})  # only for a model whose operators define them: `special`
 Kind = Literal["normal", "uniform", "integers", "mask", "lengths", "fixed"]
 
 

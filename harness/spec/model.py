@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import SpecError
 from harness.spec.build import BuildConfig
 from harness.spec.data import InputRule
+from harness.spec.names import suggestion
 from harness.spec.onnx_model import Interface
 from harness.spec.profile import Profile, Range, Values
 from harness.spec.source import Source
 from harness.spec.tensor import TensorSpec
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+Golden = tuple[Path, Path] | Callable[[], tuple[Path, Path]]  # a function makes the files when first asked
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class ModelSpec:
     special: bool = False
     config: BuildConfig = field(default_factory=BuildConfig)
     tolerances: tuple[ToleranceOverride, ...] = ()
-    golden: tuple[Path, Path] | None = None  # .npz of inputs, .npz of the outputs they must give
+    golden: Golden | None = None  # .npz of inputs, .npz of the outputs they must give
     data: Path | None = None  # .npz of inputs to use instead of generated ones
     origin: str = field(default="", metadata={"identity": False})  # file that declared it, for messages
 
@@ -66,6 +68,10 @@ class ModelSpec:
     def id(self) -> str:
         """Name and, unless it is the usual one, size: ``bert``, ``bert_full``."""
         return self.name if self.size == "tiny" else f"{self.name}_{self.size}"
+
+    def golden_files(self) -> tuple[Path, Path] | None:
+        """The .npz of golden inputs and the .npz of golden outputs, made now if a function makes them."""
+        return self.golden() if callable(self.golden) else self.golden
 
 
 def admit(model: str, profile: Profile, interface: Interface) -> Profile:
@@ -132,7 +138,10 @@ def _symbol(model: str, key: str, sizes: Range, tensors: dict[str, TensorSpec]) 
         fixed = ", ".join(f"{tensor.name} {_shape(tensor)}" for tensor in tensors.values() if not tensor.symbols)
         hint = f"; exported with fixed sizes: {fixed}: to vary them, export again with dynamic axes" if fixed else ""
         known = sorted(_symbols(tensors.values())) or ["none"]
-        raise SpecError(f"{model}: no input has a dimension {key!r}; dynamic dimensions: {', '.join(known)}{hint}")
+        raise SpecError(
+            f"{model}: no input has a dimension {key!r}: {suggestion(key, known)}"
+            f"dynamic dimensions: {', '.join(known)}{hint}"
+        )
     tensor = tensors[name]
     try:
         dim = tensor.shape[int(axis)]

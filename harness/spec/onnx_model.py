@@ -62,7 +62,8 @@ def validate(path: Path) -> None:
     """
     import onnx
 
-    load(path)
+    if not load(path).graph.output:
+        raise SpecError(f"{path}: not a valid ONNX model: it declares no outputs")
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -80,6 +80,11 @@ class Profile:
                 raise SpecError(f"dimension {symbol!r}: {sizes} is not (min, opt, max)")
         return cls(tuple(sorted(made.items())), tuple(sorted((values or {}).items())))
 
+    def __str__(self) -> str:
+        """``batch=1:8:32 seq=4:16:64``, or ``fixed``."""
+        values = (f"{tensor}={list(v.min)}:{list(v.opt)}:{list(v.max)}" for tensor, v in self.values)
+        return " ".join([*(f"{symbol}={sizes}" for symbol, sizes in self.ranges), *values]) or "fixed"
+
     @property
     def is_static(self) -> bool:
         """True when every point of the profile is the same, so that one of them is enough."""
@@ -96,3 +101,15 @@ class Profile:
     def admits(self, binding: Mapping[str, int]) -> bool:
         """Whether every symbol of this profile is bound within its range."""
         return all(s in binding and r.min <= binding[s] <= r.max for s, r in self.ranges)
+
+
+def places(profiles: Sequence[Profile], points: Sequence[Point] = POINTS) -> Iterator[tuple[str, int, Point]]:
+    """Where a model is asked: (name, number of the profile, point), as in ``("opt_p1", 1, "opt")``.
+
+    All points of a static profile are one, called opt.
+    """
+    for number, profile in enumerate(profiles):
+        suffix = f"_p{number}" if number else ""
+        asked: Sequence[Point] = ("opt",) if profile.is_static and points else points
+        for point in asked:
+            yield f"{point}{suffix}", number, point

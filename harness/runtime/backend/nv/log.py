@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-# Without a driver many calls end with this beside their own error: cudaErrorInsufficientDriver.
-NO_DRIVER_ECHO = "Cuda failure with cudaError 35"
+# Without a driver many calls end with this beside their own error; 35 is cudaErrorInsufficientDriver.
+NO_DRIVER_ECHO = ("catchCudaError", "cudaError 35")
 FORWARD = logging.getLogger("harness.runtime.nv")
 SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING")
 
@@ -43,7 +43,7 @@ def make_logger(trt: Any) -> Any:
             self.ears: list[Heard] = []
 
         def log(self, severity: Any, msg: str) -> None:
-            if severity.name not in SEVERITIES or NO_DRIVER_ECHO in msg:
+            if severity.name not in SEVERITIES or all(words in msg for words in NO_DRIVER_ECHO):
                 return
             # What is forwarded as it comes survives this process, should the call end it.
             FORWARD.log(logging.WARNING if severity.name == "WARNING" else logging.ERROR, "%s", msg)

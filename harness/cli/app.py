@@ -1,0 +1,85 @@
+"""The program: its commands, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+import harness
+from harness.cli import build, check, doctor, expectations, models
+from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
+from harness.cli.output import print_json, repeat, say
+from harness.errors import ComparisonFailure, HarnessError, SpecError, StageError, UnsupportedError
+
+HELP = """Build, check and inspect models on NVIDIA TensorRT.
+
+Exit codes: 0 passed, 1 failed, 2 the request can't be met as written, 3 nothing was covered here,
+70 a fault of this program.
+"""
+
+app = typer.Typer(
+    name="trt-harness",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes longer to import than the rest together
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("doctor")(doctor.doctor)
+app.add_typer(models.app, name="models")
+app.command("build")(build.build)
+app.command("check")(check.check)
+app.add_typer(expectations.app, name="expectations")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"trt-harness {harness.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="show where in the program an error arose")] = False,
+) -> None:
+    del version, traceback  # the one has its callback; `main` looks for the other, as errors end there
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except Exception as error:
+        arguments = sys.argv[1:]
+        code, message = _told(error, arguments)
+        if "--traceback" in arguments:
+            traceback.print_exception(error)
+        if "--json" in arguments:
+            print_json({"exit_code": code, "error": {"kind": type(error).__name__, "message": message}})
+        say(message)
+        sys.exit(code)
+
+
+def _told(error: Exception, arguments: list[str]) -> tuple[int, str]:
+    """Exit code, and what to say of ``error``."""
+    if isinstance(error, SpecError):
+        return INVALID, f"error: {error}"
+    if isinstance(error, UnsupportedError):
+        return NOTHING, f"not covered here: {error}"
+    if isinstance(error, (StageError, ComparisonFailure)):
+        return FAILED, f"failed: {error}"
+    if isinstance(error, HarnessError):
+        return INVALID, f"error: {error}"
+    again = [argument for argument in arguments if argument != "--traceback"]
+    return FAULT, (
+        f"internal error: {type(error).__name__}: {error}\n"
+        "This is a fault of trt-harness, not of your request. Please report it with the output of\n"
+        f"  {repeat(['--traceback', *again])}"
+    )

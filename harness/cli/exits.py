@@ -1,0 +1,9 @@
+"""What the exit codes mean."""
+
+from __future__ import annotations
+
+PASSED = 0
+FAILED = 1
+INVALID = 2  # the request can't be met as written
+NOTHING = 3  # nothing was covered
+FAULT = 70  # of this program; EX_SOFTWARE of sysexits.h

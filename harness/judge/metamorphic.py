@@ -1,0 +1,155 @@
+"""Checks that need no oracle: what must hold between two runs of the same thing.
+
+Each makes related inputs, or says what one run's outputs have to be, given another's, as a
+`Reference` that `compare` judges by. Where the two runs are the same kernels on the same numbers the
+answer is every bit (`same_bits`): graph replay and plain enqueue, two sessions side by side and one
+alone, a run repeated. Where another batch size, another row or another build may take other
+kernels, and sums run in another order, it is the precision's tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import SpecError
+from harness.judge.compare import Comparison, compare
+from harness.judge.oracle import Reference
+from harness.judge.provenance import Kind, Origin
+from harness.judge.tolerance import Tolerance
+from harness.spec.onnx_model import Interface
+from harness.spec.precision import Recipe
+from harness.spec.tensor import TensorSpec
+
+BITWISE = Tolerance(0.0, 0.0, "the same plan on the same inputs: every bit")
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+
+
+def duplicated(inputs: Arrays, interface: Interface, symbol: str) -> dict[str, Array]:
+    """Every row of the dimension ``symbol`` a copy of row 0."""
+    return _each(inputs, interface, symbol, lambda array, axis: _repeat(array, axis, array.shape[axis]))
+
+
+def permuted(inputs: Arrays, interface: Interface, symbol: str, order: Sequence[int]) -> dict[str, Array]:
+    """The rows of the dimension ``symbol`` in another order."""
+    return _each(inputs, interface, symbol, lambda array, axis: np.take(array, order, axis))
+
+
+def parts(inputs: Arrays, interface: Interface, symbol: str, size: int) -> list[dict[str, Array]]:
+    """The inputs cut into runs of ``size`` rows of the dimension ``symbol``; the last may be shorter."""
+    axes = carried(interface.inputs, symbol)
+    name, axis = next(iter(axes.items()))
+    rows = inputs[name].shape[axis]
+    return [
+        _each(inputs, interface, symbol, lambda array, at, part=part: np.take(array, part, at))
+        for part in (range(start, min(start + size, rows)) for start in range(0, rows, size))
+    ]
+
+
+def judge_duplicates(
+    got: Arrays, reference: Reference, interface: Interface, symbol: str, precision: Recipe | str
+) -> Comparison:
+    """Outputs for `duplicated` inputs: every row as row 0.
+
+    Within the tolerance, not bit for bit: rows at the edge of a tile may take another path through a
+    kernel. ``reference`` is the oracle's, for these inputs.
+    """
+    want = {
+        name: _repeat(got[name], axis, got[name].shape[axis])
+        for name, axis in carried(interface.outputs, symbol).items()
+        if name in got
+    }
+    return _within(got, want, reference, precision, f"row 0 of the same run, along {symbol}")
+
+
+def judge_permuted(
+    got: Arrays,
+    straight: Arrays,
+    reference: Reference,
+    interface: Interface,
+    symbol: str,
+    order: Sequence[int],
+    precision: Recipe | str,
+) -> Comparison:
+    """Outputs for `permuted` inputs: the rows of ``straight``, permuted. Within the tolerance, as for duplicates."""
+    want = {
+        name: np.take(straight[name], order, axis)
+        for name, axis in carried(interface.outputs, symbol).items()
+        if name in straight
+    }
+    return _within(got, want, reference, precision, f"the run with rows of {symbol} in their first order")
+
+
+def judge_parts(
+    whole: Arrays,
+    pieces: Sequence[Arrays],
+    reference: Reference,
+    interface: Interface,
+    symbol: str,
+    precision: Recipe | str,
+) -> Comparison:
+    """Outputs for a batch: those of its `parts`, one after the other.
+
+    Within the tolerance: another batch size may take other kernels. ``reference`` is the oracle's,
+    for the whole batch.
+    """
+    want = {
+        name: np.concatenate([piece[name] for piece in pieces], axis)
+        for name, axis in carried(interface.outputs, symbol).items()
+        if all(name in piece for piece in pieces)
+    }
+    return _within(whole, want, reference, precision, f"the batch run in {len(pieces)} parts along {symbol}")
+
+
+def judge_alike(got: Arrays, want: Arrays, reference: Reference, precision: Recipe | str, other: str) -> Comparison:
+    """Outputs of two engines for the same inputs: a wider profile, a rebuild. Within the tolerance.
+
+    ``other`` says what gave ``want``; ``reference`` is the oracle's, for these inputs.
+    """
+    return compare(got, _expecting(want, reference, other), precision, weak="note")
+
+
+def same_bits(got: Arrays, want: Arrays, model: str, precision: Recipe | str, other: str) -> Comparison:
+    """Outputs of one plan for the same inputs: graph replay, a second session, a repetition. Every bit."""
+    origins = {name: Origin(Kind.FLOAT if array.dtype.kind in "fV" else Kind.EXACT) for name, array in want.items()}
+    return compare(got, Reference(model, other, want, origins), precision, weak="note", bitwise=BITWISE)
+
+
+def carried(tensors: Sequence[TensorSpec], symbol: str) -> dict[str, int]:
+    """The axis of the dimension ``symbol``, by tensor, for those that have it. SpecError when none has."""
+    axes = {tensor.name: tensor.shape.index(symbol) for tensor in tensors if symbol in tensor.shape}
+    if not axes:
+        shapes = "; ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in tensors)
+        raise SpecError(f"no tensor has the dimension {symbol!r}: {shapes}")
+    return axes
+
+
+def _each(inputs: Arrays, interface: Interface, symbol: str, change: Any) -> dict[str, Array]:
+    axes = carried(interface.inputs, symbol)
+    return {
+        name: np.ascontiguousarray(change(array, axes[name])) if name in axes else array
+        for name, array in inputs.items()
+    }
+
+
+def _repeat(array: Array, axis: int, times: int) -> Array:
+    return np.repeat(np.take(array, [0], axis), times, axis)
+
+
+def _within(got: Arrays, want: Arrays, reference: Reference, precision: Recipe | str, other: str) -> Comparison:
+    """Only the outputs in ``want``: others have no rows to relate."""
+    return compare(
+        {name: array for name, array in got.items() if name in want or name not in reference.outputs},
+        _expecting(want, reference, other),
+        precision,
+        weak="note",
+    )
+
+
+def _expecting(want: Arrays, reference: Reference, other: str) -> Reference:
+    return replace(reference, oracle=other, outputs=want)

@@ -1,0 +1,190 @@
+"""What the outputs should be, by whom, and how much that is worth.
+
+The oracle is the original float32 model on a runtime with its optimizations off. It is handed to
+this module as a callable; `harness.runtime.backend.onnxruntime.reference_runner` makes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from harness.errors import SpecError, UnsupportedError
+from harness.judge.graph import flow
+from harness.judge.inputs import binding_of, check_arrays, read_arrays
+from harness.judge.provenance import FLOATS, Kind, Origin, provenance
+from harness.spec.model import ModelSpec, ToleranceOverride
+from harness.spec.onnx_model import interface, load
+from harness.spec.source import exported
+
+Array = npt.NDArray[Any]
+Runner = Callable[[Path, Mapping[str, Array]], dict[str, Array]]
+
+MEMORY = 1 << 28  # bytes of references kept
+TINY = 1e-6  # an output nowhere larger than this says nothing: rounding errors of values near one are as large
+WEAK = "weak:"  # a model with the tag "weak:<output>" (or "weak:*") declares that this output may be weak
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a run is judged against.
+
+    ``origins`` says how each output is judged, ``seen`` holds the tensors inside the model that this
+    takes, ``weak`` why the oracle proves little for an output. ``oracle`` says who made it.
+    """
+
+    model: str
+    oracle: str
+    outputs: Mapping[str, Array]
+    origins: Mapping[str, Origin]
+    seen: Mapping[str, Array] = field(default_factory=dict)
+    weak: Mapping[str, str] = field(default_factory=dict)
+    tolerances: tuple[ToleranceOverride, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+class Oracle:
+    """Runs models as a reference and remembers what came out."""
+
+    def __init__(self, run: Runner, name: str) -> None:
+        self._run = run
+        self.description = name  # runtime, version and settings, as shown
+        self._kept: OrderedDict[tuple[str, str], Reference] = OrderedDict()
+        self._bytes = 0
+        self.runs = 0  # how often the runtime was asked, for tests of the cache
+
+    def reference(self, model: ModelSpec, inputs: Mapping[str, Array]) -> Reference:
+        """The reference for ``model`` on ``inputs``.
+
+        UnsupportedError when the model has no ONNX to run (a plan, a network built by a callable).
+        """
+        if model.source.kind != "onnx":
+            raise UnsupportedError(
+                f"oracle for {model.id}",
+                f"a model given as a {model.source.kind} has no ONNX that another runtime could run",
+                "give golden outputs beside it",
+            )
+        key = (model.source.digest(), digest_arrays(inputs))
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = self._make(model, inputs)
+            self._bytes += _size(kept)
+            while self._bytes > MEMORY and len(self._kept) > 1:
+                self._bytes -= _size(self._kept.popitem(last=False)[1])
+        self._kept.move_to_end(key)
+        return _of(model, kept)
+
+    def golden(self, model: ModelSpec) -> tuple[dict[str, Array], Reference]:
+        """The inputs and the outputs that the model's owner gave. SpecError when they don't fit the model."""
+        if model.golden is None:
+            raise SpecError(f"{model.id}: no golden outputs")
+        inputs, outputs = (read_arrays(path) for path in model.golden)
+        described = f"golden outputs of {model.golden[1].name}"
+        if model.source.kind != "onnx":
+            origins = {name: Origin(_by_type(array)) for name, array in outputs.items()}
+            return inputs, _of(model, Reference(model.id, described, outputs, origins, weak=_weak(outputs, origins)))
+        declared = interface(model.source.path())
+        check_arrays(model.id, model.golden[0], declared.inputs, inputs, binding_of(declared, inputs))
+        own = self.reference(model, inputs)
+        unknown = sorted(outputs.keys() ^ own.outputs.keys())
+        if unknown:
+            raise SpecError(
+                f"{model.id}: {model.golden[1]}: {', '.join(unknown)} is not both there and an output of the model"
+            )
+        weak = _weak(outputs, own.origins)
+        return inputs, _of(model, Reference(model.id, described, outputs, own.origins, own.seen, weak))
+
+    def _make(self, model: ModelSpec, inputs: Mapping[str, Array]) -> Reference:
+        path = model.source.path()
+        origins = provenance(flow(path))
+        shown = tuple(tensor.name for tensor in interface(path).outputs)
+        inside = tuple(
+            dict.fromkeys(
+                name
+                for origin in origins.values()
+                if origin.choice is not None
+                for name in origin.choice.tensors
+                if name not in shown
+            )
+        )
+        self.runs += 1
+        everything = self._run(_exposing(model, path, inside) if inside else path, inputs)
+        outputs = {name: everything[name] for name in shown}
+        special = any(not _finite(array) for array in inputs.values())
+        weak = {} if special else _weak(outputs, origins)
+        return Reference(model.id, self.description, outputs, origins, everything, weak)
+
+
+def digest_arrays(arrays: Mapping[str, Array]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    total = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def _of(model: ModelSpec, made: Reference) -> Reference:
+    """``made`` with what the model itself declares, which its bytes do not show."""
+    declared = {tag.removeprefix(WEAK) for tag in model.tags if tag.startswith(WEAK)}
+    weak = {name: why for name, why in made.weak.items() if not declared & {name, "*"}}
+    return Reference(model.id, made.oracle, made.outputs, made.origins, made.seen, weak, model.tolerances, model.tags)
+
+
+def _exposing(model: ModelSpec, path: Path, names: tuple[str, ...]) -> Path:
+    """The model with ``names`` among its outputs, in the export folder."""
+
+    def build() -> onnx.ModelProto:
+        opened = load(path, weights=True)
+        if opened.functions:
+            opened = onnx.inliner.inline_local_functions(opened)
+        opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        return opened
+
+    return exported(f"{model.id}-{model.source.digest()[:16]}-exposed", build)
+
+
+def _weak(outputs: Mapping[str, Array], origins: Mapping[str, Origin]) -> dict[str, str]:
+    reasons = {name: _reason(array, origins[name]) for name, array in outputs.items() if name in origins}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _reason(array: Array, origin: Origin) -> str:
+    """Why an oracle's output proves little; "" when it is worth its name."""
+    if origin.constant or origin.kind is Kind.EXACT:
+        return ""  # it must be this and nothing else
+    if not array.size:  # right when the inputs' shapes make it so, and no proof when floats decided on it
+        return "it has no element, as nothing was chosen" if origin.choice or origin.follows else ""
+    if origin.kind is not Kind.FLOAT:
+        return ""
+    values = np.asarray(array, np.float64).reshape(-1)
+    broken = int(np.count_nonzero(~np.isfinite(values)))
+    if broken:
+        return f"{broken} of {values.size} elements are not finite although the inputs are"
+    largest = float(np.abs(values).max())
+    if largest < TINY:
+        return f"nothing in it is larger than {largest:.3g}, so that any noise looks like an answer"
+    if values.size > 1 and float(values.max() - values.min()) <= 1e-6 * largest:
+        return f"all its {values.size} elements are {values[0]:.6g}, so that a shuffled answer looks right"
+    return ""
+
+
+def _by_type(array: Array) -> Kind:
+    return Kind.FLOAT if str(array.dtype) in FLOATS else Kind.EXACT
+
+
+def _finite(array: Array) -> bool:
+    return str(array.dtype) not in FLOATS or bool(np.isfinite(np.asarray(array, np.float64)).all())
+
+
+def _size(reference: Reference) -> int:
+    unique = {id(array): array.nbytes for array in (*reference.outputs.values(), *reference.seen.values())}
+    return sum(unique.values())

@@ -1,0 +1,1 @@
+"""Timing, telemetry and statistics: numbers out of engines, and what they prove."""

@@ -1,0 +1,117 @@
+"""From what pytest saw of a cell to its verdict, and what is shown of it.
+
+Errors that this project raises on purpose are shown by their message: it says what, where, got,
+expected, and how to repeat it. Anything else keeps its traceback, for it is a fault of the test or
+of this project.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from harness.errors import ComparisonFailure, HarnessError, Regression, SpecError, StageError, UnsupportedError
+from harness.pytest_plugin.options import given
+from harness.pytest_plugin.run import Run
+from harness.pytest_plugin.story import Story
+
+VERDICT = "trt_verdict"  # attribute of a report: it travels to the controller under xdist
+SHOWN = {"not_covered": ("not covered", "n", "NOT COVERED"), "known_failure": ("known failures", "k", "KNOWN FAILURE")}
+REPEATED = (
+    "backend", "size", "models", "cache", "expectations", "in_process", "python", "build_timeout", "run_timeout",
+    "probe_timeout", "build_option", "memory", "seed",
+)  # fmt: skip
+
+
+def judge(report: pytest.TestReport, call: pytest.CallInfo[None], story: Story, run: Run) -> None:
+    """Give ``report``, of one phase of a cell, its outcome, and the story its verdict."""
+    error = call.excinfo.value if call.excinfo else None
+    if error is None:
+        if report.when == "call" and report.passed:
+            _judge_pass(report, story, run)
+    elif isinstance(error, UnsupportedError):
+        story.conclude("not_covered", f"{error.capability}: {error.evidence}", fix=error.fix)
+        path, line, _ = report.location
+        report.outcome, report.longrepr = "skipped", (path, (line or 0) + 1, f"Skipped: not covered: {error}")
+    elif hasattr(report, "wasxfail"):  # a mark of the test's own
+        story.conclude("known_failure", str(error), stage=_stage(error, story), cause=report.wasxfail)
+    elif isinstance(error, pytest.skip.Exception):
+        story.conclude("not_covered", str(error))
+    else:
+        _judge_failure(report, error, story, run)
+    if story.verdict is not None:
+        setattr(report, VERDICT, story.verdict)
+
+
+def shown(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    """Category, letter and word where pytest's own would mislead; None to leave it to pytest."""
+    verdict = getattr(report, VERDICT, "")
+    if report.skipped:
+        return SHOWN.get(verdict)
+    if report.failed and report.when == "setup" and verdict == "failed":
+        return "failed", "F", "FAILED"  # where engines are built: a failure of the model, not of the test's set-up
+    return None
+
+
+def repeat(config: pytest.Config, node: str) -> str:
+    """The command that runs one cell again."""
+    return shlex.join(["python", "-m", "pytest", node, *given(config, REPEATED)])
+
+
+def properties(story: Story) -> list[tuple[str, object]]:
+    """What JUnit shows of a cell."""
+    cell, record = story.case.cell, story.record()
+    found = {
+        "trt_model": cell.model,
+        "trt_precision": cell.precision,
+        "trt_variant": cell.variant,
+        "trt_point": cell.point,
+        "trt_backend": story.backend or cell.backend,
+        "trt_version": story.environment.get("version", ""),
+        "trt_verdict": record.verdict,
+        "trt_stage": record.stage,
+        "trt_key": record.key,
+        **{f"trt_seconds_{stage}": f"{spent:.4f}" for stage, spent in record.seconds.items()},
+    }
+    return [(name, value) for name, value in found.items() if value]
+
+
+def _judge_pass(report: pytest.TestReport, story: Story, run: Run) -> None:
+    entries = run.expectations_of(story.file).covering(story.cell, story.environment)
+    if not entries:
+        story.conclude("passed")
+        return
+    said = "\n".join(f"  {entry.place}: fails at {entry.stage}: {entry.cause} ({entry.owner})" for entry in entries)
+    message = (
+        f"{story.case.cell.id} passed, but is a known failure:\n{said}\n"
+        "remove the entry or narrow it, by hand or with: trt-harness expectations update"
+    )
+    story.conclude("unexpected_pass", message)
+    report.outcome, report.longrepr = "failed", message
+
+
+def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story, run: Run) -> None:
+    stage, message = _stage(error, story), str(error) or type(error).__name__
+    wrong = isinstance(error, (HarnessError, AssertionError))  # else: at fault
+    entry = None
+    if wrong and report.when != "teardown":
+        entry = run.expectations_of(story.file).match(story.cell, stage, message, story.environment)
+    if entry is not None:
+        story.conclude("known_failure", message, stage=stage, cause=entry.cause)
+        report.outcome = "skipped"
+        report.wasxfail = f"reason: {entry.cause} ({entry.place}, {entry.owner}, until {entry.expires})"
+        return
+    story.conclude("failed" if wrong else "error", message, stage=stage)
+    if isinstance(error, HarnessError):
+        command = repeat(run.config, story.node)
+        report.longrepr = message if command in message else f"{message}\nrepeat: {command}"
+
+
+def _stage(error: BaseException, story: Story) -> str:
+    """Where it failed: a stage of a backend, "compare", "spec", or the last that was reached."""
+    if isinstance(error, StageError):
+        return error.stage
+    if isinstance(error, (ComparisonFailure, Regression)):
+        return "compare"
+    return "spec" if isinstance(error, SpecError) else story.reached

@@ -1,0 +1,192 @@
+"""What the cells of one process share: models, probes, engines, oracle, records."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.ledger.expectations import Expectations
+from harness.ledger.expectations import load as load_expectations
+from harness.ledger.records import RecordLog, new_run_id
+from harness.pytest_plugin import cells, crash, scheduling
+from harness.pytest_plugin.options import settings_of
+from harness.pytest_plugin.story import Story
+from harness.runtime.capability import Capability, Probe, State
+from harness.runtime.choice import Choice, choose, needs_of
+from harness.runtime.fingerprint import environment
+from harness.runtime.workbench import Workbench
+from harness.settings import BACKENDS, BEST
+from harness.spec import EngineSpec, ModelSpec
+from harness.spec.catalog import Catalog, load
+from harness.spec.source import EXPORT_VARIABLE
+
+if TYPE_CHECKING:
+    from harness.judge.oracle import Oracle
+    from harness.runtime.backend.protocol import Backend
+    from harness.runtime.pool import EnginePool
+
+RUN = pytest.StashKey["Run"]()
+
+
+class Run:
+    """Everything is made when it is first needed, so that a run without a cell of ours pays nothing."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config, self.settings = config, settings_of(config)
+        worker: dict[str, Any] = getattr(config, "workerinput", {})
+        self.is_worker = bool(worker)
+        self.process = str(worker.get("workerid", "main"))
+        self.id = worker.get("trt_run") or new_run_id()
+        home = config.rootpath / ".trt-harness"
+        self.folder = (self.settings.output or home / "runs") / self.id
+        self.plans = self.settings.cache or home / "plans"
+        self.in_use = False  # whether there is a cell of ours
+        self._open = contextlib.ExitStack()
+        self._expectations: dict[Path, Expectations] = {}
+        self.deselected = 0  # cells, one by one
+        self.problems: dict[str, None] = {}  # with known failures, from every process
+
+    # What is asked --------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def catalog(self) -> Catalog:
+        """Every model: zoos, ``--trt-models``, and those that the hook brings."""
+        catalog = load(self.settings.models)
+        for models in self.config.hook.pytest_trt_models(config=self.config):
+            catalog = catalog.extended(models)
+        return catalog
+
+    @functools.cached_property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """The models that the options ask for. SpecError for one that does not exist."""
+        zoo = {model.id for model in load()}
+        own = frozenset(model.id for model in self.catalog if model.id not in zoo)
+        return cells.select(self.catalog.models, own, self.settings)
+
+    def spec_of(self, case: cells.Case) -> EngineSpec:
+        config = case.model.config.with_options(dict(self.settings.build_option))
+        return EngineSpec.of(case.model, case.recipe, config)
+
+    # What there is --------------------------------------------------------------------------------
+
+    def probe_all(self, asked: Iterable[str]) -> dict[str, Probe]:
+        """Probe what ``asked`` may come to, once for the run, and leave the results for every worker."""
+        names = dict.fromkeys(name for backend in asked for name in (BACKENDS if backend == BEST else [backend]))
+        with Workbench(self.settings, self.plans) as bench:
+            found = {name: bench.probe(name) for name in names}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "probes.json"
+        whole = path.with_suffix(".tmp")
+        whole.write_text(json.dumps({name: asdict(probe) for name, probe in found.items()}, indent=1, default=str))
+        whole.replace(path)
+        return found
+
+    @functools.cached_property
+    def probes(self) -> dict[str, Probe]:
+        """What `probe_all` found, in whichever process."""
+        found = json.loads((self.folder / "probes.json").read_text())
+        return {name: _probe(content) for name, content in found.items()}
+
+    def choose(self, case: cells.Case, needs: Iterable[str]) -> Choice:
+        """The backend that covers ``case``. UnsupportedError, with evidence and fix, when none does."""
+        every = (*needs, *case.needs, *case.recipe.needs, *needs_of(case.model))
+        return choose(self.probes.__getitem__, case.backend, every)
+
+    def begin(self, story: Story, needs: Iterable[str]) -> None:
+        """Settle which backend covers a cell, and hold its device. UnsupportedError when none does."""
+        story.backend = story.case.backend
+        if story.backend in self.probes:
+            story.environment = environment(self.probes[story.backend])
+        story.backend = self.choose(story.case, needs).backend
+        story.environment = environment(self.probes[story.backend])
+        # Here, and not while a plan is locked in the cache: another process may wait for that one with our device.
+        self.backend(story.backend, story.node)
+
+    # What works -----------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def bench(self) -> Workbench:
+        bench = Workbench(self.settings, self.plans, device=lambda: self.device, probes=self.probes)
+        self._open.callback(bench.close)
+        return bench
+
+    @property
+    def pool(self) -> EnginePool:
+        return self.bench.pool
+
+    @property
+    def oracle(self) -> Oracle:
+        return self.bench.oracle
+
+    @functools.cached_property
+    def device(self) -> int:
+        """The GPU of this process, held until it ends; 0 where there is none to choose from."""
+        numbers = scheduling.devices()
+        if not numbers:
+            return 0
+        lock = scheduling.DeviceLock()
+        self._open.callback(lock.release)
+        return lock.acquire(numbers)
+
+    def backend(self, name: str, label: str) -> Backend:
+        """A backend about to work on ``label``: should it take this process with it, a note says so."""
+        backend = self.bench.backend(name)
+        client = getattr(backend, "client", None)
+        if client is not None:
+            client.breadcrumb, client.label = crash.breadcrumb(self.folder, self.process, name), label
+        return backend
+
+    # What is kept ---------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def log(self) -> RecordLog:
+        log = RecordLog(self.folder, self.id, self.process)
+        self._open.callback(log.close)
+        return log
+
+    def expectations_of(self, test: Path) -> Expectations:
+        """The known failures that hold for cells of the file ``test``."""
+        folder = self.settings.expectations or _beside(test.parent)
+        if folder not in self._expectations:
+            self._expectations[folder] = load_expectations(folder, models=[model.id for model in self.catalog])
+        return self._expectations[folder]
+
+    @property
+    def expectations(self) -> Mapping[Path, Expectations]:
+        """Those that were asked for so far, by folder."""
+        return self._expectations
+
+    def share_exports(self) -> None:
+        """Let every process of the run export a model into one place, which goes with the run."""
+        if EXPORT_VARIABLE not in os.environ:
+            os.environ[EXPORT_VARIABLE] = str(self.folder / "exports")
+            self._open.callback(os.environ.pop, EXPORT_VARIABLE, None)
+
+    def close(self) -> None:
+        self._open.close()
+
+
+def run_of(config: pytest.Config) -> Run:
+    """The run that ``config`` belongs to."""
+    if RUN not in config.stash:
+        config.stash[RUN] = Run(config)
+    return config.stash[RUN]
+
+
+def _probe(content: dict[str, Any]) -> Probe:
+    capabilities = (Capability(**{**one, "state": State(one["state"])}) for one in content["capabilities"])
+    return Probe(**{**content, "capabilities": tuple(capabilities)})
+
+
+def _beside(folder: Path) -> Path:
+    """The nearest ``expectations`` folder, from ``folder`` upwards; one that does not exist when there is none."""
+    found = (parent / "expectations" for parent in (folder, *folder.parents))
+    return next((candidate for candidate in found if candidate.is_dir()), folder / "expectations")

@@ -1,0 +1,128 @@
+"""Who runs what where: order, workers under xdist, and one device for each worker.
+
+As tried under xdist 3.8: ``--dist worksteal`` with items sorted by engine loses nothing when a
+worker crashes, where other distributions run tests twice, lose them or hang; the default limit on
+restarts ends a run early.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+RESTARTS = "1000"  # of crashed workers: each costs one cell, and a run must outlast them all
+MENTION = re.compile(rb"\bmark\.trt\b|\btrt_(engine|session|model|cell|spec)")
+DEVICE = re.compile(r"nvidia\d+")
+
+
+def set_defaults(config: pytest.Config) -> None:
+    """How xdist distributes a run of ours, where the command line does not say."""
+    if not config.pluginmanager.hasplugin("xdist") or not config.getoption("numprocesses", None):
+        return
+    if not mentions_cells(config):
+        return
+    if config.getoption("dist") == "no":
+        config.option.dist = "worksteal"
+    if config.getoption("maxworkerrestart") is None:
+        config.option.maxworkerrestart = RESTARTS
+
+
+def auto_workers(config: pytest.Config) -> int | None:
+    """One worker a GPU for a run of ours; None leaves the number to xdist, which goes by cores."""
+    return len(devices()) or None if mentions_cells(config) else None
+
+
+def mentions_cells(config: pytest.Config) -> bool:
+    """Whether a file that this run would collect speaks of cells: read, not imported.
+
+    xdist wants its answers before anything is collected, and a run without a cell of ours must be
+    left as it is.
+    """
+    for argument in config.args:
+        path = _path(argument.partition("::")[0], config)
+        if any(MENTION.search(file.read_bytes()) for file in ([path] if path.is_file() else _files(path, config))):
+            return True
+    return False
+
+
+def _files(folder: Path, config: pytest.Config) -> Iterator[Path]:
+    patterns, pruned = config.getini("python_files"), config.getini("norecursedirs")
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not any(fnmatch.fnmatch(name, pattern) for pattern in pruned)]
+        for name in names:
+            if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+                yield Path(root, name)
+
+
+def _path(argument: str, config: pytest.Config) -> Path:
+    path = config.invocation_params.dir / argument
+    if not path.exists() and config.getoption("pyargs"):
+        import importlib.util
+
+        with contextlib.suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(argument)
+            for folder in spec.submodule_search_locations or [] if spec else []:
+                return Path(folder)
+            if spec and spec.origin:
+                return Path(spec.origin)
+    return path
+
+
+def devices(root: Path = Path("/dev")) -> tuple[int, ...]:
+    """The GPUs that a process here may use, as CUDA numbers them, without a call to CUDA."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",")]
+        valid = [name for name in names if name and name != "-1" and name != "NoDevFiles"]
+        return tuple(range(len(valid)))
+    count = sum(1 for entry in root.iterdir() if DEVICE.fullmatch(entry.name)) if root.is_dir() else 0
+    return tuple(range(count))
+
+
+class DeviceLock:
+    """One device for this process alone, among all processes of the machine that ask this way.
+
+    A device is not given by the worker's number: a worker that replaces a crashed one has a new number.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or Path(tempfile.gettempdir()) / "trt-harness-devices"
+        self._held: FileLock | None = None
+
+    def acquire(self, numbers: Sequence[int], *, poll: float = 0.2) -> int:
+        """A free device among ``numbers``, held until `release`; waits while there is none."""
+        from filelock import FileLock, Timeout
+
+        self._folder.mkdir(mode=0o777, parents=True, exist_ok=True)
+        while True:
+            for number in numbers:
+                lock = FileLock(self._folder / f"{_name(number)}.lock", mode=0o666)
+                with contextlib.suppress(Timeout):
+                    lock.acquire(timeout=0)
+                    self._held = lock
+                    return number
+            time.sleep(poll)
+
+    def release(self) -> None:
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
+
+def _name(number: int) -> str:
+    """What tells this device from others of the machine, whatever this process calls it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in visible.split(",")] if visible is not None else []
+    return re.sub(r"\W", "_", names[number] if number < len(names) else str(number))

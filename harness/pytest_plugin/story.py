@@ -1,0 +1,121 @@
+"""One cell while it runs: what it came to, where the time went, what its record will say."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.ledger.records import Record, Verdict
+from harness.pytest_plugin.cells import Case
+from harness.spec.cell import Cell
+
+if TYPE_CHECKING:
+    from harness.judge.compare import Comparison
+    from harness.runtime.pool import BuiltPlan, Handle
+
+STORY = pytest.StashKey["Story"]()
+WAY = ("export", "parse", "build", "deserialize", "context", "run", "compare")  # of a cell, in order
+
+
+@dataclass(eq=False)
+class Story:
+    """Filled in by fixtures and hooks; a `Record` at the end."""
+
+    case: Case
+    node: str  # pytest's id
+    file: Path  # of the test
+    backend: str = ""  # that covers the cell: what "best" came to
+    verdict: Verdict | None = None  # None: not yet known
+    stage: str = ""  # that failed
+    message: str = ""
+    fix: str = ""
+    cause: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    comparison: Mapping[str, Any] | None = None  # of the worst output
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.time)
+    key: str = ""
+    plan_key: str = ""
+    _handles: list[Handle] = field(default_factory=list)
+
+    @property
+    def cell(self) -> Cell:
+        """The cell, on the backend that covers it: what a known failure is looked up by."""
+        return replace(self.case.cell, backend=self.backend)
+
+    @contextlib.contextmanager
+    def spending(self, what: str) -> Iterator[None]:
+        """The time inside goes to ``what``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spend({what: time.perf_counter() - start})
+
+    def built(self, plan: BuiltPlan) -> None:
+        self.key, self.plan_key = plan.key, plan.plan_key
+        self._spend(plan.seconds)
+
+    def hold(self, handle: Handle) -> None:
+        """Count an engine's time as this cell's; the first engine is the cell's own."""
+        self._handles.append(handle)
+        if not self.key:
+            self.key, self.plan_key = handle.key, handle.plan_key
+
+    def conclude(self, verdict: Verdict, message: str = "", *, stage: str = "", fix: str = "", cause: str = "") -> None:
+        """The verdict, unless there is one: what went wrong first counts, and a pass until something does."""
+        if self.verdict in (None, "passed"):
+            self.verdict, self.message, self.stage, self.fix, self.cause = verdict, message, stage, fix, cause
+
+    @property
+    def reached(self) -> str:
+        """The last stage that took any time."""
+        self._settle()
+        return next((stage for stage in reversed(WAY) if stage in self.seconds), "")
+
+    def record(self) -> Record:
+        return Record(
+            cell=self.case.cell,
+            node=self.node,
+            verdict=self.verdict or "error",
+            stage=self.stage or self.reached,
+            message=self.message,
+            fix=self.fix,
+            cause=self.cause,
+            key=self.key,
+            plan_key=self.plan_key,
+            environment=self.environment,
+            seconds=self.seconds,
+            comparison=self.comparison,
+            facts=self.facts,
+            started=self.started,
+            duration=time.time() - self.started,
+        )
+
+    def _settle(self) -> None:
+        for handle in self._handles:
+            self._spend(handle.timings)
+            handle.timings.clear()
+
+    def _spend(self, seconds: Mapping[str, float]) -> None:
+        for stage, spent in seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+def summary(comparison: Comparison) -> dict[str, Any]:
+    """What a record keeps of a comparison: its worst output."""
+    outputs = [*comparison.failures, *comparison.outputs]
+    worst = max(outputs, key=lambda output: (output.failure is not None, *(one.excess for one in output.worst[:1])))
+    return {
+        "oracle": comparison.oracle,
+        "passed": comparison.passed,
+        "outputs": len(comparison.outputs),
+        "worst": worst.as_json(),
+    }

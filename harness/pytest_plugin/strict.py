@@ -1,0 +1,50 @@
+"""Known failures are a debt with a date: what is wrong with the entries themselves fails the run, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from harness.pytest_plugin.cells import Case
+from harness.pytest_plugin.run import Run
+from harness.runtime.capability import State
+from harness.runtime.fingerprint import environment
+from harness.settings import Settings
+
+
+def problems(run: Run, config: pytest.Config, found: Iterable[tuple[Case, Path]], *, deselected: bool) -> list[str]:
+    """What is wrong with the entries that hold for ``found``: this process's cells, by the file of their test.
+
+    Nothing follows from a cell that is not there when cells were ``deselected`` one by one.
+    """
+    cells = [(case.cell, file) for case, file in found]
+    for file in {file for _, file in cells}:
+        run.expectations_of(file)
+    said = [str(problem) for expectations in run.expectations.values() for problem in expectations.problems]
+    if deselected or run.settings.shard or any("::" in argument for argument in config.args):
+        return said
+    environments = {
+        name: environment(probe)
+        for name, probe in run.probes.items()
+        if probe.installation is None or probe.installation.state is State.PRESENT
+    }
+    for folder, expectations in run.expectations.items():
+        narrowed = _narrowed(run.settings, config, folder)
+        said += map(str, expectations.unmatched([cell for cell, _ in cells], environments, narrowed))
+    return said
+
+
+def _narrowed(settings: Settings, config: pytest.Config, folder: Path) -> list[str]:
+    """The parts of a cell that this run chose from. Sizes are always chosen from, and they are part of the model."""
+    narrowed = ["model"]
+    defaults = Settings()
+    if settings.precision != defaults.precision:
+        narrowed.append("precision")
+    if settings.point != defaults.point:
+        narrowed.append("point")
+    collected = [(config.invocation_params.dir / argument).resolve() for argument in config.args]
+    if not any(folder.parent.resolve().is_relative_to(path) for path in collected):
+        narrowed.append("test")
+    return narrowed

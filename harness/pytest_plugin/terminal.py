@@ -1,0 +1,73 @@
+"""What a run with cells of ours says before its first cell and after its last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+
+from harness.ledger.records import read_run
+from harness.pytest_plugin.run import Run
+from harness.runtime.capability import Probe, State
+from harness.settings import BACKENDS, BEST
+
+
+def header(run: Run, probes: Mapping[str, Probe], asked: Iterable[str], cells: int) -> list[str]:
+    """Backends with versions and GPU, and why each takes part or does not."""
+    settings = run.settings
+    lines = [f"trt-harness: {cells} cells, run {run.id}, records in {_relative(run.folder)}"]
+    if settings.shard:
+        lines[0] += f", part {settings.shard}"
+    asked = list(asked)
+    lines += [f"  {name:<13}{_describe(probe)}" for name, probe in probes.items()]
+    if BEST in asked:
+        runs = next((name for name in BACKENDS if name in probes and probes[name].has("run")), "none")
+        builds = next((name for name in BACKENDS if name in probes and probes[name].has("build")), "none")
+        lines.append(f"  {BEST:<13}{builds} builds, {runs} runs: the first of {', '.join(BACKENDS)} that can")
+    return lines
+
+
+def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]) -> None:
+    """The table of the run's records, and what is wrong beside the cells."""
+    from harness.report.terminal import summary_lines
+
+    found = read_run(run.folder)
+    if found.records:
+        reporter.section("TensorRT harness")
+        for line in summary_lines(found.records, width=reporter._tw.fullwidth, color=reporter._tw.hasmarkup):
+            reporter.write_line(line)
+        reporter.write_line(f"records: {_relative(run.folder)}")
+    said = [*found.problems, *problems]
+    if said:
+        reporter.section("known failures and records: problems", red=True)
+        for line in said:
+            reporter.write_line(line)
+
+
+def nothing_covered(run: Run) -> bool:
+    """Whether there were cells and none of them was covered here."""
+    records = read_run(run.folder).records
+    return bool(records) and all(record.verdict == "not_covered" for record in records)
+
+
+def _describe(probe: Probe) -> str:
+    installation = probe.installation
+    if installation is not None and installation.state is not State.PRESENT:
+        hint = f" (to cover it: {installation.fix})" if installation.fix else ""
+        return f"{installation.state.value}: {installation.evidence}{hint}"
+    gpu = str(probe.environment.get("gpu") or "")
+    words = [probe.version, *([f"on {gpu}"] if gpu else [])]
+    able = [name for name in ("build", "run") if probe.has(name)]
+    said = " ".join(word for word in words if word) + f": can {' and '.join(able) or 'neither build nor run'}"
+    for name in ("build", "run"):
+        if name not in able:
+            lacking = probe.find(name)
+            said += f"; {name}: {lacking.state.value}, {lacking.evidence}"
+    return said
+
+
+def _relative(path: Path) -> str:
+    shorter = os.path.relpath(path)
+    return shorter if len(shorter) < len(str(path)) else str(path)

@@ -1,0 +1,165 @@
+"""The end of a run on the terminal: a table of models by precision, then what did not pass, and why.
+
+Words carry the meaning and colours only repeat it, so that a log file reads as well.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.errors import STAGES
+from harness.ledger.records import Record
+from harness.spec.precision import RECIPES
+
+# Verdicts in words, in the order in which they are told.
+WORDS = {
+    "passed": "passed",
+    "failed": "failed",
+    "unexpected_pass": "unexpected pass",
+    "error": "error",
+    "known_failure": "known failure",
+    "not_covered": "not covered",
+}
+_STYLES = {
+    "passed": "green",
+    "failed": "bold red",
+    "unexpected_pass": "bold red",
+    "error": "bold red",
+    "known_failure": "yellow",
+    "not_covered": "dim",
+}
+_STAGES = (*STAGES, "compare")
+
+
+def summary_lines(records: Iterable[Record], *, width: int = 100, color: bool = False) -> list[str]:
+    """``records`` as lines of ``width`` characters; none when there are none.
+
+    A table for each backend, failures by stage, unexpected passes, errors of this project, known
+    failures by cause, what was not covered by reason and with its fix, and the totals. Names are
+    never cut, so that one of them may make a line longer.
+    """
+    cells = sorted(records, key=lambda record: (record.cell.backend, record.cell.id, record.node))
+    if not cells:
+        return []
+    page = _Page(width, color)
+    for backend in dict.fromkeys(record.cell.backend for record in cells):
+        _table(page, [record for record in cells if record.cell.backend == backend])
+    failed = [record for record in cells if record.verdict == "failed"]
+    for stage in sorted({record.stage for record in failed}, key=lambda stage: _rank(stage, _STAGES)):
+        _list(page, f"failed at {stage or 'no stage'}", [record for record in failed if record.stage == stage])
+    _list(page, "unexpected pass", [record for record in cells if record.verdict == "unexpected_pass"])
+    _list(page, "error", [record for record in cells if record.verdict == "error"])
+    known = [record for record in cells if record.verdict == "known_failure"]
+    _group(page, "known failure", known, lambda record: (record.cause, ""))
+    uncovered = [record for record in cells if record.verdict == "not_covered"]
+    _group(page, "not covered here", uncovered, lambda record: (record.message, record.fix))
+    tally = Counter(record.verdict for record in cells)
+    totals = ", ".join(f"{tally[verdict]} {word}" for verdict, word in WORDS.items() if tally[verdict])  # type: ignore[index]
+    page.line(f"{_count(cells)}: {totals}", style="bold")
+    return page.lines()
+
+
+class _Page:
+    """Lines of text under way, plain or coloured."""
+
+    def __init__(self, width: int, color: bool) -> None:
+        self.width, self._text = width, io.StringIO()
+        self._console = Console(
+            file=self._text,
+            width=width,
+            height=1 << 20,  # with a height given, too, the terminal is never asked
+            color_system="standard" if color else None,
+            force_terminal=color,
+            legacy_windows=False,
+        )
+
+    def line(self, text: str, *, indent: int = 0, style: str = "") -> None:
+        pieces = textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + 4),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for piece in pieces or [""]:
+            self.show(Text(piece, style=style, no_wrap=True, overflow="ignore"))
+
+    def show(self, thing: Text | Table) -> None:
+        self._console.print(thing, soft_wrap=isinstance(thing, Text))
+
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self._text.getvalue().splitlines()]
+
+
+def _table(page: _Page, cells: Sequence[Record]) -> None:
+    page.line(_where(cells), style="bold")
+    precisions = sorted({r.cell.precision for r in cells}, key=lambda name: _rank(name, tuple(RECIPES)))
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("  model", no_wrap=True)
+    for precision in precisions:
+        table.add_column(precision or "any precision")
+    for model in sorted({r.cell.model for r in cells}):
+        of_model = [r for r in cells if r.cell.model == model]
+        row = [_tally([r for r in of_model if r.cell.precision == precision]) for precision in precisions]
+        table.add_row(Text(f"  {model}"), *row)
+    page.show(table)
+    page.line("")
+
+
+def _where(cells: Sequence[Record]) -> str:
+    """``tensorrt 8.6.1 on NVIDIA H200``, as far as any record tells."""
+    told = next((r.environment for r in cells if r.environment.get("version")), {})
+    version = f" {told['version']}" if told.get("version") else ""
+    gpu = f" on {told['gpu']}" if told.get("gpu") else ""
+    return f"{cells[0].cell.backend or 'no backend'}{version}{gpu}"
+
+
+def _tally(cells: Sequence[Record]) -> Text:
+    """``4 passed, 2 failed (compare)``: what became of one model at one precision."""
+    parts = []
+    for verdict, word in WORDS.items():
+        ours = [record for record in cells if record.verdict == verdict]
+        if ours:
+            stages = sorted({r.stage for r in ours if r.stage}, key=lambda stage: _rank(stage, _STAGES))
+            where = f" ({', '.join(stages)})" if verdict == "failed" and stages else ""
+            parts.append(Text(f"{len(ours)} {word}{where}", style=_STYLES[verdict]))
+    return Text(", ").join(parts) if parts else Text("-")
+
+
+def _list(page: _Page, title: str, cells: Sequence[Record]) -> None:
+    if cells:
+        page.line(f"{title}: {_count(cells)}", style=_STYLES["failed"])
+        for record in cells:
+            page.line(f"{record.cell.id}: {_first_line(record.message)}", indent=2)
+        page.line("")
+
+
+def _group(page: _Page, title: str, cells: Sequence[Record], reason: Callable[[Record], tuple[str, str]]) -> None:
+    """Cells that share a reason, most of them first."""
+    if cells:
+        page.line(f"{title}: {_count(cells)}", style=_STYLES[cells[0].verdict])
+        for (why, fix), number in sorted(Counter(map(reason, cells)).items(), key=lambda item: (-item[1], item[0])):
+            page.line(f"{number}: {_first_line(why)}", indent=2)
+            if fix:
+                page.line(f"to cover: {fix}", indent=6)
+        page.line("")
+
+
+def _first_line(message: str) -> str:
+    return next((line.strip() for line in message.splitlines() if line.strip()), "no reason was recorded")
+
+
+def _count(cells: Sequence[Record]) -> str:
+    return "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+
+
+def _rank(name: str, order: Sequence[str]) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)

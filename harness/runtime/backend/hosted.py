@@ -1,0 +1,147 @@
+"""A backend in an engine host, with the shape of any other backend."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.runtime.backend.protocol import Array, BuildRequest, EngineInfo, Plan, Progress
+from harness.runtime.capability import Capability, Probe, State
+from harness.runtime.client import HostClient, HostDied
+from harness.runtime.probing import Found, probe
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeouts:
+    """Seconds until a host that gives no answer counts as hung."""
+
+    build: float
+    run: float  # of loading, and of making a session, too
+    probe: float  # of one step
+
+
+class HostedBackend:
+    """The backend called ``name``, in its own process; every error of a stage may have ``crash`` set."""
+
+    def __init__(self, name: str, client: HostClient, timeouts: Timeouts) -> None:
+        self.name, self.client, self.timeouts = name, client, timeouts
+
+    def label(self, text: str) -> None:
+        """Say what the next requests are for, for the client's breadcrumb."""
+        self.client.label = text
+
+    def probe(self) -> Probe:
+        """What the backend can do; a step that kills or hangs the host is a finding, with that as evidence."""
+        ask = functools.partial(self.client.request, stage="probe", timeout=self.timeouts.probe)
+        try:
+            steps = ask("probe_steps", {}, summary="probe")
+        except HostDied as death:
+            evidence = f"{death.crash}: {death.log[-1] if death.log else 'no output'}"
+            fix = f"check that {self.client.python} has numpy and {self.name}"
+            return Probe(self.name, "", (Capability("import", State.ABSENT, evidence, fix),))
+
+        def take(step: str) -> Found:
+            found: Found = ask("probe_step", {"step": step}, summary=f"probe of {step}")
+            return found
+
+        found = probe(self.name, steps, take)
+        host = {name: fact for name, fact in self.client.facts.items() if name != "pid"}
+        return dataclasses.replace(found, environment={**found.environment, "host": host})
+
+    def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
+        """As `Backend.build`. The host was perhaps started in another folder, so paths are sent in full."""
+        sent = dataclasses.replace(
+            request, model=_absolute(request.model), network_folder=_absolute(request.network_folder)
+        )
+        plan: Plan = self.client.request(
+            "build",
+            {"request": sent},
+            stage="build",
+            timeout=self.timeouts.build,
+            summary=f"build of {request.name} ({request.recipe.name})",
+            progress=progress,
+        )
+        return plan
+
+    def load(self, plan: Array) -> HostedEngine:
+        number, info = self.client.request(
+            "load", {"plan": plan}, stage="deserialize", timeout=self.timeouts.run, summary="load"
+        )
+        return HostedEngine(self.client, self.timeouts, self.client.generation, number, info)
+
+    def call(self, target: str, arguments: Mapping[str, Any], *, folder: str = "", timeout: float | None = None) -> Any:
+        """What ``package.module:function`` returns for keyword ``arguments``, in the host.
+
+        ``folder`` goes first on the host's import path. Arguments and result are what
+        `harness.runtime.wire` can carry. AssertionError and this project's errors arrive as they
+        were raised; any other is a HarnessError with the host's traceback.
+        """
+        return self.client.request(
+            "invoke",
+            {"target": target, "arguments": dict(arguments), "folder": folder},
+            stage="run",
+            timeout=self.timeouts.run if timeout is None else timeout,
+            summary=target,
+        )
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""
+
+
+class _Held:
+    """Something that a host made and knows by number; gone when that host is."""
+
+    kind = ""
+
+    def __init__(self, client: HostClient, timeouts: Timeouts, generation: int, number: int) -> None:
+        self._client, self._timeouts, self._generation, self._number = client, timeouts, generation, number
+        self._closed = False
+
+    def _ask(self, method: str, arguments: Mapping[str, Any], stage: str, summary: str) -> Any:
+        return self._client.request(
+            method,
+            {self.kind: self._number, **arguments},
+            stage=stage,
+            timeout=self._timeouts.run,
+            summary=summary,
+            generation=self._generation,
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the host that made this still runs, and this was not closed."""
+        return not self._closed and self._client.alive(self._generation)
+
+    def close(self) -> None:
+        if self.alive:
+            self._closed = True
+            self._ask(f"close_{self.kind}", {}, "run", f"close of {self.kind} {self._number}")
+
+
+class HostedEngine(_Held):
+    kind = "engine"
+
+    def __init__(self, client: HostClient, timeouts: Timeouts, generation: int, number: int, info: EngineInfo) -> None:
+        super().__init__(client, timeouts, generation, number)
+        self.info = info
+
+    def session(self, profile: int = 0) -> HostedSession:
+        number = self._ask("session", {"profile": profile}, "deserialize", f"session on profile {profile}")
+        return HostedSession(self._client, self._timeouts, self._generation, number)
+
+
+class HostedSession(_Held):
+    kind = "session"
+
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+        """As `Session.run`; TypeError for an input of a type that no engine takes."""
+        shapes = " ".join(f"{name}{list(array.shape)}" for name, array in inputs.items())
+        outputs: dict[str, Array] = self._ask("run", {"inputs": inputs, "graph": graph}, "run", f"run of {shapes}")
+        return outputs

@@ -1,0 +1,258 @@
+"""ONNX Runtime on the CPU: the backend that every machine has, and the runtime of the oracle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from harness.errors import BuildError, DeserializeError, ParseError, RunError, UnsupportedError
+from harness.runtime.backend.protocol import BuildRequest, EngineInfo, IOTensor, Plan, Progress, Shape, ShapeRange
+from harness.runtime.capability import Capability, Probe, State
+
+Array = npt.NDArray[Any]
+FORMAT = "trt-harness onnxruntime plan"
+SILENT = 4  # onnxruntime's severity FATAL: whatever is wrong comes as an exception, and nothing is printed
+
+_MISSING = {
+    "tf32": "the CPU kernels compute float32 in full",
+    "weak_typing": "onnxruntime computes in the types that the model has",
+    "cuda_graph": "the CPU provider has no CUDA graphs",
+    "refit": "a session's weights can't be replaced",
+    "timing_cache": "the CPU provider times no tactics",
+    "progress": "a session is made in one call, which reports nothing",
+    "network_function": "a callable fills a TensorRT network",
+    "plan_file": "a plan belongs to the TensorRT that built it",
+}
+_PRESENT = ("import", "parse", "build", "deserialize", "run", "profiles", "shape_tensors", "data_dependent_shapes")
+_TENSORRT = "a machine with TensorRT: pip install 'trt-harness[trt]'"
+
+
+class OnnxRuntimeBackend:
+    """onnxruntime's CPU provider on ``threads`` threads; ``optimized=False`` runs the graph as written."""
+
+    name = "onnxruntime"
+
+    def __init__(self, optimized: bool = True, threads: int = 1) -> None:
+        self.optimized, self.threads = optimized, threads
+
+    def probe(self) -> Probe:
+        version = onnxruntime.__version__
+        seen = f"onnxruntime {version}, CPUExecutionProvider, optimizations {'on' if self.optimized else 'off'}"
+        missing = [Capability(n, State.ABSENT, why, _TENSORRT) for n, why in _MISSING.items()]
+        present = [Capability(name, State.PRESENT, seen) for name in _PRESENT]
+        typed = [
+            Capability("fp16", State.PRESENT, f"{seen}: float16 tensors are stored, float32 kernels compute on them"),
+            Capability("strong_typing", State.PRESENT, f"{seen}: the types in the model are meant literally"),
+        ]
+        environment = {
+            "onnxruntime": version,
+            "provider": "CPUExecutionProvider",
+            "optimized": self.optimized,
+            "threads": self.threads,
+        }
+        return Probe(self.name, version, (*present, *typed, *missing), environment)
+
+    def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
+        """A plan is the model's path and the profiles; making a session shows that the model can be run."""
+        if request.network:
+            raise UnsupportedError("network_function", _MISSING["network_function"], _TENSORRT)
+        self._refuse(request)
+        start = time.perf_counter()
+        _session(request.model, self.optimized, self.threads)
+        seconds = time.perf_counter() - start
+        plan = {
+            "format": FORMAT,
+            "model": str(Path(request.model).resolve()),
+            "optimized": self.optimized,
+            "threads": self.threads,
+            "profiles": [_ranges(profile) for profile in request.profiles],
+            "contents": [_ranges(contents) for contents in request.contents],
+        }
+        data = np.frombuffer(json.dumps(plan, sort_keys=True).encode(), np.uint8).copy()
+        if progress is not None:
+            progress("build", 1, 1)
+        return Plan(data, {"build": seconds})
+
+    def load(self, plan: Array) -> OnnxRuntimeEngine:
+        try:
+            described = json.loads(plan.tobytes())
+            if described["format"] != FORMAT:
+                raise KeyError("format")
+        except (ValueError, KeyError, TypeError) as error:
+            raise DeserializeError(f"not a plan of the onnxruntime backend ({error!r})") from None
+        start = time.perf_counter()
+        try:
+            session = _session(described["model"], described["optimized"], described["threads"])
+        except (ParseError, BuildError) as error:
+            raise DeserializeError(error.message, log=error.log) from None
+        return OnnxRuntimeEngine(session, described, time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _refuse(self, request: BuildRequest) -> None:
+        """UnsupportedError for what the request asks beyond a session on the CPU."""
+        if "TF32" in request.recipe.flags:
+            raise UnsupportedError("tf32", _MISSING["tf32"], _TENSORRT)
+        if request.recipe.typing == "weak":
+            raise UnsupportedError("weak_typing", _MISSING["weak_typing"], _TENSORRT)
+        if request.config.plugins:
+            raise UnsupportedError("plugins", "plugin libraries are TensorRT's", _TENSORRT)
+
+
+class OnnxRuntimeEngine:
+    """One session of onnxruntime, shared by all of ours: it holds no state between runs."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, plan: Mapping[str, Any], seconds: float) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._plan = plan
+        deciding = {name for contents in plan["contents"] for name in contents}
+        self.info = EngineInfo(
+            tensors=(
+                *(_tensor(item, "input", item.name in deciding) for item in session.get_inputs()),
+                *(_tensor(item, "output", False) for item in session.get_outputs()),
+            ),
+            profiles=max(1, len(plan["profiles"])),
+            facts={"optimized": plan["optimized"], "threads": plan["threads"]},
+            seconds={"deserialize": seconds},
+        )
+
+    def session(self, profile: int = 0) -> OnnxRuntimeSession:
+        if self._session is None:
+            raise DeserializeError("the engine is closed")
+        if not 0 <= profile < self.info.profiles:
+            raise DeserializeError(f"no profile {profile}: the engine has {self.info.profiles}")
+        ranges, contents = (
+            {name: ShapeRange(*map(tuple, item)) for name, item in self._plan[part][profile].items()}
+            if self._plan[part]
+            else {}
+            for part in ("profiles", "contents")
+        )
+        return OnnxRuntimeSession(self._session, self.info, profile, ranges, contents)
+
+    def close(self) -> None:
+        self._session = None
+
+
+class OnnxRuntimeSession:
+    """Runs one profile: shapes and contents outside it are refused, as TensorRT would refuse them."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        info: EngineInfo,
+        profile: int,
+        ranges: Mapping[str, ShapeRange],
+        contents: Mapping[str, ShapeRange],
+    ) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._info, self._profile, self._ranges, self._contents = info, profile, ranges, contents
+
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+        if self._session is None:
+            raise RunError("the session is closed")
+        if graph:
+            raise UnsupportedError("cuda_graph", _MISSING["cuda_graph"], _TENSORRT)
+        self._admit(inputs)
+        return run(self._session, inputs)
+
+    def close(self) -> None:
+        self._session = None
+
+    def _admit(self, inputs: Mapping[str, Array]) -> None:
+        expected = {tensor.name: tensor for tensor in self._info.inputs}
+        differing = sorted(expected.keys() ^ inputs.keys())
+        if differing:
+            raise RunError(
+                f"inputs {', '.join(differing)} are missing or unknown; the model takes {', '.join(expected)}"
+            )
+        for name, array in inputs.items():
+            if str(array.dtype) != expected[name].dtype:
+                raise RunError(f"input {name!r} is {array.dtype}, the model takes {expected[name].dtype}")
+            if name in self._ranges:
+                self._within(f"input {name!r}", "dimension", array.shape, self._ranges[name])
+            if name in self._contents:
+                values = tuple(int(value) for value in array.reshape(-1))
+                self._within(f"shape tensor {name!r}", "element", values, self._contents[name])
+
+    def _within(self, what: str, part: str, got: Shape, allowed: ShapeRange) -> None:
+        if len(got) != len(allowed.min):
+            raise RunError(f"{what} has {len(got)} {part}s, profile {self._profile} {len(allowed.min)}: {list(got)}")
+        for index, (value, low, high) in enumerate(zip(got, allowed.min, allowed.max, strict=True)):
+            if not low <= value <= high:
+                raise RunError(
+                    f"{what}: {part} {index} is {value}, profile {self._profile} allows {low} to {high} "
+                    f"(got {list(got)}, min {list(allowed.min)}, max {list(allowed.max)})"
+                )
+
+
+def reference_runner(threads: int = 1, sessions: int = 8) -> Callable[[Path, Mapping[str, Array]], dict[str, Array]]:
+    """What an `Oracle` runs models with: optimizations off, the last ``sessions`` sessions kept."""
+    kept: OrderedDict[tuple[Path, int], onnxruntime.InferenceSession] = OrderedDict()
+
+    def runner(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        key = (path, path.stat().st_mtime_ns)
+        if key not in kept:
+            kept[key] = _session(str(path), False, threads)
+            while len(kept) > sessions:
+                kept.popitem(last=False)
+        kept.move_to_end(key)
+        return run(kept[key], inputs)
+
+    return runner
+
+
+def reference_name(threads: int = 1) -> str:
+    """Runtime, version and settings of `reference_runner`, for an `Oracle` to show."""
+    noun = "thread" if threads == 1 else "threads"
+    return f"onnxruntime {onnxruntime.__version__} (CPU, optimizations off, {threads} {noun}, the float32 model)"
+
+
+def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs by name. RunError with onnxruntime's words."""
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    except Exception as error:  # onnxruntime's exceptions have no common base of their own
+        raise RunError(_words(error)) from error
+
+
+def _session(model: str, optimized: bool, threads: int) -> onnxruntime.InferenceSession:
+    """ParseError when the model can't be read, BuildError when no session can be made of it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = SILENT
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        words = _words(error)
+        kind = type(error).__name__
+        unread = kind in ("InvalidProtobuf", "NoSuchFile", "InvalidGraph", "InvalidArgument") or "Load model" in words
+        raise (ParseError if unread else BuildError)(words, detail={"reason": kind}) from error
+
+
+def _words(error: Exception) -> str:
+    return str(error).removeprefix("[ONNXRuntimeError] : ").strip()
+
+
+def _ranges(ranges: Mapping[str, ShapeRange]) -> dict[str, list[list[int]]]:
+    return {name: [list(r.min), list(r.opt), list(r.max)] for name, r in ranges.items()}
+
+
+_TYPES = {"float": "float32", "double": "float64"}
+
+
+def _tensor(item: onnxruntime.NodeArg, mode: str, deciding: bool) -> IOTensor:
+    kind = item.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else -1 for size in item.shape)
+    return IOTensor(item.name, mode, _TYPES.get(kind, kind), shape, deciding)

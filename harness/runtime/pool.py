@@ -1,0 +1,395 @@
+"""Engines behind handles: built or taken from the cache once, shared, kept under a memory budget.
+
+A pool serves one thread. Engines that a handle holds stay; the rest go when room is needed, the one
+used longest ago first, and come back from the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from harness.errors import DeserializeError, RunError, SpecError, StageError
+from harness.runtime.backend.protocol import Array, Backend, Engine, EngineInfo, Progress, Session
+from harness.runtime.cache import PlanCache
+from harness.runtime.capability import Probe
+from harness.runtime.fingerprint import environment, fingerprint
+from harness.runtime.request import resolve
+from harness.spec.canonical import digest, digest_files
+from harness.spec.engine import EngineSpec
+from harness.spec.source import NetworkFunction, PlanFile
+
+REPEATED = "repeated"  # in `StageError.detail`: it failed before, and was not tried again
+
+
+@dataclass(frozen=True)
+class BuiltPlan:
+    """A plan and how it was come by. ``seconds`` holds what was spent now: "export", "parse", "build"."""
+
+    data: Array
+    key: str
+    plan_key: str
+    cached: bool  # it was there already
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Loaded:
+    """An engine of the pool, and the sessions open on it."""
+
+    engine: Engine
+    info: EngineInfo
+    backend: str
+    size: int  # bytes
+    users: int = 0
+    sessions: list[Session] = field(default_factory=list)
+    gone: bool = False  # it was closed, or is known to have died with its host
+
+    @property
+    def alive(self) -> bool:
+        """False, too, when the engine says itself that its host is dead: others ask that host for things."""
+        return not self.gone and bool(getattr(self.engine, "alive", True))
+
+    def close(self) -> None:
+        """Sessions first: TensorRT wants it so. What died with its host needs no closing."""
+        alive, self.gone = self.alive, True
+        if not alive:
+            return
+        with contextlib.ExitStack() as closing:
+            closing.callback(self.engine.close)
+            for session in self.sessions:
+                closing.callback(session.close)
+
+
+class EnginePool:
+    """Engines of every backend that ``backend`` makes, by plan key.
+
+    ``budget`` is in bytes and counts, for each engine, its plan and ``facts["device_memory"]`` where
+    the engine tells. Engines in use may exceed it; nobody else's are kept then. When an engine host
+    dies, all engines of its backend go with it, and come back when they are next asked for. A build
+    that failed, and whatever killed a host while it built or loaded, is not tried again: the same
+    error is raised at once, with ``detail["repeated"]``.
+    """
+
+    def __init__(
+        self,
+        backend: Callable[[str], Backend],
+        probe: Callable[[str], Probe],
+        cache: PlanCache | None,
+        budget: int,
+    ) -> None:
+        self._backend, self._probe, self._cache, self.budget = backend, probe, cache, budget
+        self._shared: dict[str, _Loaded] = {}  # the one used longest ago comes first
+        self._private: list[_Loaded] = []
+        self._failures: dict[str, Callable[[], StageError]] = {}
+
+    def engine(
+        self,
+        spec: EngineSpec,
+        backend: str,
+        *,
+        private: bool = False,
+        rebuilt: bool = False,
+        progress: Progress | None = None,
+    ) -> Handle:
+        """A handle on the engine that ``spec`` describes; close it to let the engine go.
+
+        A ``private`` engine is loaded anew and shared with nobody, for tests that change it. A
+        ``rebuilt`` one is private, and built anew whatever the cache holds. Raises SpecError,
+        UnsupportedError, ParseError, BuildError and DeserializeError.
+        """
+        return Handle(self, spec, backend, private or rebuilt, rebuilt, progress)
+
+    def plan(
+        self, spec: EngineSpec, backend: str, *, rebuilt: bool = False, progress: Progress | None = None
+    ) -> BuiltPlan:
+        """The plan alone, for where it can be built and not loaded. Raises as `engine` does."""
+        started = time.perf_counter()
+        key, plan_key = self._keys(spec, backend)
+        if plan_key in self._failures:
+            raise self._failures[plan_key]()
+        source = spec.model.source
+        if isinstance(source, PlanFile):
+            return BuiltPlan(np.fromfile(source.path(), np.uint8), key, plan_key, cached=True)
+        cache = self._cache if _is_reproducible(spec) and not rebuilt else None
+        if cache is None:
+            data, seconds = self._build(spec, backend, plan_key, progress, started)
+            return BuiltPlan(data, key, plan_key, cached=False, seconds=seconds)
+        found = cache.get(plan_key)
+        if found is None:
+            with cache.lock(plan_key):
+                found = cache.get(plan_key)  # another process may have built it meanwhile
+                if found is None:
+                    data, seconds = self._build(spec, backend, plan_key, progress, started)
+                    cache.put(plan_key, data, self._facts(spec, backend, key, seconds))
+                    return BuiltPlan(data, key, plan_key, cached=False, seconds=seconds)
+        return BuiltPlan(found, key, plan_key, cached=True)
+
+    def close(self) -> None:
+        """Close every engine, in use or not."""
+        with contextlib.ExitStack() as closing:
+            for loaded in [*self._shared.values(), *self._private]:
+                closing.callback(loaded.close)
+        self._shared.clear()
+        self._private.clear()
+
+    def __enter__(self) -> EnginePool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """How many engines are loaded."""
+        return len(self._shared) + len(self._private)
+
+    @property
+    def used(self) -> int:
+        """Bytes that the loaded engines count for."""
+        return sum(loaded.size for loaded in [*self._shared.values(), *self._private])
+
+    # For handles ---------------------------------------------------------------------------------
+
+    def _acquire(
+        self, spec: EngineSpec, backend: str, private: bool, rebuilt: bool, progress: Progress | None
+    ) -> tuple[_Loaded, BuiltPlan | None]:
+        """The engine, and the plan that it was loaded from if that was done now."""
+        _, plan_key = self._keys(spec, backend)
+        self._bury()
+        plan = None
+        loaded = None if private else self._shared.pop(plan_key, None)
+        if loaded is None:
+            plan = self.plan(spec, backend, rebuilt=rebuilt, progress=progress)
+            loaded = self._load(plan, backend)
+        if private:
+            self._private.append(loaded)
+        else:
+            self._shared[plan_key] = loaded  # at the end: the one used last
+        loaded.users += 1
+        self._make_room(0)
+        return loaded, plan
+
+    def _release(self, loaded: _Loaded) -> None:
+        loaded.users -= 1
+        if loaded in self._private:
+            self._private.remove(loaded)
+            loaded.close()
+        self._bury()
+        self._make_room(0)
+
+    @contextlib.contextmanager
+    def _watched(self, backend: str) -> Iterator[None]:
+        """Forgets the engines of ``backend`` when its host dies inside, or is about to be replaced."""
+        try:
+            yield
+        except StageError as error:
+            if error.crash is not None or error.detail.get("replace_host"):
+                for loaded in [*self._shared.values(), *self._private]:
+                    loaded.gone = loaded.gone or loaded.backend == backend
+                self._bury()
+            raise
+
+    # Within --------------------------------------------------------------------------------------
+
+    def _keys(self, spec: EngineSpec, backend: str) -> tuple[str, str]:
+        """What is asked, and that with all that makes the plan and is not asked for in so many words."""
+        makers = [fingerprint(self._probe(backend))]
+        if spec.precision.convert:
+            from harness.judge.precision import VERSION
+
+            makers.append(f"conversion {VERSION}")
+        if spec.config.plugins:  # the key has their paths, the plan their contents
+            makers.append(digest_files([_existing(path) for path in spec.config.plugins]))
+        return spec.key, spec.plan_key(digest(makers))
+
+    def _facts(self, spec: EngineSpec, backend: str, key: str, seconds: Mapping[str, float]) -> dict[str, object]:
+        return {
+            "key": key,
+            "model": spec.model.id,
+            "precision": spec.precision.name,
+            "environment": environment(self._probe(backend)),
+            "seconds": seconds,
+        }
+
+    def _build(
+        self, spec: EngineSpec, backend: str, plan_key: str, progress: Progress | None, started: float
+    ) -> tuple[Array, dict[str, float]]:
+        request = resolve(spec)
+        exported = time.perf_counter() - started
+        try:
+            with self._watched(backend):
+                plan = self._backend(backend).build(request, progress)
+        except StageError as error:
+            self._failures[plan_key] = _repetition(error)
+            raise
+        return plan.data, {"export": exported, **plan.seconds}
+
+    def _load(self, plan: BuiltPlan, backend: str) -> _Loaded:
+        self._make_room(plan.data.nbytes)
+        try:
+            with self._watched(backend):
+                engine = self._backend(backend).load(plan.data)
+                info = engine.info
+        except StageError as error:
+            if error.crash is not None:
+                self._failures[plan.plan_key] = _repetition(error)
+            raise
+        size = plan.data.nbytes + int(info.facts.get("device_memory") or 0)
+        return _Loaded(engine, info, backend, size)
+
+    def _make_room(self, wanted: int) -> None:
+        """Close unused engines until ``wanted`` more bytes are within the budget, or none is left."""
+        excess = self.used + wanted - self.budget
+        for plan_key, loaded in list(self._shared.items()):
+            if excess <= 0:
+                return
+            if loaded.users == 0:
+                del self._shared[plan_key]
+                excess -= loaded.size
+                loaded.close()
+
+    def _bury(self) -> None:
+        """Drop what died with its host."""
+        self._shared = {key: loaded for key, loaded in self._shared.items() if loaded.alive}
+        self._private = [loaded for loaded in self._private if loaded.alive]
+
+
+class Handle:
+    """One user's hold on an engine, with the sessions made through it. A context manager.
+
+    ``cached`` says that nothing was built for this handle; ``timings`` holds the seconds spent for
+    it by stage: "export", "parse", "build", "deserialize", "context", "run". A stage that an earlier
+    handle or run paid for is missing.
+    """
+
+    def __init__(
+        self,
+        pool: EnginePool,
+        spec: EngineSpec,
+        backend: str,
+        private: bool,
+        rebuilt: bool,
+        progress: Progress | None,
+    ) -> None:
+        self.spec, self.backend, self.private, self.rebuilt = spec, backend, private, rebuilt
+        self.key, self.plan_key = pool._keys(spec, backend)
+        self.timings: dict[str, float] = {}
+        self.cached = True
+        self._pool, self._progress = pool, progress
+        self._sessions: list[PooledSession] = []
+        self._closed = False
+        self._loaded = self._take()
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._loaded.info
+
+    def session(self, profile: int = 0) -> PooledSession:
+        """A new session, closed with this handle. DeserializeError when no context can be made.
+
+        After its host died a shared engine is loaded again; what was done to a private one is lost,
+        and that is a DeserializeError.
+        """
+        self._revive()
+        started = time.perf_counter()
+        with self._pool._watched(self.backend):
+            session = PooledSession(self, self._loaded, self._loaded.engine.session(profile))
+        self._spent("context", time.perf_counter() - started)
+        self._sessions.append(session)
+        return session
+
+    def close(self) -> None:
+        """Close the sessions and let the engine go. Closing again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.ExitStack() as closing:
+            closing.callback(self._pool._release, self._loaded)
+            for session in self._sessions:
+                closing.callback(session.close)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _revive(self) -> None:
+        name = f"{self.spec.model.id} on {self.backend}"
+        if self._closed:
+            raise SpecError(f"{name}: this handle is closed: take a new one from the pool")
+        if self._loaded.alive:
+            return
+        if self.private:
+            raise DeserializeError(
+                f"{name}: the engine host died, and what was done to this private engine died with it: "
+                f"take a new one from the pool"
+            )
+        self._loaded = self._take()
+
+    def _take(self) -> _Loaded:
+        loaded, plan = self._pool._acquire(self.spec, self.backend, self.private, self.rebuilt, self._progress)
+        if plan is not None:
+            self.cached = self.cached and plan.cached
+            for stage, seconds in {**plan.seconds, **loaded.info.seconds}.items():
+                self._spent(stage, seconds)
+        return loaded
+
+    def _spent(self, stage: str, seconds: float) -> None:
+        self.timings[stage] = self.timings.get(stage, 0.0) + seconds
+
+
+class PooledSession:
+    """A `Session` that adds to its handle's timings and tells the pool when the host dies."""
+
+    def __init__(self, handle: Handle, loaded: _Loaded, session: Session) -> None:
+        self._handle, self._loaded, self._session = handle, loaded, session
+        loaded.sessions.append(session)
+
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+        """As `Session.run`; a RunError, too, when the session was closed or died with its host."""
+        if self._session not in self._loaded.sessions or not self._loaded.alive:
+            raise RunError("this session is closed, or its engine host died: make a new one from its handle")
+        started = time.perf_counter()
+        try:
+            with self._handle._pool._watched(self._handle.backend):
+                return self._session.run(inputs, graph=graph)
+        finally:
+            self._handle._spent("run", time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Closing again does nothing, nor does closing what died with its host."""
+        if self._session in self._loaded.sessions:
+            self._loaded.sessions.remove(self._session)
+            if self._loaded.alive:
+                self._session.close()
+
+
+def _is_reproducible(spec: EngineSpec) -> bool:
+    """Whether the key holds all that the plan is made from: of a callable it has only a version, if that."""
+    return not isinstance(spec.model.source, NetworkFunction) or bool(spec.model.source.version)
+
+
+def _existing(library: str) -> Path:
+    path = Path(library)
+    if not path.is_file():
+        raise SpecError(f"plugin library {library}: no such file")
+    return path
+
+
+def _repetition(error: StageError) -> Callable[[], StageError]:
+    """Makes ``error`` again, marked, and without the frames that the first one holds on to."""
+    return functools.partial(
+        type(error),
+        f"{error.message} (this engine failed before, and was not tried again)",
+        log=error.log,
+        crash=error.crash,
+        detail={**error.detail, REPEATED: True},
+    )

@@ -1,0 +1,90 @@
+"""What one process works with: backends, what they can do, their engines, the oracle."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from harness.settings import Settings
+
+if TYPE_CHECKING:
+    from harness.judge.oracle import Oracle
+    from harness.runtime.backend.protocol import Backend
+    from harness.runtime.capability import Probe
+    from harness.runtime.pool import EnginePool
+
+
+class Workbench:
+    """Each thing is made when it is first asked for, and all of them are closed together.
+
+    ``plans`` is the folder of finished plans; ``device`` gives the number of the GPU to use, asked
+    for only when a TensorRT is; ``probes`` are what is known already, by backend.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        plans: Path,
+        *,
+        device: Callable[[], int] = lambda: 0,
+        probes: Mapping[str, Probe] | None = None,
+    ) -> None:
+        self.settings, self.plans = settings, plans
+        self._device = device
+        self._probes = dict(probes or {})
+        self._backends: dict[str, Backend] = {}
+        self._open = contextlib.ExitStack()
+
+    def backend(self, name: str) -> Backend:
+        """The backend called ``name``, working or not: ask its probe."""
+        from harness.runtime.backend.registry import HostSettings, create
+
+        if name not in self._backends:
+            asked = self.settings
+            hosts = HostSettings(
+                python=dict(asked.python),
+                build_timeout=asked.build_timeout,
+                run_timeout=asked.run_timeout,
+                probe_timeout=asked.probe_timeout,
+                in_process=asked.in_process,
+            )
+            made = create(name, hosts, self._device() if name.startswith("tensorrt") else 0)
+            self._backends[name] = made
+            self._open.callback(made.close)
+        return self._backends[name]
+
+    def probe(self, name: str) -> Probe:
+        """What ``name`` can do here, found out once."""
+        if name not in self._probes:
+            self._probes[name] = self.backend(name).probe()
+        return self._probes[name]
+
+    @functools.cached_property
+    def pool(self) -> EnginePool:
+        from harness.runtime.cache import PlanCache
+        from harness.runtime.pool import EnginePool
+
+        pool = EnginePool(self.backend, self.probe, PlanCache(self.plans), self.settings.memory)
+        self._open.callback(pool.close)
+        return pool
+
+    @functools.cached_property
+    def oracle(self) -> Oracle:
+        """onnxruntime with its optimizations off, on one thread."""
+        from harness.judge.oracle import Oracle
+        from harness.runtime.backend.onnxruntime import reference_name, reference_runner
+
+        return Oracle(reference_runner(), reference_name())
+
+    def close(self) -> None:
+        self._open.close()
+
+    def __enter__(self) -> Workbench:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,291 @@
+"""Every setting of the project, once: what it is called, where it may be given, what it means.
+
+The table is the fields of `Settings`. A setting ``build_timeout`` is the option
+``--trt-build-timeout`` of pytest (``--build-timeout`` of the command line where a command has it),
+the variable ``TRT_HARNESS_BUILD_TIMEOUT``, the key ``trt_build_timeout`` of pytest's configuration
+file, and ``build_timeout`` under ``[tool.trt-harness]`` in ``pyproject.toml``. The first that says
+anything wins, in this order; then the default holds.
+"""
+
+# ruff: noqa: RUF009 (a row of the table is a call)
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import SpecError
+from harness.spec.build import BuildConfig
+from harness.spec.names import suggestion
+from harness.spec.precision import RECIPES
+from harness.spec.profile import POINTS
+from harness.spec.size import parse_size
+
+BACKENDS = ("tensorrt", "tensorrt_rtx", "onnxruntime")
+BEST = "best"  # the first of BACKENDS that can do what a test needs
+FAKE = "fake"  # plays a backend in the harness's own tests; "fake:nan" is one that misbehaves
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table. ``parse`` gets the texts that were given, and the folder that paths start from."""
+
+    name: str
+    default: Any
+    help: str
+    metavar: str
+    parse: Callable[[Sequence[str], Path], Any]
+    many: bool = False  # may be repeated, and lists its values with commas
+    flag: bool = False  # an option without a value
+
+    @property
+    def option(self) -> str:
+        return f"--trt-{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        return f"TRT_HARNESS_{self.name.upper()}"
+
+    @property
+    def key(self) -> str:
+        """The key in pytest's configuration file."""
+        return f"trt_{self.name}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part ``number`` of ``count``, counted from 1."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def _row(
+    default: Any,
+    parse: Callable[[Sequence[str], Path], Any],
+    metavar: str,
+    help: str,
+    *,
+    many: bool = False,
+    flag: bool = False,
+) -> Any:
+    return dataclasses.field(
+        default=default,
+        metadata={"row": {"help": help, "metavar": metavar, "parse": parse, "many": many, "flag": flag}},
+    )
+
+
+def _last(convert: Callable[[str], Any]) -> Callable[[Sequence[str], Path], Any]:
+    return lambda texts, _base: convert(texts[-1])
+
+
+def _names(texts: Sequence[str], _base: Path) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def _chosen(known: Iterable[str], *, also: Callable[[str], bool] = lambda _: False) -> Callable[..., tuple[str, ...]]:
+    choices = tuple(known)
+
+    def parse(texts: Sequence[str], base: Path) -> tuple[str, ...]:
+        for text in texts:
+            if text not in choices and not also(text):
+                raise SpecError(f"unknown {text!r}: {suggestion(text, choices)}choose from {', '.join(choices)}")
+        return _names(texts, base)
+
+    return parse
+
+
+def _path(texts: Sequence[str], base: Path) -> Path:
+    return base / Path(texts[-1]).expanduser()
+
+
+def _paths(texts: Sequence[str], base: Path) -> tuple[Path, ...]:
+    return tuple(_path([text], base) for text in texts)
+
+
+def _shard(text: str) -> Shard:
+    number, slash, count = text.partition("/")
+    if not slash or not number.isdigit() or not count.isdigit() or not 1 <= int(number) <= int(count):
+        raise SpecError(f"{text!r} is not a part of a whole: write i/n with i from 1 to n, as in 2/8")
+    return Shard(int(number), int(count))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise SpecError(f"{text!r} is not a time: write seconds, more than 0")
+    return seconds
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise SpecError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in known:
+        raise SpecError(f"{text!r} is neither true nor false")
+    return known[text.lower()]
+
+
+def _pairs(texts: Sequence[str], _base: Path) -> tuple[tuple[str, str], ...]:
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise SpecError(f"{text!r}: write KEY=VALUE")
+    return tuple((text.partition("=")[0], text.partition("=")[2]) for text in texts)
+
+
+def _interpreters(texts: Sequence[str], base: Path) -> tuple[tuple[str, str], ...]:
+    pairs = _pairs(texts, base)
+    _chosen(BACKENDS)([backend for backend, _ in pairs], base)
+    # Not resolved: a virtual environment's interpreter is a link, and is told by where it lies.
+    return tuple((backend, os.path.abspath(base / Path(file).expanduser())) for backend, file in pairs)  # noqa: PTH100
+
+
+def _build_options(texts: Sequence[str], base: Path) -> tuple[tuple[str, str], ...]:
+    pairs = _pairs(texts, base)
+    BuildConfig().with_options(dict(pairs))  # refuses what does not exist, here and not in every cell
+    return pairs
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for. Every field is a row of the table."""
+
+    backend: tuple[str, ...] = _row(
+        BACKENDS,
+        _chosen((*BACKENDS, BEST), also=lambda name: name.partition(":")[0] == FAKE),
+        "NAMES",
+        f"backends to cover: {', '.join(BACKENDS)}, or '{BEST}', the first of them that can do what a test needs",
+        many=True,
+    )
+    model: tuple[str, ...] = _row((), _names, "PATTERNS", "models to cover, by name or pattern (conv*)", many=True)
+    precision: tuple[str, ...] = _row(
+        tuple(RECIPES), _chosen(RECIPES), "NAMES", f"precisions to cover: {', '.join(RECIPES)}", many=True
+    )
+    size: tuple[str, ...] = _row(
+        (),
+        _names,
+        "SIZES",
+        "sizes of models to cover: tiny, full (default: tiny, and every model of your own)",
+        many=True,
+    )
+    point: tuple[str, ...] = _row(
+        POINTS, _chosen(POINTS), "POINTS", f"points of every profile to cover: {', '.join(POINTS)}", many=True
+    )
+    shard: Shard | None = _row(
+        None, _last(_shard), "I/N", "cover part I of N: whole engines, and every cell in exactly one part"
+    )
+    models: tuple[Path, ...] = _row(
+        (), _paths, "FILE_OR_FOLDER", "models of your own: .onnx and .toml files, or folders of them", many=True
+    )
+    cache: Path | None = _row(
+        None, _path, "DIR", "where finished plans are kept (default: .trt-harness/plans in the root folder)"
+    )
+    output: Path | None = _row(
+        None, _path, "DIR", "where records go (default: .trt-harness/runs/<run id> in the root folder)"
+    )
+    expectations: Path | None = _row(
+        None, _path, "DIR", "known failures, one <backend>.toml a backend (default: those beside the tests that run)"
+    )
+    in_process: bool = _row(
+        False,
+        _last(_flag),
+        "",
+        "run every backend inside this process, for a debugger: a crash ends the run",
+        flag=True,
+    )
+    python: tuple[tuple[str, str], ...] = _row(
+        (), _interpreters, "BACKEND=PYTHON", "interpreter that has a backend's packages (default: this one)", many=True
+    )
+    build_timeout: float = _row(900.0, _last(_seconds), "SECONDS", "a build that takes longer is killed and fails")
+    run_timeout: float = _row(120.0, _last(_seconds), "SECONDS", "any other call that takes longer is killed and fails")
+    probe_timeout: float = _row(60.0, _last(_seconds), "SECONDS", "a probe that takes longer counts as a hang")
+    build_option: tuple[tuple[str, str], ...] = _row(
+        (), _build_options, "KEY=VALUE", "build option of every engine, as in optimization_level=1", many=True
+    )
+    memory: int = _row(
+        4 << 30, _last(parse_size), "SIZE", "engines are kept loaded up to this much memory in total, as in 4GiB"
+    )
+    seed: int = _row(0, _last(_whole), "NUMBER", "seed of generated inputs")
+
+    @classmethod
+    def table(cls) -> tuple[Setting, ...]:
+        return tuple(Setting(field.name, field.default, **field.metadata["row"]) for field in dataclasses.fields(cls))
+
+    @classmethod
+    def read(
+        cls,
+        options: Mapping[str, Any],
+        file: Mapping[str, Any] | None = None,
+        *,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Options, then environment, then ``file`` (by name), then ``[tool.trt-harness]``, then default.
+
+        Values are texts or sequences of texts; None says nothing. Paths of options and variables are
+        relative to the current folder, those of files to ``folder``. SpecError names the source of a
+        value that is not understood, and what could stand there.
+        """
+        environment = os.environ if environment is None else environment
+        folder = Path.cwd() if folder is None else folder
+        project = _project(folder)
+        unknown = sorted(project.keys() - {row.name for row in cls.table()})
+        if unknown:
+            hint = suggestion(unknown[0], [row.name for row in cls.table()])
+            raise SpecError(
+                f"{folder / 'pyproject.toml'}: [tool.trt-harness]: unknown key {unknown[0]!r}. {hint}".strip()
+            )
+        found = {}
+        for row in cls.table():
+            sources = (
+                (row.option, options.get(row.name), Path.cwd()),
+                (row.variable, environment.get(row.variable), Path.cwd()),
+                (row.key, (file or {}).get(row.name), folder),
+                (f"[tool.trt-harness] {row.name}", project.get(row.name), folder),
+            )
+            for source, value, base in sources:
+                texts = _texts(value, row.many)
+                if texts:
+                    try:
+                        found[row.name] = row.parse(texts, base)
+                    except SpecError as error:
+                        raise SpecError(f"{source}: {error}") from None
+                    break
+        return cls(**found)
+
+
+def _texts(value: Any, many: bool) -> list[str]:
+    """What one source says, as texts; nothing for None and for empty text."""
+    if value is None:
+        return []
+    values = value if isinstance(value, (list, tuple)) else [value]
+    texts = [str(item) for item in values]
+    if many:
+        texts = [part for text in texts for line in text.splitlines() for part in line.split(",")]
+    return [text.strip() for text in texts if text.strip()]
+
+
+def _project(folder: Path) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        content = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return {}  # pytest and pip say what is wrong with it
+    section: Mapping[str, Any] = content.get("tool", {}).get("trt-harness", {})
+    return section

@@ -1,0 +1,1 @@
+"""Hypothesis strategies: bindings inside optimization profiles."""

@@ -1,0 +1,1 @@
+"""The tests of TensorRT and of models on it: ``pytest --pyargs suites``."""

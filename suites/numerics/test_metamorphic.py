@@ -1,0 +1,70 @@
+"""What must hold between two runs, whatever the numbers are.
+
+The oracle only lends what it knows of the outputs, such as which of them are exact.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from suites.numerics.which import batched, explored
+
+rows = pytest.mark.trt(models=batched, points="max")
+one_point = pytest.mark.trt(models=explored, points="opt")
+
+
+@rows
+def test_duplicate_rows_are_equal(trt_session, trt_inputs, trt_oracle, trt_relation) -> None:
+    inputs = trt_relation.duplicated(trt_inputs)
+    trt_relation.require_equal_rows(trt_session.run(inputs), trt_oracle(inputs))
+
+
+@rows
+def test_permuted_rows_permute(trt_session, trt_inputs, trt_oracle, trt_relation) -> None:
+    inputs = trt_relation.permuted(trt_inputs)
+    trt_relation.require_permuted(trt_session.run(inputs), trt_session.run(trt_inputs), trt_oracle(inputs))
+
+
+@rows
+def test_a_batch_is_its_parts(trt_session, trt_inputs, trt_oracle, trt_relation) -> None:
+    pieces = [trt_session.run(part) for part in trt_relation.parts(trt_inputs)]
+    trt_relation.require_parts(trt_session.run(trt_inputs), pieces, trt_oracle(trt_inputs))
+
+
+@rows
+def test_a_wider_profile_changes_nothing(
+    trt_profile, trt_session, trt_engines, trt_inputs, trt_oracle, trt_relation
+) -> None:
+    wider = trt_engines(profiles=trt_relation.wider()).session(trt_profile)
+    want, reference = trt_session.run(trt_inputs), trt_oracle(trt_inputs)
+    trt_relation.require_alike(wider.run(trt_inputs), want, reference, "the engine of the narrower profile")
+
+
+@one_point
+def test_a_rebuild_stays_inside_tolerance(
+    trt_profile, trt_session, trt_engines, trt_inputs, trt_oracle, trt_relation
+) -> None:
+    again = trt_engines(rebuilt=True).session(trt_profile)
+    want, reference = trt_session.run(trt_inputs), trt_oracle(trt_inputs)
+    trt_relation.require_alike(again.run(trt_inputs), want, reference, "the first build")
+
+
+@one_point
+def test_sessions_do_not_disturb_each_other(
+    trt_profile, trt_session, trt_engine, trt_make_inputs, trt_relation
+) -> None:
+    inputs = trt_make_inputs()
+    alone = trt_session.run(inputs)
+    other = trt_engine.session(trt_profile)
+    other.run(trt_make_inputs(seed=1))
+    trt_relation.require_same_bits(trt_session.run(inputs), alone, "the same session, alone")
+    trt_relation.require_same_bits(other.run(inputs), alone, "another session, alone")
+
+
+@pytest.mark.trt(models=explored, points="opt", needs="cuda_graph")
+def test_graph_replay_is_plain_enqueue(trt_session, trt_make_inputs, trt_relation) -> None:
+    """Replayed on inputs other than those of the capture, so that a stale buffer shows."""
+    plain = trt_session.run(trt_make_inputs(seed=1))
+    trt_session.run(trt_make_inputs(), graph=True)
+    replayed = trt_session.run(trt_make_inputs(seed=1), graph=True)
+    trt_relation.require_same_bits(replayed, plain, "plain enqueue")

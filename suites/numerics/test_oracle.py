@@ -1,0 +1,26 @@
+"""Every model gives what the oracle gives: at every point of every profile, and again with new inputs."""
+
+from __future__ import annotations
+
+import pytest
+
+from suites.numerics.which import explored, judged
+
+
+@pytest.mark.trt(models=judged)
+def test_matches_oracle(trt_session, trt_inputs, trt_oracle, trt_compare) -> None:
+    trt_compare(trt_session.run(trt_inputs), trt_oracle(trt_inputs))
+
+
+@pytest.mark.trt(models=explored, points="opt")
+def test_follows_new_inputs(trt_session, trt_make_inputs, trt_oracle, trt_compare) -> None:
+    """A second run owes nothing to the first, whose shapes are the same."""
+    trt_session.run(trt_make_inputs())
+    inputs = trt_make_inputs(seed=1)
+    trt_compare(trt_session.run(inputs), trt_oracle(inputs))
+
+
+@pytest.mark.trt(models=lambda model: model.golden is not None, over=("model", "precision", "backend"))
+def test_matches_golden_outputs(trt_engine, trt_golden, trt_compare) -> None:
+    session = trt_engine.session(trt_golden.profile)
+    trt_compare(session.run(trt_golden.inputs), trt_golden.reference())

@@ -1,0 +1,168 @@
+"""``doctor``, ``models``, ``build``, ``expectations``."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from harness.ledger.records import Record, RecordLog
+from harness.spec import EngineSpec, ModelSpec, OnnxFile, Profile, recipe
+from harness.spec.catalog import load
+from harness.spec.catalog_file import read_file
+from harness.spec.cell import Cell
+from tests.cli.conftest import Trt
+from tests.spec.onnx_files import linear
+
+PROFILE = ("--profile", "batch=1:2:4")
+FAKE = ("--in-process", "--backend")
+
+
+class TestDoctor:
+    def test_what_is_there_and_what_is_missing(self, trt: Trt) -> None:
+        done = trt("doctor", *FAKE, "fake:needs_gpu,fake:absent")
+        assert done.code == 3  # neither can run a model
+        for part in ("Python", "needs-gpu", "no fake GPU was found", "a fake GPU", "absent", "pip install fake"):
+            assert part in done.out
+
+    def test_json(self, trt: Trt) -> None:
+        done = trt("doctor", "--json", "--backend", "onnxruntime")
+        assert done.code == 0
+        assert done.json["runs"] == ["onnxruntime"]
+        (backend,) = done.json["backends"]
+        assert {"name", "state", "evidence", "fix"} == backend["capabilities"][0].keys()
+        assert done.json["host"]["packages"]["onnxruntime"] == backend["version"]
+        assert any("pip install" in fix for fix in done.json["fixes"])
+
+    def test_a_probe_that_crashes_is_a_finding(self, trt: Trt) -> None:
+        done = trt("doctor", "--backend", "fake:crash_probe", "--json")
+        states = {c["name"]: c for c in done.json["backends"][0]["capabilities"]}
+        assert done.code == 3
+        assert states["build"]["state"] == "present"
+        assert "SIGSEGV" in states["run"]["evidence"]
+
+
+class TestModels:
+    def test_list(self, trt: Trt, tmp_path: Path) -> None:
+        linear(tmp_path / "own.onnx")
+        done = trt("models", "--models", tmp_path / "own.onnx", "--json")
+        assert done.code == 0
+        ids = [model["id"] for model in done.json["models"]]
+        assert ids[-1] == "own"
+        assert "mlp" in ids
+        sizes = {model["size"] for model in trt("models", "--size", "full", "--json").json["models"]}
+        assert sizes == {"full"}
+        assert "batch=1:" in trt("models").out
+
+    def test_export_is_what_check_takes(self, trt: Trt, tmp_path: Path) -> None:
+        done = trt("models", "export", tmp_path / "out", "mlp", "reshape_values", "--json")
+        assert done.code == 0
+        for name, toml in done.json["written"].items():
+            zoo, own = load()[name], read_file(Path(toml))
+            assert own.profiles == zoo.profiles
+            assert EngineSpec.of(own, recipe("fp32")).key == EngineSpec.of(zoo, recipe("fp32")).key
+        assert trt("check", done.json["written"]["mlp"], "--backend", "onnxruntime").code == 0
+
+    def test_export_keeps_external_data(self, trt: Trt, tmp_path: Path) -> None:
+        source = linear(tmp_path / "in" / "big.onnx", external="weights.bin")
+        done = trt("models", "--models", source, "export", tmp_path / "out", "big", "--json")
+        (toml,) = map(Path, done.json["written"].values())
+        assert read_file(toml).source.digest() == OnnxFile(source).digest()
+        assert (tmp_path / "out" / "big" / "weights.bin").is_file()
+
+    def test_export_of_what_is_not_there(self, trt: Trt) -> None:
+        done = trt("models", "export", "out", "mpl")
+        assert done.code == 2
+        assert "no model 'mpl': did you mean 'mlp'?" in done.err
+
+
+class TestBuild:
+    def test_a_plan(self, trt: Trt, tmp_path: Path) -> None:
+        path = linear(tmp_path / "a.onnx")
+        done = trt("build", path, *PROFILE, *FAKE, "fake", "--precision", "fp16", "--json")
+        assert done.code == 0
+        assert (tmp_path / "a.plan").stat().st_size == done.json["bytes"]
+        spec = EngineSpec.of(ModelSpec("a", OnnxFile(path), (Profile.of({"batch": (1, 2, 4)}),)), recipe("fp16"))
+        assert done.json["key"] == spec.key
+        assert not done.json["cached"]
+        assert trt("build", path, *PROFILE, *FAKE, "fake", "--precision", "fp16", "--json").json["cached"]
+
+    def test_options_reach_the_key(self, trt: Trt, tmp_path: Path) -> None:
+        path = linear(tmp_path / "a.onnx")
+        keys = {
+            trt("build", path, *PROFILE, *FAKE, "fake", "-o", "out/b.plan", "--json", *more).json["key"]
+            for more in ((), ("--build-option", "workspace=1MiB"), ("--build-option", "flags=TF32"))
+        }
+        assert len(keys) == 3
+        assert (tmp_path / "out" / "b.plan").is_file()
+
+    def test_a_refusal(self, trt: Trt, tmp_path: Path) -> None:
+        done = trt("build", linear(tmp_path / "a.onnx"), *PROFILE, *FAKE, "fake:builder_none")
+        assert done.code == 1
+        assert "failed: build: a: the builder returned None" in done.err
+        assert not (tmp_path / "a.plan").exists()
+
+
+class TestExpectations:
+    ENTRY = '[[failure]]\nmodel = "mlp"\nstage = "compare"\nmessage = "x"\ncause = "c"\nowner = "me"\nexpires = '
+
+    def test_check(self, trt: Trt, tmp_path: Path) -> None:
+        folder = tmp_path / "known"
+        folder.mkdir()
+        (folder / "onnxruntime.toml").write_text(self.ENTRY + "2999-01-01\n")
+        done = trt("expectations", "check", "--expectations", folder, "--json")
+        assert done.code == 0
+        assert done.json["entries"][0]["expires"] == "2999-01-01"
+        (folder / "onnxruntime.toml").write_text(self.ENTRY.replace("mlp", "mlq") + "2001-01-01\n")
+        done = trt("expectations", "check", "--expectations", folder)
+        assert done.code == 1
+        assert "expired" in done.err
+        assert "unknown model" in done.err
+
+    def test_no_folder(self, trt: Trt) -> None:
+        done = trt("expectations", "check")
+        assert done.code == 2
+        assert "name that of the known failures with --expectations DIR" in done.err
+
+    def test_update(self, trt: Trt, tmp_path: Path) -> None:
+        folder = tmp_path / "known"
+        folder.mkdir()
+        cell = Cell("test_matches_oracle", "mlp", "fp16", "", "opt", "onnxruntime")
+        with RecordLog(tmp_path / ".trt-harness" / "runs" / "20260101", "20260101", "main") as log:
+            log.append(Record(cell, "failed", stage="compare", message="values differ by 3"))
+        (tmp_path / ".trt-harness" / "runs" / "20260102").mkdir()  # a later run that recorded nothing
+        done = trt("expectations", "update", "--owner", "ada", "--expires", "2999-01-01", "--expectations", folder)
+        assert done.code == 0
+        assert "added" in done.out
+        text = (folder / "onnxruntime.toml").read_text()
+        for part in ('model = "mlp"', 'owner = "ada"', "expires = 2999-01-01"):
+            assert part in text
+        assert trt("expectations", "check", "--expectations", folder).code == 1  # its cause is still to be written
+
+    def test_update_with_nothing_recorded(self, trt: Trt, tmp_path: Path) -> None:
+        (tmp_path / "known").mkdir()
+        arguments = ("expectations", "update", "--owner", "ada", "--expectations", tmp_path / "known")
+        done = trt(*arguments)
+        assert done.code == 2
+        assert "no run is recorded here" in done.err
+        (tmp_path / "run").mkdir()
+        assert trt(*arguments, tmp_path / "run").code == 3
+        assert trt(*arguments, tmp_path / "none").code == 2
+        bad = trt(*arguments, "--expires", "soon", tmp_path / "run")
+        assert (bad.code, "write a date as 2026-12-31" in bad.err) == (2, True)
+
+    def test_new_entries_expire(self) -> None:
+        from harness.cli import expectations
+
+        term = expectations._date(None) - datetime.date.today()
+        assert term == datetime.timedelta(days=expectations.TERM)
+
+
+@pytest.mark.parametrize("command", [["check", "mlp"], ["build", "mlp"], ["doctor"], ["models"]])
+def test_no_traceback_for_a_broken_configuration(trt: Trt, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.trt-harness]\nprecison = ['fp16']\n")
+    done = trt(*command)
+    assert done.code == 2
+    assert "unknown key 'precison'" in done.err
+    assert "did you mean 'precision'" in done.err

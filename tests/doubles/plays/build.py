@@ -1,0 +1,393 @@
+"""Builders, their options and profiles, and the plans they make."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from tests.doubles.module import NullPointer, state
+from tests.doubles.plays import graph
+from tests.doubles.plays.foundation import HostMemory, Play, PluginRegistry, World
+
+HEADER = struct.Struct("<4s4x24sQQ16x")  # magic, version, bytes of facts, bytes of model: 64 in all
+Shape = tuple[int, ...]
+
+NO_PROFILE = "Network has dynamic or shape inputs, but no optimization profile has been defined."
+TIMING_NOTE = "Use Deprecated in TensorRT-RTX 1.2. Timing cache operations are no-ops in TensorRT-RTX. instead."
+STEPS = (("Building engine", None, 3), ("Optimizing graph", "Building engine", 2))
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a plan holds: the model, the shapes and contents of each profile, and how it was built."""
+
+    version: str
+    shapes: tuple[Mapping[str, tuple[Shape, Shape, Shape]], ...]
+    contents: tuple[Mapping[str, tuple[Shape, Shape, Shape]], ...]
+    facts: Mapping[str, Any]
+    model: onnx.ModelProto
+
+
+def write_plan(world: World, blueprint: Blueprint) -> bytes:
+    """Bytes of a plan; never the same twice, as TensorRT's are not."""
+    facts = json.dumps(
+        {"shapes": blueprint.shapes, "contents": blueprint.contents, "facts": blueprint.facts}
+    ).encode()
+    model = blueprint.model.SerializeToString()
+    header = HEADER.pack(magic(world), world.double.version.encode(), len(facts), len(model))
+    return header + facts + model + os.urandom(16)
+
+
+def magic(world: World) -> bytes:
+    return b"vtrt" if world.rtx else b"ptrt"
+
+
+def read_plan(world: World, data: bytes) -> Blueprint | str:
+    """What a plan holds, or what is wrong with it. A damaged model goes unnoticed, as it does in TensorRT."""
+    if len(data) < HEADER.size:
+        return "Assertion bufferSize >= minBufferSize failed."
+    tag, version, facts, model = HEADER.unpack_from(data)
+    if tag != magic(world):
+        return "Serialization assertion header.magicTag == kEXPECTED_MAGIC_TAG failed."
+    if version.rstrip(b"\0").decode() != world.double.version:
+        return "Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed. Version tag does not match."
+    if len(data) != HEADER.size + facts + model + 16:
+        return "Serialization assertion plan.header.size == blobSize failed."
+    entry = json.loads(data[HEADER.size : HEADER.size + facts])
+    held = onnx.ModelProto()
+    held.ParseFromString(data[HEADER.size + facts : -16])
+
+    def ranges(found: Any) -> Any:
+        return tuple({name: tuple(map(tuple, sizes)) for name, sizes in one.items()} for one in found)
+
+    return Blueprint(world.double.version, ranges(entry["shapes"]), ranges(entry["contents"]), entry["facts"], held)
+
+
+class Profile(Play):
+    """Ranges of shapes and contents by input."""
+
+    extra_memory_target = 1.0
+    profile_stream = 0
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.shapes: dict[str, tuple[Shape, Shape, Shape]] = {}
+        self.contents: dict[str, tuple[Shape, Shape, Shape]] = {}
+
+    def set_shape(self, name: str, low: Any, opt: Any, high: Any) -> None:
+        self.shapes[name] = (tuple(low), tuple(opt), tuple(high))
+
+    def get_shape(self, name: str) -> list[Shape]:
+        if name not in self.shapes:
+            self.world.error(
+                "IOptimizationProfile::getDimensions",
+                f"Cannot get dimensions for input: {name}. Input is not present in this OptimizationProfile",
+                "4: API Usage Error",
+            )
+        return list(self.shapes.get(name, ()))
+
+    def set_shape_input(self, name: str, low: Any, opt: Any, high: Any) -> None:
+        self.contents[name] = (tuple(low), tuple(opt), tuple(high))
+
+    def get_shape_input(self, name: str) -> list[list[int]]:
+        return [list(values) for values in self.contents.get(name, ())]
+
+    def is_ordered(self) -> bool:
+        """Whether every range goes from its minimum over its optimum to its maximum."""
+        return all(
+            len(low) == len(opt) == len(high) and all(a <= b <= c for a, b, c in zip(low, opt, high, strict=True))
+            for low, opt, high in (*self.shapes.values(), *self.contents.values())
+        )
+
+
+class TimingCache(Play):
+    """Grows with every build, except where the version made it a no-op."""
+
+    def __init__(self, world: World, data: bytes) -> None:
+        super().__init__(world)
+        self.data = data or b"timing cache"
+
+    def serialize(self) -> Any:
+        return HostMemory.of(self.world, self.data)
+
+    def combine(self, other: Any, _ignore_mismatch: bool) -> bool:
+        self.data += state(other).data
+        return True
+
+    def reset(self) -> bool:
+        self.data = b"timing cache"
+        return True
+
+
+class Config(Play):
+    """Build options. Those without effect here are kept all the same."""
+
+    DLA_core = -1
+    avg_timing_iterations = 1
+    min_timing_iterations = 1
+    max_workspace_size = 0
+    max_aux_streams = -1
+    profile_stream = 0
+    l2_limit_for_tiling = 0
+    max_num_tactics = -1
+    progress_monitor = None
+    int8_calibrator = None
+    algorithm_selector = None
+    quantization_flags = 0
+    build_route = ""
+    all_build_routes = ""
+    remote_auto_tuning_config = ""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.flags = 1 << int(world.enum("BuilderFlag.TF32"))  # on by default, in every version
+        self.profiling_verbosity = world.enum("ProfilingVerbosity.LAYER_NAMES_ONLY")
+        self.default_device_type = world.enum("DeviceType.GPU")
+        self.engine_capability = world.enum("EngineCapability.STANDARD")
+        self.plugins_to_serialize: list[str] = []
+        self.profiles: list[Profile] = []
+        self.targets: list[Any] = []
+        self.timing_cache: TimingCache | None = None
+        self._level = 3
+        self._hardware = world.enum("HardwareCompatibilityLevel.NONE")
+        self._pools: dict[str, int] = {}
+        self._tactics = sum(1 << int(source) for source in world.double.enums["TacticSource"].__members__.values())
+        self._features: set[str] = set()
+
+    def set_flag(self, flag: Any) -> None:
+        self.flags |= 1 << int(flag)
+
+    def clear_flag(self, flag: Any) -> None:
+        self.flags &= ~(1 << int(flag))
+
+    def get_flag(self, flag: Any) -> bool:
+        return bool(self.flags >> int(flag) & 1)
+
+    def is_set(self, name: str) -> bool:
+        """Whether the version has the flag ``name`` and it is on."""
+        return self.world.has(f"BuilderFlag.{name}") and self.get_flag(self.world.enum(f"BuilderFlag.{name}"))
+
+    @property
+    def builder_optimization_level(self) -> int:
+        return self._level
+
+    @builder_optimization_level.setter
+    def builder_optimization_level(self, level: int) -> None:
+        self._level = min(level, 5)  # without a word
+
+    @property
+    def hardware_compatibility_level(self) -> Any:
+        return self._hardware
+
+    @hardware_compatibility_level.setter
+    def hardware_compatibility_level(self, level: Any) -> None:
+        if self.world.rtx:
+            self.world.log("WARNING", "setHardwareCompatibilityLevel() is unsupported in TensorRT-RTX.")
+        else:
+            self._hardware = level
+
+    def set_memory_pool_limit(self, pool: Any, size: int) -> None:
+        self._pools[pool.name] = size
+
+    def get_memory_pool_limit(self, pool: Any) -> int:
+        return self._pools.get(pool.name, 64 << 30)
+
+    def set_tactic_sources(self, sources: int) -> bool:
+        self._tactics = sources
+        return True
+
+    def get_tactic_sources(self) -> int:
+        return self._tactics
+
+    def set_preview_feature(self, feature: Any, enable: bool) -> None:
+        (self._features.add if enable else self._features.discard)(feature.name)
+
+    def get_preview_feature(self, feature: Any) -> bool:
+        return feature.name in self._features
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self.profiles)
+
+    def add_optimization_profile(self, profile: Any) -> int:
+        play = state(profile)
+        if not play.is_ordered():
+            self.world.error(
+                "IBuilderConfig::addOptimizationProfile", "Parameter check failed, condition: profile->isValid()."
+            )
+            return -1
+        self.profiles.append(play)
+        return len(self.profiles) - 1
+
+    @property
+    def num_compute_capabilities(self) -> int:
+        return len(self.targets)
+
+    @num_compute_capabilities.setter
+    def num_compute_capabilities(self, number: int) -> None:
+        self.targets = [self.world.enum("ComputeCapability.NONE")] * number
+
+    def set_compute_capability(self, target: Any, index: int) -> bool:
+        if not 0 <= index < len(self.targets):
+            self.world.error(
+                "IBuilderConfig::setComputeCapability", f"Parameter check failed, condition: index >= 0. Got {index}"
+            )
+            return False
+        self.targets[index] = target
+        return True
+
+    def get_compute_capability(self, index: int) -> Any:
+        return self.targets[index]
+
+    def _timing_note(self) -> None:
+        if self.world.rtx:
+            warnings.warn(TIMING_NOTE, DeprecationWarning, stacklevel=4)
+
+    def create_timing_cache(self, data: Any) -> Any:
+        self._timing_note()
+        return self.world.new("ITimingCache", TimingCache(self.world, bytes(data)))
+
+    def set_timing_cache(self, cache: Any, _ignore_mismatch: bool) -> bool:
+        self._timing_note()
+        self.timing_cache = state(cache)
+        return True
+
+    def get_timing_cache(self) -> Any:
+        self._timing_note()
+        return self.world.new("ITimingCache", self.timing_cache)
+
+
+class Builder(Play):
+    """Makes networks, and plans of them."""
+
+    error_recorder = None
+    gpu_allocator = None
+    max_batch_size = 1
+    max_threads = 1
+    num_DLA_cores = 0
+    max_DLA_batch_size = 1 << 28
+    platform_has_fast_fp16 = True
+    platform_has_fast_int8 = True
+    platform_has_tf32 = True
+
+    def __init__(self, world: World, logger: Any) -> None:
+        super().__init__(world)
+        world.register(logger, "createInferBuilder")
+        self.logger = logger
+        if not world.double.gpu and not world.rtx:
+            world.log("ERROR", "CUDA initialization failure with error: 35")
+            raise NullPointer
+
+    def create_network(self, flags: int) -> Any:
+        from tests.doubles.plays.network import Network
+
+        return self.world.new("INetworkDefinition", Network(self.world, self.api() if self.api else None, flags))
+
+    def create_builder_config(self) -> Any:
+        return self.world.new("IBuilderConfig", Config(self.world))
+
+    def create_optimization_profile(self) -> Any:
+        return self.world.new("IOptimizationProfile", Profile(self.world))
+
+    def get_plugin_registry(self) -> Any:
+        return self.world.new("IPluginRegistry", PluginRegistry(self.world))
+
+    def is_network_supported(self, network: Any, config: Any) -> bool:
+        return self._objection(state(network), state(config)) is None
+
+    def build_serialized_network(self, network: Any, config: Any, _kernel_text: Any = None) -> Any:
+        given, options = state(network), state(config)
+        objection = self._objection(given, options)
+        if objection:
+            self.world.error("IBuilder::buildSerializedNetwork", objection, "4: API Usage Error")
+            return None
+        if not self._report(options.progress_monitor):
+            self.world.error("IBuilder::buildSerializedNetwork", "Build canceled by user", "7: BuildCanceled")
+            return None
+        if options.timing_cache is not None and not self.world.rtx:
+            options.timing_cache.data += given.model.SerializeToString()
+        facts = {
+            "name": given.name,
+            "layers": given.num_layers,
+            "refittable": options.is_set("REFIT"),
+            "verbosity": options.profiling_verbosity.name,
+            "hardware": options.hardware_compatibility_level.name,
+            "shared profiles": self._shares_profiles(options),
+        }
+        blueprint = Blueprint(
+            self.world.double.version,
+            tuple(profile.shapes for profile in options.profiles),
+            tuple(profile.contents for profile in options.profiles),
+            facts,
+            given.model,
+        )
+        return HostMemory.of(self.world, write_plan(self.world, blueprint))
+
+    def _shares_profiles(self, options: Config) -> bool:
+        # 8.6 allows it on request; from 10 on it is always so.
+        member = "PreviewFeature.PROFILE_SHARING_0806"
+        return not self.world.legacy or options.get_preview_feature(self.world.enum(member))
+
+    def _report(self, monitor: Any) -> bool:
+        """Tell ``monitor`` of every step; False as soon as it says so."""
+        if monitor is None:
+            return True
+        call = self.world.double.call
+        for phase, parent, steps in STEPS:
+            call(monitor, "phase_start", phase, parent, steps)
+        for phase, _, steps in reversed(STEPS):
+            for step in range(steps):
+                if call(monitor, "step_complete", phase, step) is False:
+                    return False
+            call(monitor, "phase_finish", phase)
+        return True
+
+    def _objection(self, network: Any, options: Config) -> str | None:
+        if not network.num_outputs:
+            return "Network must have at least one output."
+        shaping = graph.shape_tensors(network.model)
+        inputs = [(value.name, network.known(value.name)[1]) for value in graph.inputs_of(network.model)]
+        dynamic = {name: shape for name, shape in inputs if -1 in shape}
+        if (dynamic or shaping) and not options.profiles:
+            return NO_PROFILE
+        for index, profile in enumerate(options.profiles):
+            for name, shape in dynamic.items():
+                if name not in profile.shapes:
+                    return f"Dynamic input tensor {name} is missing dimensions in profile {index}."
+                low, opt, high = profile.shapes[name]
+                if len(low) != len(shape):
+                    return f"Dynamic-shaped input tensor {name} has {len(shape)} dimensions but profile {index} has {len(low)} dimensions."
+                for axis, size in enumerate(shape):
+                    if size >= 0 and not low[axis] == opt[axis] == high[axis] == size:
+                        return (
+                            f"Dimension mismatch for tensor {name} and profile {index}. At dimension axis {axis}, profile "
+                            f"has min={low[axis]}, opt={opt[axis]}, max={high[axis]} but tensor has {size}."
+                        )
+            for name in shaping - profile.contents.keys():
+                return f"Shape input tensor {name} is missing values in profile {index}."
+        return self._typing_objection(network, options)
+
+    def _typing_objection(self, network: Any, options: Config) -> str | None:
+        weak = ("FP16", "INT8", "BF16", "FP8")
+        if network.strongly_typed and any(options.is_set(flag) for flag in weak):
+            return "fp16 precision has been set for a network created with kSTRONGLY_TYPED flag"
+        elements = {network.known(name)[0] for node in network.model.graph.node for name in node.output}
+        half = onnx.TensorProto.FLOAT16 in elements
+        if half and not network.strongly_typed and not options.is_set("FP16"):
+            return "fp16 precision has been set for a layer or layer output, but fp16 is not configured in the builder"
+        return None
+
+
+PLAYS: dict[str, type] = {
+    "Builder": Builder,
+    "IBuilderConfig": Config,
+    "IOptimizationProfile": Profile,
+    "ITimingCache": TimingCache,
+}

@@ -1,0 +1,376 @@
+"""The fake backend: honest unless asked otherwise, and every fault of it shows in the way that it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx.parser
+import pytest
+
+from harness.errors import (
+    BuildError,
+    DeserializeError,
+    ParseError,
+    RunError,
+    SpecError,
+    StageError,
+    UnsupportedError,
+)
+from harness.runtime.backend.fake import FAULT_VARIABLE, SLOWNESS, FakeBackend, Fault
+from harness.runtime.backend.protocol import POISON, Array, BuildRequest, ShapeRange
+from harness.runtime.capability import State
+from harness.runtime.fingerprint import fingerprint
+from harness.spec import RECIPES, BuildConfig
+from tests.runtime.test_host import CRASHES
+
+MODEL = """
+<ir_version: 8, opset_import: ["": 17]>
+ranker (float[batch, 4] x, int64[batch] offset) => (float[batch, 4] y, int64[batch] best, bool[batch, 4] above)
+{
+    two = Constant <value_float = 2.0> ()
+    y = Mul (x, two)
+    top = ArgMax <axis = 1, keepdims = 0> (x)
+    best = Add (top, offset)
+    above = Greater (x, two)
+}
+"""
+WIDE = {"x": ShapeRange((1, 4), (2, 4), (8, 4)), "offset": ShapeRange((1,), (2,), (8,))}
+NARROW = {"x": ShapeRange((3, 4), (3, 4), (3, 4)), "offset": ShapeRange((3,), (3,), (3,))}
+Outputs = dict[str, Array]
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> BuildRequest:
+    file = tmp_path / "ranker.onnx"
+    file.write_bytes(onnx.parser.parse_model(MODEL).SerializeToString())
+    return BuildRequest("ranker", RECIPES["fp32"], BuildConfig(), (WIDE, NARROW), ({}, {}), model=str(file))
+
+
+def inputs(rows: int = 3, seed: int = 0) -> Outputs:
+    draw = np.random.default_rng(seed)
+    x = draw.standard_normal((rows, 4), dtype=np.float32) * 3
+    return {"x": x, "offset": draw.integers(0, 9, rows)}
+
+
+def right(given: Outputs) -> Outputs:
+    x = given["x"]
+    return {"y": 2 * x, "best": x.argmax(1) + given["offset"], "above": x > 2}
+
+
+def run(fault: str, request: BuildRequest, given: Outputs | None = None, profile: int = 0) -> Outputs:
+    backend = FakeBackend(fault)
+    return backend.load(backend.build(request).data).session(profile).run(inputs() if given is None else given)
+
+
+def assert_equal(got: Outputs, expected: Outputs) -> None:
+    assert list(got) == list(expected)
+    for name, array in got.items():
+        np.testing.assert_array_equal(array, expected[name], strict=True)
+
+
+def differs(got: Outputs, expected: Outputs) -> bool:
+    """True where every output is wrong somewhere, False where none is; anything between fails."""
+    wrong = {not np.array_equal(got[name], expected[name]) for name in expected}
+    assert len(wrong) == 1
+    return wrong.pop()
+
+
+# ---------------------------------------------------------------- honest
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("graph", [False, True])
+def test_it_computes(request_: BuildRequest, rows: int, graph: bool) -> None:
+    backend = FakeBackend()
+    session = backend.load(backend.build(request_).data).session()
+    for seed in range(3):
+        given = inputs(rows, seed)
+        assert_equal(session.run(given, graph=graph), right(given))
+
+
+def test_it_can_all_that_it_says(request_: BuildRequest) -> None:
+    probe = FakeBackend().probe()
+    assert probe.version == onnx.__version__
+    assert {capability.state for capability in probe.capabilities} == {State.PRESENT}
+    info = FakeBackend().load(FakeBackend().build(request_).data).info
+    assert info.profiles == 2
+    assert [(t.name, t.mode, t.dtype, t.shape) for t in info.tensors] == [
+        ("x", "input", "float32", (-1, 4)),
+        ("offset", "input", "int64", (-1,)),
+        ("y", "output", "float32", (-1, 4)),
+        ("best", "output", "int64", (-1,)),
+        ("above", "output", "bool", (-1, 4)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x": np.zeros((3, 4), np.float32)}, "inputs .'x'. were given"),
+        (inputs() | {"z": np.zeros(1)}, "inputs .*'z'.* were given"),
+        (inputs() | {"x": np.zeros((3, 4))}, "input 'x' is float64, the engine takes float32"),
+        (inputs(9), r"input 'x' of shape \(9, 4\) lies outside profile 0"),
+        (inputs() | {"offset": np.zeros((3, 1), np.int64)}, r"'offset' of shape \(3, 1\) lies outside"),
+    ],
+)
+def test_it_refuses_what_does_not_fit(request_: BuildRequest, given: Outputs, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        run("", request_, given)
+
+
+def test_a_profile_of_one_shape_takes_that_alone(request_: BuildRequest) -> None:
+    assert_equal(run("", request_, inputs(3), profile=1), right(inputs(3)))
+    with pytest.raises(RunError, match="lies outside profile 1"):
+        run("", request_, inputs(2), profile=1)
+    with pytest.raises(DeserializeError, match="no such profile"):
+        run("", request_, profile=2)
+
+
+def test_shape_tensors_have_ranges_of_their_own(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> r (float[12] x, int64[2] shape) => (float[a, b] y)
+              { y = Reshape (x, shape) }"""
+    file = tmp_path / "reshape.onnx"
+    file.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    contents = {"shape": ShapeRange((1, 2), (3, 4), (6, 12))}
+    asked = BuildRequest("reshape", RECIPES["fp32"], BuildConfig(), ({},), (contents,), model=str(file))
+    x = np.arange(12, dtype=np.float32)
+    got = run("", asked, {"x": x, "shape": np.array([3, 4])})
+    assert_equal(got, {"y": x.reshape(3, 4)})
+    with pytest.raises(RunError, match=r"shape tensor 'shape': \[12, 1\] lies outside profile 0"):
+        run("", asked, {"x": x, "shape": np.array([12, 1])})
+    with pytest.raises(RunError, match="the reference evaluator: ValueError"):
+        run("", asked, {"x": x, "shape": np.array([5, 5])})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not an onnx file", "can't be read: DecodeError"),
+        (b"", "has no outputs"),
+        (None, "can't be read: FileNotFoundError"),
+        (MODEL.replace("Mul (x", "Nonsense (x"), "Nonsense"),
+    ],
+    ids=["noise", "empty", "missing", "unknown operator"],
+)
+def test_it_parses_no_nonsense(request_: BuildRequest, content: bytes | str | None, message: str) -> None:
+    file = Path(request_.model)
+    file.unlink()
+    if isinstance(content, str):
+        file.write_bytes(onnx.parser.parse_model(content).SerializeToString())
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ParseError, match=message):
+        FakeBackend().build(request_)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"network": "a:b"}, {"config": BuildConfig(flags=("REFIT",))}, {"config": BuildConfig(plugins=("a.so",))}],
+    ids=["network", "flag", "plugin"],
+)
+def test_it_refuses_options_that_it_lacks(request_: BuildRequest, change: dict[str, object]) -> None:
+    with pytest.raises(UnsupportedError):
+        FakeBackend().build(dataclasses.replace(request_, **change))  # type: ignore[arg-type]
+
+
+def test_a_plan_that_is_none_is_refused(request_: BuildRequest) -> None:
+    plan = FakeBackend().build(request_).data
+    for damaged in (plan[:0], plan[1:], plan[:30], np.concatenate([plan[:-40], np.full(40, 255, np.uint8)])):
+        with pytest.raises(DeserializeError):
+            FakeBackend().load(damaged)
+
+
+# ---------------------------------------------------------------- faults
+
+
+def wrong_rows(got: Outputs, expected: Outputs) -> None:
+    assert differs({name: array[:1] for name, array in got.items()}, {n: a[:1] for n, a in expected.items()}) is False
+    assert all((got[name][1:] != expected[name][1:]).all() for name in got)
+
+
+def rows_leak(got: Outputs, expected: Outputs) -> None:
+    assert_equal({name: array[:-1] for name, array in got.items()}, {n: a[1:] for n, a in expected.items()})
+
+
+def nan(got: Outputs, expected: Outputs) -> None:
+    assert np.isnan(got["y"]).sum() == 1
+    assert_equal({"best": got["best"]}, {"best": expected["best"]})
+
+
+def unwritten(got: Outputs, expected: Outputs) -> None:
+    assert np.isnan(got["y"]).sum() == np.isnan(got["y"][-1, -1]) == 1
+    assert got["best"].view(np.uint8)[-8:].tolist() == [POISON] * 8
+    np.testing.assert_array_equal(got["best"][:-1], expected["best"][:-1])
+
+
+def imprecise(got: Outputs, expected: Outputs) -> None:
+    step = 0.01 * np.abs(expected["y"]).max()
+    np.testing.assert_allclose(got["y"] - expected["y"], step, rtol=1e-3)
+    assert differs(got, expected)
+
+
+def missing_output(got: Outputs, expected: Outputs) -> None:
+    assert list(got) == list(expected)[1:]
+
+
+def extra_output(got: Outputs, expected: Outputs) -> None:
+    assert [*expected, "unasked"] == list(got)
+
+
+def reshaped_output(got: Outputs, expected: Outputs) -> None:
+    assert got["y"].shape == (1, *expected["y"].shape)
+
+
+def other_type(got: Outputs, expected: Outputs) -> None:
+    assert (expected["y"].dtype, got["y"].dtype) == (np.float32, np.float64)
+
+
+SPOILT: dict[str, Callable[[Outputs, Outputs], None]] = {
+    check.__name__: check
+    for check in (
+        wrong_rows,
+        rows_leak,
+        nan,
+        unwritten,
+        imprecise,
+        missing_output,
+        extra_output,
+        reshaped_output,
+        other_type,
+    )
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_outputs_are_wrong_as_told(request_: BuildRequest, fault: str) -> None:
+    SPOILT[fault](run(fault, request_), right(inputs()))
+
+
+@pytest.mark.parametrize("fault", ["wrong_rows", "rows_leak"])
+def test_one_row_alone_is_right(request_: BuildRequest, fault: str) -> None:
+    assert_equal(run(fault, request_, inputs(1)), right(inputs(1)))
+
+
+def test_stale(request_: BuildRequest) -> None:
+    backend = FakeBackend("stale")
+    session = backend.load(backend.build(request_).data).session()
+    first, second, third = (inputs(seed=seed) for seed in range(3))
+    assert_equal(session.run(first), right(first))
+    assert_equal(session.run(second), right(first))
+    assert_equal(session.run(third), right(second))
+    assert_equal(session.run(inputs(2)), right(inputs(2)))
+
+
+def test_stale_graph(request_: BuildRequest) -> None:
+    backend = FakeBackend("stale_graph")
+    session = backend.load(backend.build(request_).data).session()
+    first, second = inputs(seed=1), inputs(seed=2)
+    captured = {name: array.copy() for name, array in first.items()}
+    assert_equal(session.run(first, graph=True), right(captured))
+    first["x"][...] = 0  # the caller's arrays are the caller's
+    assert_equal(session.run(second, graph=True), right(captured))
+    assert_equal(session.run(second), right(second))
+    assert_equal(session.run(inputs(2), graph=True), right(inputs(2)))
+
+
+def test_wide_profile(request_: BuildRequest) -> None:
+    assert differs(run("wide_profile", request_, profile=0), right(inputs()))
+    assert_equal(run("wide_profile", request_, profile=1), right(inputs()))
+
+
+def test_second_session(request_: BuildRequest) -> None:
+    backend = FakeBackend("second_session")
+    engine = backend.load(backend.build(request_).data)
+    first = engine.session()
+    assert_equal(first.run(inputs()), right(inputs()))
+    second = engine.session()
+    assert differs(first.run(inputs()), right(inputs()))
+    second.close()
+    assert_equal(first.run(inputs()), right(inputs()))
+
+
+def test_other_rebuild(request_: BuildRequest) -> None:
+    backend = FakeBackend("other_rebuild")
+    first, second = (backend.load(backend.build(request_).data).session() for _ in range(2))
+    assert_equal(first.run(inputs()), right(inputs()))
+    assert differs(second.run(inputs()), right(inputs()))
+
+
+def test_slow(request_: BuildRequest) -> None:
+    backend = FakeBackend("slow")
+    session = backend.load(backend.build(request_).data).session()
+    started = time.perf_counter()
+    assert_equal(session.run(inputs()), right(inputs()))
+    assert time.perf_counter() - started >= SLOWNESS
+
+
+REFUSALS: dict[str, tuple[type[StageError], str]] = {
+    "parse_error": (ParseError, "not today"),
+    "builder_none": (BuildError, "the builder returned None"),
+    "deserialize_none": (DeserializeError, "the runtime returned None"),
+    "enqueue_false": (RunError, "the enqueue returned False"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+def test_a_call_that_fails_by_what_it_returns_is_an_error(request_: BuildRequest, fault: str) -> None:
+    kind, message = REFUSALS[fault]
+    with pytest.raises(StageError, match=message) as caught:
+        run(fault, request_)
+    assert type(caught.value) is kind
+    assert caught.value.detail["operator"] == "Constant" if fault == "parse_error" else caught.value.log
+
+
+def test_bug(request_: BuildRequest) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run("bug", request_)
+
+
+def test_absent() -> None:
+    probe = FakeBackend("absent").probe()
+    assert (probe.find("run").state, probe.version) == (State.ABSENT, "")
+    with pytest.raises(UnsupportedError, match="pip install fake"):
+        probe.require(["run"])
+
+
+def test_needs_gpu(request_: BuildRequest) -> None:
+    backend = FakeBackend("needs_gpu")
+    probe = backend.probe()
+    assert probe.has("build")
+    assert {probe.find(name).state for name in ("deserialize", "run", "cuda_graph")} == {State.NEEDS_GPU}
+    plan = backend.build(request_)
+    with pytest.raises(UnsupportedError, match="no fake GPU"):
+        backend.load(plan.data)
+
+
+IN_A_HOST = {fault for fault, _, _ in CRASHES} | {"crash_probe", "hang_probe"}  # in test_host
+
+
+def test_every_fault_is_tried() -> None:
+    alone = {fault.value for fault in Fault if f"test_{fault.value}" in globals()}
+    assert {fault.value for fault in Fault if fault} == {*SPOILT, *REFUSALS, *alone, *IN_A_HOST}
+
+
+def test_a_fault_for_one_model_spares_the_others(request_: BuildRequest) -> None:
+    assert_equal(run("wrong_rows@other", request_), right(inputs()))
+    assert differs(run("wrong_rows@ranker", request_), right(inputs()))
+
+
+def test_the_environment_names_a_fault_too(request_: BuildRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FAULT_VARIABLE, "wrong_rows")
+    assert differs(run("", request_), right(inputs()))
+    assert "y" not in run("missing_output", request_)  # the name comes first
+
+
+def test_plans_with_different_faults_are_kept_apart() -> None:
+    faults = ("", "nan", "stale", "nan@mlp")
+    assert len({fingerprint(FakeBackend(fault).probe()) for fault in faults}) == len(faults)
+
+
+def test_an_unknown_fault_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"unknown fault 'wrong_row' .*: choose from .*wrong_rows"):
+        FakeBackend("wrong_row")

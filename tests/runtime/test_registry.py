@@ -1,0 +1,73 @@
+"""Backends by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import SpecError
+from harness.runtime.backend import registry
+from harness.runtime.backend.fake import FakeBackend
+from harness.runtime.backend.hosted import HostedBackend, Timeouts
+from harness.runtime.backend.registry import HostSettings, create
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "fake", "fake:nan"])
+def test_what_could_take_its_process_along_gets_one_of_its_own(name: str, tmp_path: Path) -> None:
+    settings = HostSettings({"fake": "/a", "tensorrt": "/b", "tensorrt_rtx": "/c"}, 1, 2, 3, folder=tmp_path)
+    backend = create(name, settings, device=4)
+    assert isinstance(backend, HostedBackend)
+    assert backend.name == name.partition(":")[0]
+    assert backend.timeouts == Timeouts(build=1, run=2, probe=3)
+    client = backend.client
+    assert (client.backend, client.device, client.folder) == (name, 4, tmp_path)
+    assert client.python == settings.python[backend.name]
+    assert client.generation == 0  # nothing was started
+
+
+def test_a_host_plays_the_fault_in_its_name() -> None:
+    backend = create("fake:absent", HostSettings())
+    probe = backend.probe()
+    backend.close()
+    assert probe.backend == "fake"
+    assert not probe.has("import")
+
+
+def test_onnxruntime_stays_here() -> None:
+    backend: Any = create("onnxruntime", HostSettings())
+    assert not isinstance(backend, HostedBackend)
+    assert backend.probe().has("run")
+    backend.close()
+
+
+def test_a_debugger_gets_everything_in_one_process() -> None:
+    backend = create("fake", HostSettings(in_process=True))
+    assert isinstance(backend, FakeBackend)
+    assert backend.probe().has("run")
+
+
+def test_a_tensorrt_in_this_process_gets_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, int]] = []
+    monkeypatch.setattr("harness.runtime.backend.nv.backend.NvBackend", lambda *asked: made.append(asked))
+    create("tensorrt", HostSettings(in_process=True), device=2)
+    registry.make("tensorrt_rtx")
+    assert made == [("tensorrt", 2), ("tensorrt_rtx", 0)]
+
+
+@pytest.mark.parametrize("name", ["", "trt", "tensorrt:nan", "onnxruntime:nan", "fakes"])
+def test_an_unknown_name_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=r"unknown backend .*: choose from tensorrt, tensorrt_rtx, onnxruntime"):
+        create(name, HostSettings())
+
+
+def test_an_unknown_fault_is_refused_before_a_host_is_needed() -> None:
+    with pytest.raises(SpecError, match="unknown fault 'nam'"):
+        create("fake:nam", HostSettings())
+
+
+def test_names_are_those_of_the_settings() -> None:
+    from harness.settings import BACKENDS
+
+    assert registry.NAMES == BACKENDS
