@@ -33,9 +33,9 @@ def test_a_call_costs_under_half_a_millisecond(benchmark: BenchmarkFixture, back
     """Six arrays of a few bytes, as a small model has inputs and outputs: their copies cost nothing."""
     arrays = {f"x{number}": np.ones((2, 8), np.float32) for number in range(6)}
     assert echo(backend, arrays).keys() == arrays.keys()
-    benchmark.pedantic(echo, (backend, arrays), rounds=20, iterations=100, warmup_rounds=2)
+    benchmark.pedantic(echo, (backend, arrays), rounds=2000, warmup_rounds=200)
     assert benchmark.stats is not None
-    assert benchmark.stats.stats.min < LIMIT  # the mean call in the round that neighbours disturbed least
+    assert benchmark.stats.stats.q1 < LIMIT  # the median, but for what else the machine is busy with
 
 
 @pytest.mark.parametrize("size", [1 << 20, 16 << 20], ids=["1 MiB", "16 MiB"])

@@ -1,4 +1,4 @@
-"""``python -m models [size ...]``: the SHA-256 of every model written here, as JSON; tiny ones unless sizes are named."""
+"""``python -m models [size ...]``: the SHA-256 of every model written here, as JSON; of the tiny ones by default."""
 
 from __future__ import annotations
 

@@ -43,15 +43,23 @@ def stream(seed: str, count: int) -> NDArray[np.uint64]:
     return raw
 
 
-def noise(seed: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """float32 of ``shape``, bell-shaped, mean 0 and variance 1, the same everywhere for one ``seed``."""
+def noise(seed: str, shape: tuple[int, ...], level: tuple[int, ...] = ()) -> NDArray[np.float32]:
+    """float32 of ``shape``, bell-shaped, mean 0 and variance 1, the same everywhere for one ``seed``.
+
+    Along the axes in ``level`` the numbers sum to zero, but for a step of 2**-15 each.
+    """
     lanes = stream(seed, math.prod(shape)).view(np.uint16).reshape(-1, LANES)
     sums = lanes[:, 0].astype(np.int32)
     for lane in range(1, LANES):  # the order of bytes cancels out
         sums += lanes[:, lane]
-    values: NDArray[np.float32] = (sums - CENTRE).astype(np.float32)
+    sums = sums.reshape(shape) - CENTRE
+    if level:
+        sums -= (
+            sums.sum(axis=level, keepdims=True, dtype=np.int64) // math.prod(shape[axis] for axis in level)
+        ).astype(np.int32)
+    values: NDArray[np.float32] = sums.astype(np.float32)
     values *= np.float32(1 / SPREAD)
-    return values.reshape(shape)
+    return values
 
 
 class _BatchNormalization(op._BatchNormalization):
@@ -103,9 +111,15 @@ class Graph:
         """Lists the input called ``name`` among the outputs, with no operator between."""
         self._passed.append(name)
 
-    def weight(self, name: str, shape: tuple[int, ...], std: float, mean: float = 0.0) -> Var:
-        """A float32 initializer drawn from the model's seed, bell-shaped around ``mean``."""
-        values = noise(f"{self.name}/{self._prefix}{name}", shape) * np.float32(std)
+    def weight(
+        self, name: str, shape: tuple[int, ...], std: float, mean: float = 0.0, level: tuple[int, ...] = ()
+    ) -> Var:
+        """A float32 initializer drawn from the model's seed, bell-shaped around ``mean``.
+
+        Along the axes in ``level`` it sums to zero, so that what all inputs have in common, such as
+        the mean that a ReLU leaves, does not come through: it would soon drown what differs.
+        """
+        values = noise(f"{self.name}/{self._prefix}{name}", shape, level) * np.float32(std)
         return self.initializer(name, values + np.float32(mean) if mean else values)
 
     def integers(self, name: str, shape: tuple[int, ...], low: int, high: int) -> Var:

@@ -1,7 +1,8 @@
 """Layers that several families share.
 
 Weights are scaled by what goes into a layer, so that a signal of variance one comes out with
-variance one; ``gain`` makes up for what the activation before took away.
+variance one; ``gain`` makes up for what the activation before took away. Those of one output sum to
+zero, so that the mean which an activation leaves does not come through.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 
     from .authoring import Graph
 
-RELU = math.sqrt(2)  # 1 / sqrt(E[relu(z)^2]), z standard normal
-GELU = 1.534  # 1 / sqrt(E[gelu(z)^2])
+RELU = 1.713  # 1 / deviation of relu(z), z standard normal
+GELU = 1.701  # 1 / deviation of gelu(z)
 BIAS = 0.1  # standard deviation of a bias: enough to show, too little to matter
 MASKED = -1e4  # score of a key that must not be seen; fits float16
 
 
 def linear(g: Graph, name: str, x: Var, inner: int, outer: int, gain: float = 1.0, bias: bool = True) -> Var:
     """``x @ weight + bias`` over the last axis, ``inner`` to ``outer`` wide."""
-    y = op.matmul(x, g.weight(f"{name}.weight", (inner, outer), gain / math.sqrt(inner)))
+    y = op.matmul(x, g.weight(f"{name}.weight", (inner, outer), gain / math.sqrt(inner), level=(0,)))
     return op.add(y, g.weight(f"{name}.bias", (outer,), BIAS)) if bias else y
 
 
@@ -47,7 +48,7 @@ def conv(
     pad = dilation * (kernel // 2)
     return op.conv(
         x,
-        g.weight(f"{name}.weight", shape, gain / math.sqrt(math.prod(shape[1:]))),
+        g.weight(f"{name}.weight", shape, gain / math.sqrt(math.prod(shape[1:])), level=(1, 2, 3)),
         g.weight(f"{name}.bias", (outer,), BIAS) if bias else None,
         kernel_shape=(kernel, kernel),
         strides=(stride, stride),

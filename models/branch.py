@@ -34,7 +34,7 @@ def choose(g: Graph, condition: Var, x: Var) -> Var:
     """Two layers with a ReLU, or one without: weights of both branches are initializers outside."""
     deep = (
         g.weight("then.0.weight", (WIDTH, WIDTH), WIDTH**-0.5),
-        g.weight("then.1.weight", (WIDTH, WIDTH), RELU * WIDTH**-0.5),
+        g.weight("then.1.weight", (WIDTH, WIDTH), RELU * WIDTH**-0.5, level=(0,)),
     )
     flat = g.weight("else.weight", (WIDTH, WIDTH), WIDTH**-0.5)
     (y,) = op.if_(

@@ -26,7 +26,7 @@ def plain(g: Graph, *, channels: int) -> None:
     x = op.average_pool(x, kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))
     x = conv(g, "conv3", x, 2 * channels, 4 * channels, 3, dilation=2, gain=RELU)
     x = op.flatten(op.global_max_pool(op.leaky_relu(x, alpha=0.1)))
-    g.output("logits", linear(g, "head", x, 4 * channels, 10, gain=0.5), ("batch", 10))
+    g.output("logits", linear(g, "head", x, 4 * channels, 10, gain=3.0), ("batch", 10))
 
 
 MODELS = plain

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.spec import ModelSpec, OnnxFile, OnnxFunction
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARE = 0.3  # scale of what is added to a shortcut: a sum after each of 16 blocks must not grow without end
-CARRIERS = ("AveragePool", "Concat", "Dropout", "GlobalAveragePool", "LRN", "Reshape", "Transpose")
+CARRIERS = ("AveragePool", "Concat", "Dropout", "GlobalAveragePool", "LRN", "MaxPool", "Reshape", "Transpose")
 
 
 def reseeded(identity: str, file: Path) -> onnx.ModelProto:
     """The network in ``file`` with every floating weight, stored or filled in, drawn from a seed.
 
-    Each is scaled by what reads it: kernels by the sizes of their sums, normalizations near one and
-    zero.
+    Each is drawn by what reads it: kernels scaled by the sizes of their sums, normalizations near
+    one and zero.
     """
     import numpy as np
     import onnx
@@ -54,9 +54,9 @@ def reseeded(identity: str, file: Path) -> onnx.ModelProto:
     ]
     for name, shape in shapes.items():
         if name in wiring.readers:
-            std, mean = wiring.scale(name, shape)
-            values = noise(f"{identity}/{name}", shape) * np.float32(std) + np.float32(mean)
-            weights.append(numpy_helper.from_array(values, name))
+            law = wiring.law(name, shape)
+            values = noise(f"{identity}/{name}", law.shape, law.level) * np.float32(law.std) + np.float32(law.mean)
+            weights.append(numpy_helper.from_array(values.reshape(shape), name))
     inputs = [value for value in graph.input if value.name not in stored]
 
     for field, entries in (("node", kept), ("initializer", weights), ("input", inputs)):
@@ -66,8 +66,17 @@ def reseeded(identity: str, file: Path) -> onnx.ModelProto:
     return model
 
 
+class Law(NamedTuple):
+    """How to draw a weight; the arguments of `noise`, and what to make of it."""
+
+    shape: tuple[int, ...]  # as it is read, which need not be as it is stored
+    std: float
+    mean: float = 0.0
+    level: tuple[int, ...] = ()
+
+
 class Wiring:
-    """Which node reads and which gives each tensor, and what that means for a weight's scale."""
+    """Which node reads and which gives each tensor, and what that means for a weight."""
 
     def __init__(self, nodes: list[onnx.NodeProto], stored: dict[str, NDArray[Any]]) -> None:
         self.stored = stored
@@ -77,8 +86,8 @@ class Wiring:
             for place, name in enumerate(node.input):
                 self.readers.setdefault(name, []).append((node, place))
 
-    def scale(self, name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-        """Standard deviation and mean for a weight, by the operator that reads it and the place it has there."""
+    def law(self, name: str, shape: tuple[int, ...]) -> Law:
+        """How to draw the weight ``name``: by the operator that reads it and the place it has there."""
         node, place = self.readers[name][0]
         while node.op_type in ("Unsqueeze", "Reshape"):  # such as a bias brought to the rank of an image
             if node.op_type == "Reshape":
@@ -86,21 +95,21 @@ class Wiring:
             node, place = self.readers[node.output[0]][0]
         match node.op_type, place:
             case "Conv", 1:
-                return self._gain(node) / math.sqrt(math.prod(shape[1:])), 0.0
+                return Law(shape, self._gain(node) / math.sqrt(math.prod(shape[1:])), level=(1, 2, 3))
             case "Gemm", 1:
-                transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-                return self._gain(node) / math.sqrt(shape[1] if transposed else shape[0]), 0.0
+                summed = int(any(attribute.name == "transB" and attribute.i for attribute in node.attribute))
+                return Law(shape, self._gain(node) / math.sqrt(shape[summed]), level=(summed,))
             case "BatchNormalization", 1:
                 added = any(reader.op_type == "Sum" for reader, _ in self.readers.get(node.output[0], ()))
-                return (0.1 * SHARE, SHARE) if added else (0.1, 1.0)
+                return Law(shape, 0.1 * SHARE, SHARE) if added else Law(shape, 0.1, 1.0)
             case ("BatchNormalization", 4) | ("Mul", _):
-                return 0.1, 1.0
+                return Law(shape, 0.1, 1.0)
             case ("Conv" | "Gemm", 2) | ("BatchNormalization", 2 | 3) | ("Add", _):
-                return BIAS, 0.0
+                return Law(shape, BIAS)
         raise ValueError(f"{name}: no rule for a weight that {node.op_type} reads as input {place}")
 
     def _gain(self, node: onnx.NodeProto) -> float:
-        """What makes up for a ReLU before ``node``; a maximum over a window has raised what the ReLU took."""
+        """What makes up for a ReLU before ``node``."""
         before = self.giver.get(node.input[0])
         while before is not None and before.op_type in CARRIERS:
             before = self.giver.get(before.input[0])

@@ -33,7 +33,7 @@ def fake_quantize(g: Graph, name: str, x: Var, largest: float = RANGE) -> Var:
 def quantized_weight(g: Graph, name: str, shape: tuple[int, ...], std: float, axis: int) -> Var:
     """Q and DQ of a float weight with a scale for each output channel."""
     channels = shape[axis]
-    weight = g.weight(f"{name}.weight", shape, std)
+    weight = g.weight(f"{name}.weight", shape, std, level=tuple(other for other in range(len(shape)) if other != axis))
     # Channels differ, as they do in trained networks: a scale applied to the wrong one shows.
     steps = [RANGE * std / LARGEST * (1 + 0.5 * (channel % 3)) for channel in range(channels)]
     scale = g.initializer(f"{name}.weight.scale", steps, "float32")
@@ -70,7 +70,7 @@ def convolutions(g: Graph, *, channels: int) -> None:
     y = quantized_conv(g, "conv3", y, channels, channels, 3, gain=RELU)
     x = op.relu(op.add(y, fake_quantize(g, "shortcut", x)))
     x = op.flatten(op.global_average_pool(x))
-    g.output("logits", linear(g, "head", x, channels, 10), ("batch", 10))
+    g.output("logits", linear(g, "head", x, channels, 10, gain=3.0), ("batch", 10))
 
 
 @model(

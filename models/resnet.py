@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .authoring import Graph
 
 EXPANSION = 4
+POOLED = 2.5  # the mean over an image is smaller than what it is the mean of
 
 
 @model(
@@ -38,15 +39,14 @@ def resnet(g: Graph, *, image: int, width: int, blocks: tuple[int, ...], classes
                 x = bottleneck(g, x, inner, width << stage, stride=2 if stage and not block else 1, share=share)
                 inner = EXPANSION * (width << stage)
     x = op.flatten(op.global_average_pool(x))
-    g.output("logits", linear(g, "fc", x, inner, classes))
+    g.output("logits", linear(g, "fc", x, inner, classes, gain=POOLED))
 
 
 def bottleneck(g: Graph, x: Var, inner: int, width: int, stride: int, share: float) -> Var:
     """1x1, 3x3, 1x1 beside a shortcut, which is a projection where the shape changes.
 
-    A projection and the path beside it each give half of the sum. Where the shortcut is ``x``
-    itself, which no ReLU halves, the path adds ``share``: small enough that all of them together
-    less than triple the variance.
+    A projection and the path beside it each give half of the sum's variance. Where the shortcut is
+    ``x`` itself the path adds ``share``: so little that all such blocks together give about one half.
     """
     outer = EXPANSION * width
     project = stride > 1 or inner != outer

@@ -15,7 +15,9 @@ LINT = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imp
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(LINT, cwd=folder, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(folder)})
+    return subprocess.run(
+        LINT, cwd=folder, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(folder)}
+    )
 
 
 def test_contracts_are_kept() -> None:
@@ -57,5 +59,7 @@ def test_every_package_has_a_layer() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in settings if contract["id"] == "layers")
     named = {part.strip() for layer in layers for part in layer.split("|")}
-    found = {f"harness.{path.name.removesuffix('.py')}" for path in (ROOT / "harness").iterdir() if path.name[0] not in "_."}
+    found = {
+        f"harness.{path.name.removesuffix('.py')}" for path in (ROOT / "harness").iterdir() if path.name[0] not in "_."
+    }
     assert found <= named

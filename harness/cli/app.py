@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from typing import Annotated
@@ -47,9 +48,12 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="show every message of the backends as it comes")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="show where in the program an error arose")] = False,
 ) -> None:
     del version, traceback  # the one has its callback; `main` looks for the other, as errors end there
+    # What a backend says during a call stands in the error of that call; without a handler Python would print it, too.
+    logging.getLogger("harness").addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
 
 
 def main() -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Iterator
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli import options
 from harness.cli.exits import NOTHING, PASSED
 from harness.cli.options import PLANS
 from harness.cli.output import console, leave, print_table
+
+if TYPE_CHECKING:
+    from harness.runtime.capability import Probe
 
 PACKAGES = ("trt-harness", "numpy", "onnx", "onnxruntime", "ml_dtypes", "pytest", "pytest-xdist", "hypothesis")
 
@@ -26,51 +30,58 @@ def doctor(
 
     Exits with 3 when no backend can run a model.
     """
-    from harness.runtime.capability import State
-    from harness.runtime.choice import choose
+    from harness.runtime.choice import roles
     from harness.runtime.workbench import Workbench
     from harness.settings import BACKENDS, BEST
 
     settings = options.settings(backend=backend, python=python, probe_timeout=probe_timeout, in_process=in_process)
-    names = [name for asked in settings.backend for name in (BACKENDS if asked == BEST else (asked,))]
+    names = dict.fromkeys(name for asked in settings.backend for name in (BACKENDS if asked == BEST else (asked,)))
     with Workbench(settings, PLANS) as bench:
-        probes = [bench.probe(name) for name in dict.fromkeys(names)]
-        runs = [probe.backend for probe in probes if probe.has("run")]
-        builds = [probe.backend for probe in probes if probe.has("build")]
-        found = {"run": choose(bench.probe, BEST, ["run"])} if set(BACKENDS) <= set(names) and runs else {}
-    host = {
-        "python": f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})",
-        "platform": platform.platform(),
-        "processors": _processors(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        probes = [bench.probe(name) for name in names]
+        best = str(roles(bench.probe, BEST, ())) if set(BACKENDS) <= set(names) else ""
+    document = {
+        "host": {
+            "python": f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})",
+            "platform": platform.platform(),
+            "processors": _processors(),
+            "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        },
+        "backends": probes,
+        "runs": [probe.backend for probe in probes if probe.has("run")],
+        "builds": [probe.backend for probe in probes if probe.has("build")],
+        "best": best,
+        "fixes": list(dict.fromkeys(c.fix for probe in probes for c in probe.capabilities if c.fix)),
     }
-    fixes = dict.fromkeys(capability.fix for probe in probes for capability in probe.capabilities if capability.fix)
     if not json:
-        _show(host, probes)
-        missing = [
-            (probe.backend, c.name, c.state.value, c.fix or "nothing: this version does not have it")
-            for probe in probes
-            for c in probe.capabilities
-            if c.state is not State.PRESENT
-        ]
-        if missing:
-            print_table(("backend", "missing", "state", "what brings it"), missing, "Missing")
-        rows = [("run models", ", ".join(runs) or "none"), ("build engines", ", ".join(builds) or "none")]
-        print_table(("can", "backends"), rows)
-        for choice in found.values():
-            console().print(f"Best: {choice.reason}", soft_wrap=True)
-    document = {"host": host, "backends": probes, "fixes": list(fixes), "runs": runs, "builds": builds}
-    leave(PASSED if runs else NOTHING, document, as_json=json)
+        _show(document, probes)
+    leave(PASSED if document["runs"] else NOTHING, document, as_json=json)
 
 
-def _show(host: dict[str, Any], probes: list[Any]) -> None:
+def _show(document: dict[str, Any], probes: list[Probe]) -> None:
+    host = document["host"]
     packages = ", ".join(f"{name} {version}" for name, version in host["packages"].items())
     print_table(("this machine", ""), [(name, str(host[name])) for name in ("python", "platform", "processors")])
-    console().print(f"Packages: {packages}")
+    console().print(f"Packages: {packages}", soft_wrap=True)
     for probe in probes:
         facts = [f"{name} {value}" for name, value in probe.environment.items() if value and isinstance(value, str)]
         rows = [(c.name, c.state.value, c.evidence) for c in probe.capabilities]
         print_table(("capability", "state", "evidence"), rows, f"{probe.backend} {probe.version}  {', '.join(facts)}")
+    missing = list(_missing(probes))
+    if missing:
+        print_table(("backend", "state", "missing", "what brings it"), missing, "Missing")
+    shown = {"run models": document["runs"], "build engines": document["builds"], "best here": [document["best"]]}
+    print_table(("", "backends"), [(name, ", ".join(found)) for name, found in shown.items() if any(found)])
+
+
+def _missing(probes: list[Probe]) -> Iterator[tuple[str, str, str, str]]:
+    """A row for all that one command or device would bring to one backend."""
+    for probe in probes:
+        groups: dict[tuple[str, str], list[str]] = {}
+        for capability in probe.capabilities:
+            if capability.state.value != "present":
+                groups.setdefault((capability.state.value, capability.fix), []).append(capability.name)
+        for (state, fix), names in groups.items():
+            yield probe.backend, state, ", ".join(names), fix or "another version or backend"
 
 
 def _processors() -> int:

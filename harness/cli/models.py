@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,7 +66,7 @@ def export(
             continue
         file = _copy(files_of(model.source.path()), folder, model.id)
         toml = folder / f"{model.id}.toml"
-        toml.write_text(to_toml(model, file.relative_to(folder)), encoding="utf-8")
+        toml.write_text(to_toml(_with_arrays(model, folder), file.relative_to(folder)), encoding="utf-8")
         written[model.id] = str(toml)
         if not json:
             typer.echo(f"{file}  {toml}")
@@ -82,6 +83,22 @@ def _copy(files: list[Path], folder: Path, name: str) -> Path:
         shutil.copyfile(file, beside)
     shutil.copyfile(model, target)
     return target
+
+
+def _with_arrays(model: ModelSpec, folder: Path) -> ModelSpec:
+    """``model`` with its .npz files copied to ``folder`` and named from there."""
+
+    def copied(file: Path, what: str) -> Path:
+        target = folder / f"{model.id}.{what}.npz"
+        shutil.copyfile(file, target)
+        return target.relative_to(folder)
+
+    golden = model.golden_files()
+    return replace(
+        model,
+        data=copied(model.data, "data") if model.data else None,
+        golden=(copied(golden[0], "inputs"), copied(golden[1], "outputs")) if golden else None,
+    )
 
 
 def _row(model: ModelSpec) -> tuple[str, ...]:

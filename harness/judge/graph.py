@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper, inliner, numpy_helper
 
 from harness.spec.onnx_model import load
 from harness.spec.tensor import Dim
@@ -198,7 +198,8 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
     """What a Constant holds; None for strings and sparse tensors, which no rule of ours reads."""
     (attribute,) = node.attribute
     if attribute.name == "value":
-        return attribute.t
+        tensor: onnx.TensorProto = attribute.t
+        return tensor
     if attribute.name in ("value_float", "value_floats"):
         return numpy_helper.from_array(np.asarray(helper.get_attribute_value(attribute), np.float32))
     if attribute.name in ("value_int", "value_ints"):
@@ -215,5 +216,5 @@ def flow(path: Path) -> Flow:
 def _flow(path: Path, _modified: int) -> Flow:
     model = load(path)
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = inliner.inline_local_functions(model)
     return Flow(model)

@@ -137,7 +137,8 @@ def binding_of(interface: Interface, arrays: Mapping[str, Array]) -> dict[str, i
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays of an ``.npz``. SpecError when it isn't one, or holds objects (pickle is never loaded)."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file:  # numpy leaves a file that is cut short open
+            stored = np.load(file, allow_pickle=False)
             if not hasattr(stored, "files"):
                 raise SpecError(f"{path}: one array without a name: save with numpy.savez(path, <input name>=array)")
             return {name: stored[name] for name in stored.files}
@@ -186,7 +187,7 @@ class _Stream:
         """Mean 0, variance 1, bounded by 4.9: the sum of eight uniform numbers, exact on every machine."""
         parts = self.raw(2 * count).view(np.uint16).reshape(count, 8)
         centred = parts.sum(axis=1, dtype=np.int64) - 4 * 65535
-        return centred * (math.sqrt(12 / 8) / 65536)
+        return np.asarray(centred * (math.sqrt(12 / 8) / 65536))
 
     def integers(self, low: int, high: int, count: int) -> npt.NDArray[np.int64]:
         """Both inclusive. The bias, span / 2**64, is beyond notice."""
@@ -298,15 +299,15 @@ def _sizes(found: Found, binding: Mapping[str, int]) -> list[int]:
 
 def _special(array: Array, special: Special, recipe: Recipe) -> Array:
     limits = _limits(array.dtype if recipe.convert is None else _dtype(recipe.convert))
-    sign = np.where(np.arange(array.size) % 2, -1.0, 1.0).reshape(array.shape)
+    sign: npt.NDArray[np.float64] = np.where(np.arange(array.size) % 2, -1.0, 1.0).reshape(array.shape)
     if special == "zeros":
         return np.zeros_like(array)
     if special == "ones":
         return np.ones_like(array)
     if special == "largest":
-        return (sign * limits[1] ** 0.25).astype(array.dtype)
+        return np.asarray(sign * limits[1] ** 0.25, array.dtype)
     if special == "denormal":
-        return (sign * limits[0] / 2).astype(array.dtype)
+        return np.asarray(sign * limits[0] / 2, array.dtype)
     spoilt = array.copy()
     places = spoilt.reshape(-1)[::7]
     places[...] = np.nan if special == "nan" else np.where(np.arange(places.size) % 2, -np.inf, np.inf)
@@ -317,7 +318,7 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     """Smallest normal and largest finite number."""
     import ml_dtypes
 
-    info = ml_dtypes.finfo(dtype)
+    info: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     return float(info.smallest_normal), float(info.max)
 
 

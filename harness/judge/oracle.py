@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import inliner
 
 from harness.errors import SpecError, UnsupportedError
 from harness.judge.graph import flow
@@ -84,20 +85,21 @@ class Oracle:
 
     def golden(self, model: ModelSpec) -> tuple[dict[str, Array], Reference]:
         """The inputs and the outputs that the model's owner gave. SpecError when they don't fit the model."""
-        if model.golden is None:
+        files = model.golden_files()
+        if files is None:
             raise SpecError(f"{model.id}: no golden outputs")
-        inputs, outputs = (read_arrays(path) for path in model.golden)
-        described = f"golden outputs of {model.golden[1].name}"
+        inputs, outputs = map(read_arrays, files)
+        described = f"golden outputs of {files[1].name}"
         if model.source.kind != "onnx":
             origins = {name: Origin(_by_type(array)) for name, array in outputs.items()}
             return inputs, _of(model, Reference(model.id, described, outputs, origins, weak=_weak(outputs, origins)))
         declared = interface(model.source.path())
-        check_arrays(model.id, model.golden[0], declared.inputs, inputs, binding_of(declared, inputs))
+        check_arrays(model.id, files[0], declared.inputs, inputs, binding_of(declared, inputs))
         own = self.reference(model, inputs)
         unknown = sorted(outputs.keys() ^ own.outputs.keys())
         if unknown:
             raise SpecError(
-                f"{model.id}: {model.golden[1]}: {', '.join(unknown)} is not both there and an output of the model"
+                f"{model.id}: {files[1]}: {', '.join(unknown)} is not both there and an output of the model"
             )
         weak = _weak(outputs, own.origins)
         return inputs, _of(model, Reference(model.id, described, outputs, own.origins, own.seen, weak))
@@ -145,7 +147,7 @@ def _exposing(model: ModelSpec, path: Path, names: tuple[str, ...]) -> Path:
     def build() -> onnx.ModelProto:
         opened = load(path, weights=True)
         if opened.functions:
-            opened = onnx.inliner.inline_local_functions(opened)
+            opened = inliner.inline_local_functions(opened)
         opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         return opened
 

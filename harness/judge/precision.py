@@ -27,7 +27,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper, inliner, numpy_helper
 
 from harness.errors import SpecError
 from harness.spec.model import ModelSpec
@@ -47,8 +47,8 @@ _STAYING_INPUTS = frozenset({("Resize", 1), ("Resize", 2)})  # regions and scale
 _MEASURES = frozenset({"Shape", "Size"})  # take a tensor of any type, and give nothing of its contents
 _BODIES = frozenset({"If", "Loop", "Scan"})
 _SHAPE_ARITHMETIC = _MEASURES | frozenset(
-    "Cast Add Sub Mul Div Mod Neg Floor Ceil Round Sqrt Reciprocal Pow Min Max Range Where "
-    "Concat Gather Slice Squeeze Unsqueeze Reshape".split()
+    {"Cast", "Add", "Sub", "Mul", "Div", "Mod", "Neg", "Floor", "Ceil", "Round", "Sqrt", "Reciprocal", "Pow", "Min"}
+    | {"Max", "Range", "Where", "Concat", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape"}
 )
 _SMALL = 8  # elements; a constant that takes part in arithmetic on shapes has no more
 
@@ -81,7 +81,7 @@ def convert(model: onnx.ModelProto, to: str) -> onnx.ModelProto:
     if to not in FORMATS:
         raise SpecError(f"no conversion to {to!r}; formats: {', '.join(FORMATS)}")
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        model = inliner.inline_local_functions(model)
     typed = _inferred(model)
     _Converter(typed, to).convert()
     return typed
@@ -90,7 +90,7 @@ def convert(model: onnx.ModelProto, to: str) -> onnx.ModelProto:
 def narrowed(values: npt.NDArray[Any], to: str) -> npt.NDArray[Any]:
     """``values`` rounded to the format; what is finite and not zero stays so."""
     dtype = np.dtype(getattr(ml_dtypes, to, to))
-    info = ml_dtypes.finfo(dtype)
+    info: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     finite = np.isfinite(values)
     clipped = np.where(finite, np.clip(values, float(info.min), float(info.max)), values)
     small = np.asarray(finite & (values != 0) & (np.abs(values) < float(info.smallest_subnormal)))

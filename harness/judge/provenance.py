@@ -84,10 +84,11 @@ ROUNDS = 4
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _STEPS = 16  # what a recurrent operator counts for: its gates forget errors, however long the sequence
 _EXACT = frozenset(  # operators that move, pick or negate, and so don't round
-    "Identity Cast Reshape Squeeze Unsqueeze Flatten Transpose Expand Slice Concat Tile Split Gather GatherND "
-    "GatherElements ScatterND ScatterElements Where Pad Shape Size Relu MaxPool GlobalMaxPool Max Min Clip Neg Abs "
-    "ReduceMax ReduceMin TopK ArgMax ArgMin NonZero NonMaxSuppression Dropout DepthToSpace SpaceToDepth".split()
-) | {CARRY}
+    {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "Slice", "Concat", "Tile"}
+    | {"Split", "Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements", "Where", "Pad", "Shape", "Size"}
+    | {"Relu", "MaxPool", "GlobalMaxPool", "Max", "Min", "Clip", "Neg", "Abs", "ReduceMax", "ReduceMin", "TopK", CARRY}
+    | {"ArgMax", "ArgMin", "NonZero", "NonMaxSuppression", "Dropout", "DepthToSpace", "SpaceToDepth"}
+)
 _SHAPE_ONLY = frozenset({"Shape", "Size"})  # what comes out depends on the shape of what goes in
 _SAME = frozenset({"Identity", "Cast"})
 _RESHAPES = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
@@ -182,7 +183,7 @@ def _origin(flow: Flow, output: str, taints: Mapping[str, _Taint]) -> Origin:
         kind, choice = (Kind.EXACT, None) if not taint.floats else (Kind.DECIDED, None)
     if kind is Kind.EXACT and taint.floats:
         kind = Kind.DECIDED
-    return Origin(kind, constant, quantized, choice, follows)
+    return Origin(kind, constant, quantized, choice=choice, follows=follows)
 
 
 def _raw(flow: Flow, output: str) -> tuple[str, tuple[Layout, ...]]:

@@ -69,8 +69,9 @@ _INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "ui
 _FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 # operators that hand on the elements of these inputs as they are
 _MOVES = frozenset(
-    "Identity Cast Reshape Squeeze Unsqueeze Flatten Transpose Expand Slice Concat Tile Split Gather Where".split()
-) | {CARRY}
+    {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "Slice", "Concat"}
+    | {"Tile", "Split", "Gather", CARRY}
+)
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max", "Neg", "Abs", "Floor", "Ceil"})
 # what leads from a mask to the scores that it hides
 _MASKING = frozenset({"Not", "And", "Or", "Equal", "Sub", "Mul", "Add", "Where", "Greater", "Less", "GreaterOrEqual"})
@@ -221,7 +222,7 @@ def _masks(graph: Flow, name: str) -> bool:
 
 
 def _overwrites(node: Node) -> bool:
-    return node.attributes.get("reduction", b"none") == b"none"
+    return bool(node.attributes.get("reduction", b"none") == b"none")
 
 
 def _lengths(size: Dim | None, where: str) -> Found:

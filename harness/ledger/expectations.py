@@ -22,12 +22,11 @@ from __future__ import annotations
 import datetime
 import fnmatch
 import re
+import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 from harness.errors import STAGES
 from harness.settings import BACKENDS, FAKE

@@ -40,6 +40,7 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from harness.errors import HarnessError
+from harness.settings import BEST
 from harness.spec.canonical import plain
 from harness.spec.cell import Cell
 
@@ -75,6 +76,11 @@ class Record:
     duration: float = 0.0
     run: str = ""
     worker: str = ""
+
+    @property
+    def backend(self) -> str:
+        """The one that was asked for; for "best" the one that this came to, if it came to any."""
+        return str(self.environment.get("backend", BEST)) if self.cell.backend == BEST else self.cell.backend
 
     def to_json(self) -> str:
         """One line without its end. TypeError for what JSON has no word for."""

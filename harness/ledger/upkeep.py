@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import glob
+import itertools
 import json
 import os
 import re
@@ -17,10 +18,13 @@ from typing import Any
 from harness.errors import SpecError
 from harness.ledger.expectations import FAILING_STAGES, PARTS, REQUIRED, TABLE, Entry, tables_of, understood
 from harness.ledger.records import Record
+from harness.settings import BEST
 from harness.spec.cell import Cell
 
 _HEAD = re.compile(rf"\s*\[\[\s*{TABLE}\s*\]\]")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.])")
+_CHANGING = re.compile(  # numbers, addresses, paths
+    r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.])|\b0x[0-9a-fA-F]+|(?<!\w)(?:/[\w.+-]+){2,}"
+)
 _LENGTH = 120  # characters of a message that tell it from others
 _PASSING = ("passed", "unexpected_pass")
 
@@ -50,8 +54,9 @@ def update(folder: Path, records: Iterable[Record], owner: str, expires: datetim
     latest = {(record.node, record.cell): record for record in records if record.verdict != "not_covered"}
     by_backend: dict[str, list[Record]] = {}
     for record in latest.values():
-        if record.cell.backend:
-            by_backend.setdefault(record.cell.backend, []).append(record)
+        if record.backend:
+            cell = dataclasses.replace(record.cell, backend=record.backend)
+            by_backend.setdefault(record.backend, []).append(dataclasses.replace(record, cell=cell))
     changes: list[Change] = []
     for backend, covered in sorted(by_backend.items()):
         path = folder / f"{backend}.toml"
@@ -127,7 +132,7 @@ def _proposal(record: Record, owner: str, expires: datetime.date) -> Entry:
     return Entry(
         backend=record.cell.backend,
         stage=record.stage,
-        message=_pattern(record.message),
+        message=_pattern(record.message, record.cell.backend),
         cause="",
         owner=owner,
         expires=expires,
@@ -136,29 +141,37 @@ def _proposal(record: Record, owner: str, expires: datetime.date) -> Entry:
     )
 
 
-def _pattern(message: str) -> str:
-    """A regular expression for the first line of ``message``, whatever its numbers."""
-    line = (message.strip().splitlines() or [""])[0][:_LENGTH]
-    return r"\S+".join(re.escape(text).replace(r"\ ", " ") for text in _NUMBER.split(line))
+def _pattern(message: str, backend: str) -> str:
+    """A regular expression for the first line of ``message``, whatever its cell, numbers and paths."""
+    line = (message.strip().splitlines() or [""])[0]
+    # Comparisons begin with their cell, "bert at fp16 at opt on tensorrt: ", which the entry gives by its globs.
+    line = re.sub(rf"^.* on (?:{re.escape(backend)}|{BEST}): ", "", line)[:_LENGTH]
+    return r"\S+".join(re.escape(text).replace(r"\ ", " ") for text in _CHANGING.split(line))
 
 
 def _globs(failing: Sequence[Record], covered: Sequence[Record]) -> list[dict[str, Any]]:
     """The parts of the widest entries, each for one model, that describe ``failing`` and no other of ``covered``."""
     found: list[dict[str, Any]] = []
+    for model in sorted({record.cell.model for record in failing}):
+        ours, tried = ({r.cell for r in records if r.cell.model == model} for records in (failing, covered))
+        named = {"model": glob.escape(model)}
+        orders = itertools.permutations(part for part in PARTS if part != "model")
+        fewest = min((_split(ours, tried, named, order) for order in orders), key=len)
+        found += fewest
+    return found
 
-    def split(failing: set[Cell], covered: set[Cell], fixed: dict[str, str], parts: Sequence[str]) -> None:
-        if failing == covered and fixed:
-            values = {part: {getattr(cell, part) for cell in covered} for part in parts}
-            # Where only one value was tried there is no evidence for others.
-            alone = {part: glob.escape(min(tried)) for part, tried in values.items() if len(tried) == 1 and min(tried)}
-            found.append(fixed | alone)
-            return
-        part, *rest = parts
-        for value in sorted({getattr(cell, part) for cell in failing}):
-            ours, all_of_it = ({c for c in cells if getattr(c, part) == value} for cells in (failing, covered))
-            split(ours, all_of_it, fixed | ({part: glob.escape(value)} if value else {}), rest)
 
-    split({r.cell for r in failing}, {r.cell for r in covered}, {}, ("model", "precision", "test", "variant", "point"))
+def _split(failing: set[Cell], tried: set[Cell], named: dict[str, Any], parts: Sequence[str]) -> list[dict[str, Any]]:
+    """As `_globs`, for cells that share what is ``named``, split by ``parts`` in this order as far as it takes."""
+    if failing == tried:
+        values = {part: {getattr(cell, part) for cell in tried} for part in parts}
+        # Where only one value was tried there is no evidence for others.
+        return [named | {part: glob.escape(min(v)) for part, v in values.items() if len(v) == 1 and min(v)}]
+    part, *rest = parts
+    found = []
+    for value in sorted({getattr(cell, part) for cell in failing}):
+        ours, theirs = ({cell for cell in cells if getattr(cell, part) == value} for cells in (failing, tried))
+        found += _split(ours, theirs, named | ({part: glob.escape(value)} if value else {}), rest)
     return found
 
 
@@ -177,10 +190,11 @@ def _blocks(path: Path) -> tuple[str, list[tuple[str, Mapping[str, Any]]]]:
         while start > 0 and lines[start - 1].lstrip().startswith("#"):
             start -= 1
         starts.append(start)
-    blocks = ["".join(lines[a:b]) for a, b in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    bounds = [*starts, len(lines)]
+    blocks = ["".join(lines[start:end]) for start, end in itertools.pairwise(bounds)]
     if [tables_of(block.encode()) for block in blocks] != [[table] for table in tables]:
         raise SpecError(f"{path}: every entry must begin with a line [[{TABLE}]], and no other line look like one")
-    return "".join(lines[: starts[0]] if starts else lines), list(zip(blocks, tables, strict=True))
+    return "".join(lines[: bounds[0]]), list(zip(blocks, tables, strict=True))
 
 
 def _spelled(entry: Entry) -> str:

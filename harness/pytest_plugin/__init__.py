@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError, SpecError
+from harness.ledger.records import read_run
 from harness.pytest_plugin import crash, hooks, outcome, scheduling, strict, terminal
 from harness.pytest_plugin.cells import MARK, Ask, Case, cases, renamed
 from harness.pytest_plugin.fixtures import NEEDS
@@ -126,7 +127,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         return
     run = run_of(config)
     others += [
-        ModelFile.from_parent(session, name=f"models: {problem.file.name}", problem=problem)
+        ModelFile.from_parent(session, name=problem.file.name, nodeid=f"models::{problem.file.name}", problem=problem)
         for problem in run.catalog.problems
     ]
     ours.sort(key=lambda pair: pair[0].order)
@@ -182,7 +183,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     run = run_of(item.config)
     story = item.stash[STORY] = Story(case, item.nodeid, item.path)
-    crash.note(run.folder, run.process, item.nodeid, case.cell)
+    run.notes.write(item.nodeid, case.cell)
     if case.backend:
         requested = getattr(item, "fixturenames", ())
         run.begin(story, [need for fixture, needs in NEEDS.items() if fixture in requested for need in needs])
@@ -190,14 +191,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: pytest.TestReport = yield
     story = item.stash.get(STORY, None)
-    if story is not None:
-        run = run_of(item.config)
-        outcome.judge(report, call, story, run)
-        if report.when == "teardown":
-            report.user_properties += outcome.properties(story)
-            run.log.append(story.record())
+    if story is None:
+        return (yield)
+    run = run_of(item.config)
+    raised = call.excinfo
+    if raised is not None and isinstance(raised.value, HarnessError) and not item.get_closest_marker("xfail"):
+        call.excinfo = None  # a traceback is costly, and would not be shown
+    try:
+        report: pytest.TestReport = yield
+    finally:
+        call.excinfo = raised
+    outcome.judge(report, call, story, run)
+    if report.when == "teardown":
+        report.user_properties += outcome.properties(story)
+        run.log.append(story.record())
     return report
 
 
@@ -241,7 +249,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     elif run.in_use and session.exitstatus == pytest.ExitCode.OK:
         if run.problems:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        elif terminal.nothing_covered(run):
+        elif terminal.nothing_covered(read_run(run.folder).records):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,19 @@ from harness.spec.cell import Cell
 SUFFIX = ".now"
 
 
-def note(folder: Path, process: str, node: str, cell: Cell) -> None:
-    """Say that ``process`` is at ``cell``. One write over the last note, so that it is never half there."""
-    text = json.dumps({"node": node, "cell": dataclasses.asdict(cell), "started": time.time()})
-    path = folder / f"{process}{SUFFIX}"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+class Notes:
+    """Says which cell a process is at. One write over the last one, whose end a line's end marks."""
+
+    def __init__(self, folder: Path, process: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(folder / f"{process}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def write(self, node: str, cell: Cell) -> None:
+        text = json.dumps({"node": node, "cell": dataclasses.asdict(cell), "started": time.time()})
+        os.pwrite(self._file, text.encode() + b"\n", 0)
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
 def record_of(folder: Path, process: str, node: str) -> Record | None:
@@ -29,9 +36,10 @@ def record_of(folder: Path, process: str, node: str) -> Record | None:
     from harness.runtime.client import read_breadcrumb
 
     try:
-        found = json.loads((folder / f"{process}{SUFFIX}").read_text())
+        line, end, _ = (folder / f"{process}{SUFFIX}").read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
+    found = json.loads(line) if end else {"node": ""}
     if found["node"] != node:
         return None
     crumbs = [crumb for path in _crumbs(folder, process) if (crumb := read_breadcrumb(path)) and crumb["label"] == node]

@@ -105,6 +105,7 @@ def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story
     story.conclude("failed" if wrong else "error", message, stage=stage)
     if isinstance(error, HarnessError):
         command = repeat(run.config, story.node)
+        report.outcome = "failed"
         report.longrepr = message if command in message else f"{message}\nrepeat: {command}"
 
 

@@ -95,6 +95,11 @@ class Run:
         found = json.loads((self.folder / "probes.json").read_text())
         return {name: _probe(content) for name, content in found.items()}
 
+    @functools.cached_property
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """What records say of each backend."""
+        return {name: environment(probe) for name, probe in self.probes.items()}
+
     def choose(self, case: cells.Case, needs: Iterable[str]) -> Choice:
         """The backend that covers ``case``. UnsupportedError, with evidence and fix, when none does."""
         every = (*needs, *case.needs, *case.recipe.needs, *needs_of(case.model))
@@ -103,10 +108,9 @@ class Run:
     def begin(self, story: Story, needs: Iterable[str]) -> None:
         """Settle which backend covers a cell, and hold its device. UnsupportedError when none does."""
         story.backend = story.case.backend
-        if story.backend in self.probes:
-            story.environment = environment(self.probes[story.backend])
+        story.environment = self.environments.get(story.backend, {})
         story.backend = self.choose(story.case, needs).backend
-        story.environment = environment(self.probes[story.backend])
+        story.environment = self.environments[story.backend]
         # Here, and not while a plan is locked in the cache: another process may wait for that one with our device.
         self.backend(story.backend, story.node)
 
@@ -151,6 +155,12 @@ class Run:
         log = RecordLog(self.folder, self.id, self.process)
         self._open.callback(log.close)
         return log
+
+    @functools.cached_property
+    def notes(self) -> crash.Notes:
+        notes = crash.Notes(self.folder, self.process)
+        self._open.callback(notes.close)
+        return notes
 
     def expectations_of(self, test: Path) -> Expectations:
         """The known failures that hold for cells of the file ``test``."""

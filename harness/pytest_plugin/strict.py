@@ -10,7 +10,6 @@ import pytest
 from harness.pytest_plugin.cells import Case
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import State
-from harness.runtime.fingerprint import environment
 from harness.settings import Settings
 
 
@@ -26,7 +25,7 @@ def problems(run: Run, config: pytest.Config, found: Iterable[tuple[Case, Path]]
     if deselected or run.settings.shard or any("::" in argument for argument in config.args):
         return said
     environments = {
-        name: environment(probe)
+        name: run.environments[name]
         for name, probe in run.probes.items()
         if probe.installation is None or probe.installation.state is State.PRESENT
     }

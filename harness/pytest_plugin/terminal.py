@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
-from harness.ledger.records import read_run
+from harness.ledger.records import Record, read_run
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
 from harness.settings import BACKENDS, BEST
+
+WIDEST = 120  # columns of the table: on a wider terminal it would be torn apart
 
 
 def header(run: Run, probes: Mapping[str, Probe], asked: Iterable[str], cells: int) -> list[str]:
     """Backends with versions and GPU, and why each takes part or does not."""
     settings = run.settings
-    lines = [f"trt-harness: {cells} cells, run {run.id}, records in {_relative(run.folder)}"]
+    lines = [f"trt-harness: {cells} cell{'s' if cells != 1 else ''}, run {run.id}, records in {_relative(run.folder)}"]
     if settings.shard:
         lines[0] += f", part {settings.shard}"
     asked = list(asked)
@@ -36,8 +38,12 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
     found = read_run(run.folder)
     if found.records:
         reporter.section("TensorRT harness")
-        for line in summary_lines(found.records, width=reporter._tw.fullwidth, color=reporter._tw.hasmarkup):
+        for line in summary_lines(
+            found.records, width=min(reporter._tw.fullwidth, WIDEST), color=reporter._tw.hasmarkup
+        ):
             reporter.write_line(line)
+        if nothing_covered(found.records):
+            reporter.write_line("nothing was covered here: no success, whatever the absence of failures says", red=True)
         reporter.write_line(f"records: {_relative(run.folder)}")
     said = [*found.problems, *problems]
     if said:
@@ -46,9 +52,8 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
             reporter.write_line(line)
 
 
-def nothing_covered(run: Run) -> bool:
+def nothing_covered(records: Collection[Record]) -> bool:
     """Whether there were cells and none of them was covered here."""
-    records = read_run(run.folder).records
     return bool(records) and all(record.verdict == "not_covered" for record in records)
 
 

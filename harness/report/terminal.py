@@ -15,19 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import STAGES
-from harness.ledger.records import Record
+from harness.ledger.records import Record, Verdict
 from harness.spec.precision import RECIPES
 
-# Verdicts in words, in the order in which they are told.
-WORDS = {
-    "passed": "passed",
-    "failed": "failed",
-    "unexpected_pass": "unexpected pass",
-    "error": "error",
-    "known_failure": "known failure",
-    "not_covered": "not covered",
+# Verdicts in words, in the order in which they are told: one, several, and in a table.
+WORDS: dict[Verdict, tuple[str, str, str]] = {
+    "passed": ("passed", "passed", "ok"),
+    "failed": ("failed", "failed", "FAILED"),
+    "unexpected_pass": ("unexpected pass", "unexpected passes", "UNEXPECTED PASS"),
+    "error": ("error", "errors", "ERROR"),
+    "known_failure": ("known failure", "known failures", "known"),
+    "not_covered": ("not covered", "not covered", "n/c"),
 }
-_STYLES = {
+_STYLES: dict[str, str] = {
     "passed": "green",
     "failed": "bold red",
     "unexpected_pass": "bold red",
@@ -35,6 +35,7 @@ _STYLES = {
     "known_failure": "yellow",
     "not_covered": "dim",
 }
+_SHORT: tuple[Verdict, ...] = ("known_failure", "not_covered")  # what the words of a table leave to be explained
 _STAGES = (*STAGES, "compare")
 
 
@@ -45,12 +46,18 @@ def summary_lines(records: Iterable[Record], *, width: int = 100, color: bool = 
     failures by cause, what was not covered by reason and with its fix, and the totals. Names are
     never cut, so that one of them may make a line longer.
     """
-    cells = sorted(records, key=lambda record: (record.cell.backend, record.cell.id, record.node))
+    cells = sorted(records, key=lambda record: (record.backend, record.cell.id, record.node))
     if not cells:
         return []
     page = _Page(width, color)
-    for backend in dict.fromkeys(record.cell.backend for record in cells):
-        _table(page, [record for record in cells if record.cell.backend == backend])
+    for backend in dict.fromkeys(record.backend for record in cells):
+        of_backend = [record for record in cells if record.backend == backend]
+        page.line(_where(of_backend), style="bold")
+        if any(record.verdict != "not_covered" for record in of_backend):
+            _table(page, of_backend)
+        else:
+            page.line(f"{_count(of_backend)}, none covered here", indent=2)
+        page.line("")
     failed = [record for record in cells if record.verdict == "failed"]
     for stage in sorted({record.stage for record in failed}, key=lambda stage: _rank(stage, _STAGES)):
         _list(page, f"failed at {stage or 'no stage'}", [record for record in failed if record.stage == stage])
@@ -61,7 +68,7 @@ def summary_lines(records: Iterable[Record], *, width: int = 100, color: bool = 
     uncovered = [record for record in cells if record.verdict == "not_covered"]
     _group(page, "not covered here", uncovered, lambda record: (record.message, record.fix))
     tally = Counter(record.verdict for record in cells)
-    totals = ", ".join(f"{tally[verdict]} {word}" for verdict, word in WORDS.items() if tally[verdict])  # type: ignore[index]
+    totals = ", ".join(f"{count} {WORDS[verdict][count > 1]}" for verdict in WORDS if (count := tally[verdict]))
     page.line(f"{_count(cells)}: {totals}", style="bold")
     return page.lines()
 
@@ -100,7 +107,6 @@ class _Page:
 
 
 def _table(page: _Page, cells: Sequence[Record]) -> None:
-    page.line(_where(cells), style="bold")
     precisions = sorted({r.cell.precision for r in cells}, key=lambda name: _rank(name, tuple(RECIPES)))
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("  model", no_wrap=True)
@@ -111,7 +117,11 @@ def _table(page: _Page, cells: Sequence[Record]) -> None:
         row = [_tally([r for r in of_model if r.cell.precision == precision]) for precision in precisions]
         table.add_row(Text(f"  {model}"), *row)
     page.show(table)
-    page.line("")
+    legend = [
+        f"{WORDS[verdict][2]}: {WORDS[verdict][0]}" for verdict in _SHORT if verdict in {r.verdict for r in cells}
+    ]
+    if legend:
+        page.line("; ".join(legend), indent=2)
 
 
 def _where(cells: Sequence[Record]) -> str:
@@ -119,13 +129,13 @@ def _where(cells: Sequence[Record]) -> str:
     told = next((r.environment for r in cells if r.environment.get("version")), {})
     version = f" {told['version']}" if told.get("version") else ""
     gpu = f" on {told['gpu']}" if told.get("gpu") else ""
-    return f"{cells[0].cell.backend or 'no backend'}{version}{gpu}"
+    return f"{cells[0].backend or 'no backend'}{version}{gpu}"
 
 
 def _tally(cells: Sequence[Record]) -> Text:
-    """``4 passed, 2 failed (compare)``: what became of one model at one precision."""
+    """``4 ok, 2 FAILED (compare)``: what became of one model at one precision."""
     parts = []
-    for verdict, word in WORDS.items():
+    for verdict, (*_, word) in WORDS.items():
         ours = [record for record in cells if record.verdict == verdict]
         if ours:
             stages = sorted({r.stage for r in ours if r.stage}, key=lambda stage: _rank(stage, _STAGES))

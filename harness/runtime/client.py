@@ -250,7 +250,7 @@ class _Host:
             theirs.close()
             self._channel = Channel(ours, outgoing, incoming)
             self._finish = weakref.finalize(self, _end, self.process, opened.pop_all())
-        self._forwarded: deque[str] = deque(maxlen=200)
+        self._forwarded: deque[str] = deque(maxlen=50)
         self._mark = 0  # where in the output the request under way began
         self.in_step = True  # whether every request sent was answered
 

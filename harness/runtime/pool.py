@@ -7,6 +7,7 @@ used longest ago first, and come back from the cache.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from types import TracebackType
 import numpy as np
 
 from harness.errors import DeserializeError, RunError, SpecError, StageError
-from harness.runtime.backend.protocol import Array, Backend, Engine, EngineInfo, Progress, Session
+from harness.runtime.backend.protocol import Array, Backend, Engine, EngineInfo, Plan, Progress, Session
 from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
 from harness.runtime.fingerprint import environment, fingerprint
@@ -120,16 +121,17 @@ class EnginePool:
             return BuiltPlan(np.fromfile(source.path(), np.uint8), key, plan_key, cached=True)
         cache = self._cache if _is_reproducible(spec) and not rebuilt else None
         if cache is None:
-            data, seconds = self._build(spec, backend, plan_key, progress, started)
-            return BuiltPlan(data, key, plan_key, cached=False, seconds=seconds)
+            plan = self._build(spec, backend, plan_key, progress, started)
+            return BuiltPlan(plan.data, key, plan_key, cached=False, seconds=plan.seconds)
         found = cache.get(plan_key)
         if found is None:
             with cache.lock(plan_key):
                 found = cache.get(plan_key)  # another process may have built it meanwhile
                 if found is None:
-                    data, seconds = self._build(spec, backend, plan_key, progress, started)
-                    cache.put(plan_key, data, self._facts(spec, backend, key, seconds))
-                    return BuiltPlan(data, key, plan_key, cached=False, seconds=seconds)
+                    plan = self._build(spec, backend, plan_key, progress, started)
+                    if plan.keep:
+                        cache.put(plan_key, plan.data, self._facts(spec, backend, key, plan.seconds))
+                    return BuiltPlan(plan.data, key, plan_key, cached=False, seconds=plan.seconds)
         return BuiltPlan(found, key, plan_key, cached=True)
 
     def close(self) -> None:
@@ -218,9 +220,7 @@ class EnginePool:
             "seconds": seconds,
         }
 
-    def _build(
-        self, spec: EngineSpec, backend: str, plan_key: str, progress: Progress | None, started: float
-    ) -> tuple[Array, dict[str, float]]:
+    def _build(self, spec: EngineSpec, backend: str, plan_key: str, progress: Progress | None, started: float) -> Plan:
         request = resolve(spec)
         exported = time.perf_counter() - started
         try:
@@ -229,7 +229,7 @@ class EnginePool:
         except StageError as error:
             self._failures[plan_key] = _repetition(error)
             raise
-        return plan.data, {"export": exported, **plan.seconds}
+        return dataclasses.replace(plan, seconds={"export": exported, **plan.seconds})
 
     def _load(self, plan: BuiltPlan, backend: str) -> _Loaded:
         self._make_room(plan.data.nbytes)
@@ -388,7 +388,7 @@ def _repetition(error: StageError) -> Callable[[], StageError]:
     """Makes ``error`` again, marked, and without the frames that the first one holds on to."""
     return functools.partial(
         type(error),
-        f"{error.message} (this engine failed before, and was not tried again)",
+        f"{error.message}\n(this engine failed before, and was not tried again)",  # the first line stays as it was
         log=error.log,
         crash=error.crash,
         detail={**error.detail, REPEATED: True},

@@ -14,14 +14,13 @@ import importlib.util
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
-
-import tomllib
 
 from harness.errors import SpecError
 from harness.spec.model import ModelSpec

@@ -49,11 +49,10 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
-
-import tomllib
 
 from harness.errors import SpecError
 from harness.spec.build import BuildConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ def trt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("COLUMNS", "160")
 
     def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(logging.getLogger("harness"), "handlers", [])  # what one command adds, the next has not
         monkeypatch.setattr("sys.argv", ["trt-harness", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from harness.cli import doctor
+from harness.cli import options
 from harness.errors import ParseError, UnsupportedError
 from tests.cli.conftest import Trt
 
@@ -48,6 +49,16 @@ def test_exit_codes_are_in_the_help(trt: Trt) -> None:
         assert part in said
 
 
+def test_backends_are_silent_unless_asked(trt: Trt, monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings(**_: object) -> None:
+        logging.getLogger("harness.runtime.nv").warning("a layer was dropped")
+        raise ParseError("no")
+
+    monkeypatch.setattr(options, "settings", settings)
+    assert trt("doctor").err == "failed: parse: no\n"
+    assert trt("--verbose", "doctor").err == "a layer was dropped\nfailed: parse: no\n"
+
+
 class TestErrors:
     @pytest.fixture
     def failing(self, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -55,7 +66,7 @@ class TestErrors:
             def fail(**_: object) -> None:
                 raise error
 
-            monkeypatch.setattr(doctor.options, "settings", fail)
+            monkeypatch.setattr(options, "settings", fail)
 
         return fail_with
 

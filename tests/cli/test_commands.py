@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.ledger.records import Record, RecordLog
@@ -70,6 +71,24 @@ class TestModels:
         (toml,) = map(Path, done.json["written"].values())
         assert read_file(toml).source.digest() == OnnxFile(source).digest()
         assert (tmp_path / "out" / "big" / "weights.bin").is_file()
+
+    def test_export_takes_golden_outputs_along(self, trt: Trt, tmp_path: Path) -> None:
+        linear(tmp_path / "in" / "own.onnx")
+        np.savez(tmp_path / "in" / "x.npz", x=np.ones((2, 4), np.float32))
+        np.savez(tmp_path / "in" / "y.npz", y=np.ones((2, 3), np.float32))
+        toml = tmp_path / "in" / "own.toml"
+        toml.write_text(
+            "model = 'own.onnx'\ndata = 'x.npz'\ngolden.outputs = 'y.npz'\n[[profiles]]\ndims.batch = '1:2:4'\n"
+            "[build]\nworkspace = '1 GiB'\n[inputs.x]\nkind = 'uniform'\nlow = -inf\n"
+            "[[tolerances]]\nprecision = 'fp16'\natol = 1\nreason = 'wide'\n"
+        )
+        trt("models", "--models", toml, "export", tmp_path / "out", "own")
+        made, own = read_file(tmp_path / "out" / "own.toml"), read_file(toml)
+        assert made.golden == (tmp_path / "out" / "own.inputs.npz", tmp_path / "out" / "own.outputs.npz")
+        assert made.data == tmp_path / "out" / "own.data.npz"
+        same = ("name", "profiles", "inputs", "tolerances", "config")
+        assert [getattr(made, name) for name in same] == [getattr(own, name) for name in same]
+        assert trt("check", tmp_path / "out" / "own.toml", "--backend", "onnxruntime").code == 1  # y is made up
 
     def test_export_of_what_is_not_there(self, trt: Trt) -> None:
         done = trt("models", "export", "out", "mpl")

@@ -84,9 +84,9 @@ class Casts:
             return self._tuple(kind.arguments) if kind.arguments else lambda value: _expect(value, tuple, "a tuple")
         return self._instance(kind)
 
-    def is_class(self, kind: Type | None) -> bool:
-        """Whether ``kind`` is a class of the module, so that a null pointer, None, may stand for it."""
-        return kind is not None and self._name(kind) in self._classes
+    def may_be_null(self, kind: Type | None) -> bool:
+        """Whether ``kind`` is a pointer in C++, so that a null one, None, may come back for it."""
+        return kind is not None and (self._name(kind) in self._classes or kind.name in _CAPSULE)
 
     def _name(self, kind: Type) -> str:
         parts = [part for part in kind.name.split("::") if not _NAMESPACE.match(part)]

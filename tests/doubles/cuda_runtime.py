@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from cuda.bindings import runtime as real
 
-from tests.doubles.module import Missing, NotPlayed, Refused
+from tests.doubles.double import Missing, NotPlayed, Refused
 
 Array = np.ndarray[Any, Any]
 Work = Callable[[], None]
@@ -73,7 +73,7 @@ class Cuda:
 
     def enqueue(self, stream: int, work: Work) -> bool:
         """Put ``work`` on a stream, or into the capture that it is in. False when there is no such stream."""
-        return self._put(int(stream), work) == Error.cudaSuccess
+        return bool(self._put(int(stream), work) == Error.cudaSuccess)
 
     def run_now(self, stream: int, work: Work) -> bool:
         """Finish what is on a stream, then do ``work``; impossible, so False, while it captures."""
@@ -186,7 +186,7 @@ class Cuda:
         known = int(stream) and self.streams.pop(int(stream), None) is not None
         return (Error.cudaSuccess if known else Error.cudaErrorInvalidResourceHandle,)
 
-    def cudaStreamBeginCapture(self, stream: Any, mode: Any) -> Any:
+    def cudaStreamBeginCapture(self, stream: Any, _mode: Any) -> Any:
         there = self.streams.get(int(stream))
         if there is None or not int(stream):
             return (Error.cudaErrorStreamCaptureUnsupported,)
@@ -206,7 +206,7 @@ class Cuda:
         self.graphs[handle] = work
         return Error.cudaSuccess, real.cudaGraph_t(handle)
 
-    def cudaGraphInstantiate(self, graph: Any, flags: int) -> Any:
+    def cudaGraphInstantiate(self, graph: Any, _flags: int) -> Any:
         if int(graph) not in self.graphs:
             return Error.cudaErrorInvalidValue, real.cudaGraphExec_t(0)
         handle = self._handle()
@@ -232,7 +232,7 @@ class Cuda:
     def cudaEventCreate(self) -> Any:
         return self.cudaEventCreateWithFlags(0)
 
-    def cudaEventCreateWithFlags(self, flags: int) -> Any:
+    def cudaEventCreateWithFlags(self, _flags: int) -> Any:
         handle = self._handle()
         self.events[handle] = None
         return Error.cudaSuccess, real.cudaEvent_t(handle)
@@ -250,12 +250,12 @@ class Cuda:
         return (Error.cudaSuccess if int(event) in self.events else Error.cudaErrorInvalidResourceHandle,)
 
     def cudaEventElapsedTime(self, start: Any, end: Any) -> Any:
-        times = [self.events.get(int(event)) for event in (start, end)]
         if int(start) not in self.events or int(end) not in self.events:
             return Error.cudaErrorInvalidResourceHandle, 0.0
-        if None in times:
+        first, last = self.events[int(start)], self.events[int(end)]
+        if first is None or last is None:
             return Error.cudaErrorNotReady, 0.0
-        return Error.cudaSuccess, (times[1] - times[0]) * 1e3
+        return Error.cudaSuccess, (last - first) * 1e3
 
     def cudaEventDestroy(self, event: Any) -> Any:
         return self._drop(self.events, event)
@@ -310,7 +310,9 @@ class Cuda:
         return self.fault or Error.cudaSuccess
 
     def _is_device(self, address: int, nbytes: int) -> bool:
-        return any(start <= address and address + nbytes <= start + max(a.nbytes, 1) for start, a in self.memory.items())
+        return any(
+            start <= address and address + nbytes <= start + max(a.nbytes, 1) for start, a in self.memory.items()
+        )
 
     def _copy(self, dst: Any, src: Any, count: int, kind: Any, stream: int) -> Any:
         kinds = real.cudaMemcpyKind
@@ -338,7 +340,7 @@ class Cuda:
 def _view(address: int, nbytes: int) -> Array:
     if not nbytes:
         return np.empty(0, np.uint8)
-    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
 
 GIVES = re.compile(r"Get|Create|Malloc|EndCapture|Instantiate|Elapsed")  # functions with a value beside the status

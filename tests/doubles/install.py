@@ -12,7 +12,8 @@ import cuda.bindings
 
 from tests.doubles import plays
 from tests.doubles.cuda_runtime import Cuda
-from tests.doubles.module import Double, make
+from tests.doubles.double import Double
+from tests.doubles.module import make
 
 # Modules that hold on to the vendor's module or to CUDA from the moment they are imported.
 _HOLDERS = ("harness.runtime.device", "harness.runtime.backend.nv")

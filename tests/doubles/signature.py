@@ -14,8 +14,13 @@ never a guess.
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<enum><(?P<member>\w+(?:\.\w+)+): (?P<value>-?\d+)>)"
@@ -79,11 +84,13 @@ class Signature:
     text: str
 
 
+@functools.cache
 def parse(text: str) -> Signature:
     """The signature that ``text`` spells; SignatureError with the place where reading stopped."""
     return _Reader(text).signature()
 
 
+@functools.cache
 def parse_type(text: str) -> Type:
     """The type that ``text`` spells, as a property has it."""
     reader = _Reader(text)
@@ -167,7 +174,7 @@ class _Reader:
         if self._next < len(self._tokens):
             raise SignatureError(f"{self._text!r}: {self._tokens[self._next][0]!r} is left over")
 
-    def _list(self, item, closing):  # type: ignore[no-untyped-def]
+    def _list(self, item: Callable[[], T], closing: str) -> list[T]:
         found = []
         if self._peek("mark") != closing:
             found.append(item())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from cuda.bindings import runtime as real
 
 from tests.doubles.cuda_runtime import UNWRITTEN, Cuda
-from tests.doubles.module import Missing, NotPlayed, Refused
+from tests.doubles.double import Missing, NotPlayed, Refused
 
 OK = real.cudaError_t.cudaSuccess
 TO_DEVICE = real.cudaMemcpyKind.cudaMemcpyHostToDevice
@@ -46,13 +47,14 @@ def test_refuses_what_the_package_has_not(cuda: Cuda, cudart: Any) -> None:
     with pytest.raises(NotPlayed, match="cudaHostRegister is there, and has no play"):
         _ = cudart.cudaHostRegister
     assert cudart.cudaError_t is real.cudaError_t
-    for misuse in (
+    misuses: tuple[Callable[[], Any], ...] = (
         lambda: cudart.cudaMalloc(),
         lambda: cudart.cudaMalloc(1, 2),
         lambda: cudart.cudaMalloc(bytes=1),
         lambda: cudart.cudaMalloc("1"),
         lambda: cudart.cudaMemcpyAsync(1, 2, 3, 1, 0),
-    ):
+    )
+    for misuse in misuses:
         with pytest.raises(Refused, match=r"cuda.bindings.runtime.cuda"):
             misuse()
     assert len(cuda.refusals) == 6
@@ -151,7 +153,11 @@ def test_capture_is_lost_to_what_can_not_be_captured(cuda: Cuda, cudart: Any) ->
 
 
 def test_events_take_the_time_between_them(cudart: Any) -> None:
-    stream, first, last = good(cudart.cudaStreamCreate()), good(cudart.cudaEventCreate()), good(cudart.cudaEventCreate())
+    stream, first, last = (
+        good(cudart.cudaStreamCreate()),
+        good(cudart.cudaEventCreate()),
+        good(cudart.cudaEventCreate()),
+    )
     good(cudart.cudaEventRecord(first, stream))
     good(cudart.cudaEventRecord(last, stream))
     assert cudart.cudaEventElapsedTime(first, last)[0] == real.cudaError_t.cudaErrorNotReady

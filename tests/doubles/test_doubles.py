@@ -14,21 +14,9 @@ import numpy as np
 import pytest
 
 from tests.doubles import plays
+from tests.doubles.double import Double, Missing, NotPlayed, ReadOnly, Refused, state
 from tests.doubles.install import installed
-from tests.doubles.module import (
-    DATA,
-    SUPPLEMENT,
-    Double,
-    GenerationError,
-    Missing,
-    NotPlayed,
-    ReadOnly,
-    Refused,
-    generate,
-    make,
-    state,
-    versions,
-)
+from tests.doubles.module import DATA, SUPPLEMENT, GenerationError, generate, make, versions
 
 SUPPLEMENTED = json.loads(SUPPLEMENT.read_text())
 
@@ -63,7 +51,7 @@ def listener(double: Double) -> Any:
     """A logger that keeps what it hears, in ``heard``."""
     trt: Any = double.module
 
-    class Listener(trt.ILogger):  # type: ignore[misc,name-defined]
+    class Listener(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.heard: list[tuple[str, str]] = []
@@ -131,7 +119,7 @@ def test_every_member_of_a_play_is_listed_by_some_version() -> None:
         "Engine": {"may_share"},
     }
     for name in plays.names():
-        play = plays.play_of(name)
+        play: Any = plays.play_of(name)
         members = {m for base in play.__mro__[:-1] for m in public(base) if not m.startswith("_")}
         assert members - listed(name) - helpers.get(play.__name__, set()) == set(), name
 
@@ -259,14 +247,17 @@ def test_listed_member_without_a_play_says_so(double: Double, trt: Any, logger: 
     assert len(double.refusals) == 2
 
 
-def test_wrong_result_of_a_play_is_told(double: Double, trt: Any, logger: Any) -> None:
+def test_wrong_result_of_a_play_is_told(trt: Any, logger: Any) -> None:
     builder = trt.Builder(logger)
     state(builder).create_builder_config = lambda: builder
     with pytest.raises(NotPlayed, match=r"create_builder_config is played wrongly"):
         builder.create_builder_config()
+    state(builder).max_threads = "many"
+    with pytest.raises(NotPlayed, match=r"max_threads is played wrongly"):
+        _ = builder.max_threads
 
 
-def test_nothing_is_used_after_it_was_freed(double: Double, trt: Any, logger: Any) -> None:
+def test_nothing_is_used_after_it_was_freed(trt: Any, logger: Any) -> None:
     builder = trt.Builder(logger)
     builder.__del__()
     with pytest.raises(Refused, match=r"Builder.create_network is used before __init__\(\) or after __del__\(\)"):
@@ -278,7 +269,12 @@ def test_nothing_is_used_after_it_was_freed(double: Double, trt: Any, logger: An
 
 def test_enums_are_pybind11s(trt: Any) -> None:
     flag = trt.BuilderFlag.TF32
-    assert (flag.name, int(flag), flag.value, repr(flag)) == ("TF32", int(flag), int(flag), f"<BuilderFlag.TF32: {int(flag)}>")
+    assert (flag.name, int(flag), flag.value, repr(flag)) == (
+        "TF32",
+        int(flag),
+        int(flag),
+        f"<BuilderFlag.TF32: {int(flag)}>",
+    )
     assert flag == trt.BuilderFlag(int(flag))
     assert flag in {trt.BuilderFlag.TF32}
     assert flag != int(flag), "no equality with integers"
@@ -314,7 +310,14 @@ def test_nptype_raises_for_what_numpy_has_not(trt: Any) -> None:
 
 def test_dims_are_sequences_and_little_else(trt: Any) -> None:
     dims = trt.Dims((1, 2, 3))
-    assert (tuple(dims), len(dims), dims[-1], dims[0:2], dims == [1, 2, 3], str(dims)) == ((1, 2, 3), 3, 3, (1, 2), True, "(1, 2, 3)")
+    assert (tuple(dims), len(dims), dims[-1], dims[0:2], dims == [1, 2, 3], str(dims)) == (
+        (1, 2, 3),
+        3,
+        3,
+        (1, 2),
+        True,
+        "(1, 2, 3)",
+    )
     assert tuple(trt.Dims2(4, 5)) == (4, 5)
     assert trt.Dims.MAX_DIMS == 8
     with pytest.raises(IndexError):
@@ -350,8 +353,8 @@ def warned(call: Callable[..., Any], *args: Any) -> Any:
         return call(*args)
 
 
-def test_derived_class_must_call_its_base(double: Double, trt: Any) -> None:
-    class Careless(trt.ILogger):  # type: ignore[misc,name-defined]
+def test_derived_class_must_call_its_base(trt: Any) -> None:
+    class Careless(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             self.mine = 1
 
@@ -374,11 +377,11 @@ def test_one_logger_a_process(double: Double, trt: Any, logger: Any) -> None:
 
 
 def test_exception_in_a_callback_does_not_get_through(double: Double, trt: Any, capsys: Any) -> None:
-    class Raises(trt.ILogger):  # type: ignore[misc,name-defined]
+    class Raises(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
-        def log(self, severity: Any, msg: str) -> None:
+        def log(self, _severity: Any, _msg: str) -> None:
             raise ValueError("mine")
 
     assert trt.Builder(Raises()).create_network(0).get_input(0) is None
@@ -473,6 +476,7 @@ def test_installing_puts_everything_back(version: str) -> None:
         with pytest.raises(ImportError):
             importlib.import_module(other)
     import cuda.bindings.runtime
+
     from harness.runtime import device as after
 
     assert after is device

@@ -70,6 +70,8 @@ def activations(model: onnx.ModelProto, inputs: Arrays) -> Iterator[Activation]:
                 from_float.add(name)
             if name in from_input & from_float and typed[name].type.tensor_type.elem_type in floats:
                 operator[name] = node.op_type
+    if not operator:
+        return
     del inferred.graph.output[:]
     inferred.graph.output.extend(typed[name] for name in operator)
     for name, values in zip(operator, session(inferred).run(list(operator), dict(inputs)), strict=True):

@@ -23,6 +23,7 @@ import pytest
 from harness.judge.inputs import make_inputs
 from harness.spec import POINTS, ModelSpec, OnnxFunction, Point, admit, interface
 from models import WRITTEN, ZOO, light, shipped
+from models import __main__ as command
 from models.authoring import IR_VERSION, OPSET, Graph, noise
 from models.blocks import MASKED, attend, linear
 from models.declare import model as declare
@@ -33,6 +34,8 @@ ROOT = Path(__file__).parents[2]
 HASHES = ROOT / "tests" / "data" / "zoo_hashes.json"
 TINY = [model for model in WRITTEN if model.size == "tiny"]
 FULL = [model for model in WRITTEN if model.size == "full"]
+
+IN_ROWS = [model for model in TINY if model.batch is not None]
 
 each_tiny = pytest.mark.parametrize("model", TINY, ids=lambda model: model.id)
 each_point = pytest.mark.parametrize("point", POINTS)
@@ -108,6 +111,15 @@ class TestBytes:
         elsewhere = json.loads(python(code, TRT_HARNESS_EXPORTS=str(tmp_path), PYTHONHASHSEED="12345"))
         assert elsewhere == {model.id: self.held[model.id] for model in TINY}
 
+    def test_are_printed_by_the_command(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        some = tuple(model for model in WRITTEN if model.name in ("mlp", "vit"))
+        monkeypatch.setattr(command, "WRITTEN", some)
+        monkeypatch.setattr(sys, "argv", ["models"])
+        command.main()
+        assert json.loads(capsys.readouterr().out) == {name: self.held[name] for name in ("mlp", "vit")}
+
 
 class TestNoise:
     def test_is_standard(self) -> None:
@@ -120,6 +132,11 @@ class TestNoise:
     def test_is_held(self) -> None:
         digest = hashlib.sha256(noise("mlp/stem.weight", (7, 11)).astype("<f4").tobytes()).hexdigest()
         assert digest == "a9b4d60b6519959d955431454426cdbb23d639e7f214df1cc748c7baeb1f72ee"
+
+    def test_is_level_where_asked(self) -> None:
+        values = noise("level", (5, 7, 3), level=(1, 2)).astype("float64")
+        assert np.abs(values.sum(axis=(1, 2))).max() < 21 * 2**-15
+        assert np.abs(noise("level", (5, 7, 3)).sum(axis=(1, 2))).max() > 1
 
     def test_goes_by_name_alone(self) -> None:
         def weights(*names: str) -> dict[str, bytes]:
@@ -187,14 +204,15 @@ class TestEach:
     def test_signal_keeps_its_size(self, model: ModelSpec, point: Point) -> None:
         assert strays(proto(model), inputs_at(model, point)) == []
 
-    def test_rows_differ(self, model: ModelSpec) -> None:
-        """An output that hardly depends on its row would hide rows that are mixed up."""
-        if model.batch is None:
-            return
-        got = run(model.source.path(), inputs_at(model, "max"))
-        for tensor in interface(model.source.path()).outputs:
-            if model.batch in tensor.shape and got[tensor.name].dtype.kind == "f":
-                assert share_of_rows(got[tensor.name], tensor.shape.index(model.batch)) > 0.02, tensor.name
+
+@pytest.mark.parametrize("model", IN_ROWS, ids=lambda model: model.id)
+def test_rows_differ(model: ModelSpec) -> None:
+    """An output that hardly depends on its row would hide rows that are mixed up."""
+    assert model.batch is not None
+    got = run(model.source.path(), inputs_at(model, "max"))
+    for tensor in interface(model.source.path()).outputs:
+        if model.batch in tensor.shape and got[tensor.name].dtype.kind == "f":
+            assert share_of_rows(got[tensor.name], tensor.shape.index(model.batch)) > 0.02, tensor.name
 
 
 def graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
@@ -324,9 +342,9 @@ class TestLight:
         )
         assert np.isfinite(once).all()
         assert float(once.std()) > 1e-4
-        assert share_of_rows(np.stack((once, again)), 0) > 0.001
+        assert share_of_rows(np.stack((once, again)), 0) > 0.004
 
     def test_a_weight_without_a_rule_is_an_error(self) -> None:
         node = onnx.helper.make_node("LpNormalization", ["w"], ["y"])
         with pytest.raises(ValueError, match="w: no rule for a weight that LpNormalization reads as input 0"):
-            light.Wiring([node], {}).scale("w", (1,))
+            light.Wiring([node], {}).law("w", (1,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+import itertools
 from pathlib import Path
 
 import pytest
@@ -147,7 +147,7 @@ def test_shards_are_disjoint_and_whole_and_keep_engines_together():
     every = ids(Ask(), *models)
     parts = [ids(Ask(), *models, shard=f"{number}/3") for number in (1, 2, 3)]
     assert all(parts)
-    assert sorted(sum(parts, [])) == sorted(every)
+    assert sorted(itertools.chain(*parts)) == sorted(every)
     for number in (1, 2, 3):
         for case in cases("test", Ask(), models, Settings.read({"shard": f"{number}/3"}, environment={})):
             assert in_shard(case.model.id, case.recipe.name, case.backend, Shard(number, 3))
@@ -168,9 +168,9 @@ def test_no_id_of_the_zoo_is_the_beginning_of_another():
     every += [case.cell.id for case in cases("test_x_y", Ask(over=("model",)), catalog.models, Settings())]
     assert len(set(every)) == len(every) > 1000
     ordered = sorted(every)
-    assert not [(a, b) for a, b in zip(ordered, ordered[1:], strict=False) if b.startswith(a)]
+    assert not [(a, b) for a, b in itertools.pairwise(ordered) if b.startswith(a)]
     backends = [case.cell.params.rpartition("-")[2] for case in cases("t", Ask(), catalog.models[:1], Settings())]
-    assert not [(a, b) for a, b in combinations(set(backends), 2) if a in b or b in a]
+    assert not [(a, b) for a, b in itertools.combinations(set(backends), 2) if a in b or b in a]
 
 
 def test_what_another_parametrization_adds_becomes_a_variant():

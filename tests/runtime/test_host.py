@@ -543,7 +543,7 @@ def test_a_request_leaves_a_breadcrumb(backend: HostedBackend, tmp_path: Path) -
 def test_nothing_is_left_of_a_host_however_it_ends(make: Make) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     pids = set()
-    for ending in ("close", "die", "exit", "hang") * 3:
+    for ending in ("close", "die", "exit", "hang", "killed", "killed and replaced") * 2:
         backend = make()
         call(backend, "echo", x=np.ones(1000))
         pids.add(backend.client.facts["pid"])
@@ -556,9 +556,14 @@ def test_nothing_is_left_of_a_host_however_it_ends(make: Make) -> None:
         elif ending == "hang":
             with pytest.raises(RunError):
                 call(backend, "hold_gil", timeout=0.1)
+        elif ending.startswith("killed"):
+            kill(backend)
+            if "replaced" in ending:
+                call(backend, "echo")
+                pids.add(backend.client.facts["pid"])
         backend.close()
         backend.close()
-    assert len(pids) == 12
+    assert len(pids) == 14
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -102,14 +103,14 @@ class TestKey:
         ],
         ids=str,
     )
-    def test_everything_asked_of_the_builder_changes_it(self, tmp_path: Path, changes: dict[str, object]) -> None:
+    def test_everything_asked_of_the_builder_changes_it(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         path = linear(tmp_path / "a.onnx")
         assert spec_of(path, **changes).key != spec_of(path).key
 
     def test_every_build_option_counts(self, tmp_path: Path) -> None:
         """A field added to BuildConfig that did not reach the key would serve stale plans."""
         (tmp_path / "lib.so").write_bytes(b"1")
-        other = {"plugins": (str(tmp_path / "lib.so"),), "tactic_sources": ("X",), "workspace": 1}
+        other: dict[str, Any] = {"plugins": (str(tmp_path / "lib.so"),), "tactic_sources": ("X",), "workspace": 1}
         path = linear(tmp_path / "a.onnx")
         keys = {spec_of(path).key}
         fields = dataclasses.fields(BuildConfig)
@@ -211,12 +212,23 @@ BERT = Interface(
     ),
     (),
 )
-FULL = {"batch": (1, 2, 4), "seq": (1, 8, 16), "past": (0, 8, 16), "image:2": (8, 16, 32)}
+FULL: dict[str, tuple[int, int, int]] = {
+    "batch": (1, 2, 4),
+    "seq": (1, 8, 16),
+    "past": (0, 8, 16),
+    "image:2": (8, 16, 32),
+}
 
 
 class TestAdmit:
     def test_axis_becomes_the_symbol_that_stands_there(self) -> None:
-        ranges = {"ids:0": (1, 2, 4), "ids:-1": (1, 8, 16), "past": (0, 8, 16), "image:2": (8, 16, 32), "image:3": 224}
+        ranges: dict[str, Any] = {
+            "ids:0": (1, 2, 4),
+            "ids:-1": (1, 8, 16),
+            "past": (0, 8, 16),
+            "image:2": (8, 16, 32),
+            "image:3": 224,
+        }
         assert admit("bert", Profile.of(ranges), BERT) == Profile.of(FULL)
 
     @pytest.mark.parametrize(
@@ -242,7 +254,7 @@ class TestAdmit:
     def test_refusals_name_model_tensor_dimension_values_and_fix(
         self, changes: dict[str, tuple[int, int, int] | None], parts: tuple[str, ...]
     ) -> None:
-        ranges = {key: value for key, value in (FULL | changes).items() if value is not None}
+        ranges: dict[str, Any] = {key: value for key, value in {**FULL, **changes}.items() if value is not None}
         with pytest.raises(SpecError) as caught:
             admit("bert", Profile.of(ranges), BERT)
         for part in parts:

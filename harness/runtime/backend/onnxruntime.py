@@ -79,7 +79,7 @@ class OnnxRuntimeBackend:
         data = np.frombuffer(json.dumps(plan, sort_keys=True).encode(), np.uint8).copy()
         if progress is not None:
             progress("build", 1, 1)
-        return Plan(data, {"build": seconds})
+        return Plan(data, {"build": seconds}, keep=False)
 
     def load(self, plan: Array) -> OnnxRuntimeEngine:
         try:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
+from harness.judge.poison import POISON as POISON
+from harness.judge.poison import poison as poison
 from harness.runtime.capability import Probe
 from harness.spec.build import BuildConfig
 from harness.spec.precision import Recipe
@@ -62,6 +63,7 @@ class Plan:
     data: Array
     seconds: Mapping[str, float] = field(default_factory=dict)  # "parse", "build"
     log: tuple[str, ...] = ()
+    keep: bool = True  # False when it refers to files of this run, and is of no use without them
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,3 @@ class Backend(Protocol):
         """DeserializeError with the runtime's own words."""
 
     def close(self) -> None: ...
-
-
-POISON = 0xA5  # the byte an output of integers or booleans holds before it is written
-
-
-def poison(array: Array) -> None:
-    """Fill ``array``, whatever its type, with what no honest engine writes."""
-    kind = array.dtype.kind
-    raw = array.reshape(-1).view(np.uint8)
-    raw[...] = 0xFF if kind in "fV" else POISON  # all bits set is NaN in every floating type

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 
-from tests.doubles.module import NullPointer, state
+from tests.doubles.double import NullPointer, state
 from tests.doubles.plays import graph
 from tests.doubles.plays.foundation import HostMemory, Play, PluginRegistry, World
 
@@ -37,10 +37,8 @@ class Blueprint:
 
 def write_plan(world: World, blueprint: Blueprint) -> bytes:
     """Bytes of a plan; never the same twice, as TensorRT's are not."""
-    facts = json.dumps(
-        {"shapes": blueprint.shapes, "contents": blueprint.contents, "facts": blueprint.facts}
-    ).encode()
-    model = blueprint.model.SerializeToString()
+    facts = json.dumps({"shapes": blueprint.shapes, "contents": blueprint.contents, "facts": blueprint.facts}).encode()
+    model: bytes = blueprint.model.SerializeToString()
     header = HEADER.pack(magic(world), world.double.version.encode(), len(facts), len(model))
     return header + facts + model + os.urandom(16)
 
@@ -288,7 +286,10 @@ class Builder(Play):
     def create_network(self, flags: int) -> Any:
         from tests.doubles.plays.network import Network
 
-        return self.world.new("INetworkDefinition", Network(self.world, self.api() if self.api else None, flags))
+        assert self.api is not None
+        network = self.world.new("INetworkDefinition", Network(self.world, self.api, flags))
+        vars(network)["what pybind11 keeps alive"] = self.api()
+        return network
 
     def create_builder_config(self) -> Any:
         return self.world.new("IBuilderConfig", Config(self.world))
@@ -363,12 +364,15 @@ class Builder(Play):
                     return f"Dynamic input tensor {name} is missing dimensions in profile {index}."
                 low, opt, high = profile.shapes[name]
                 if len(low) != len(shape):
-                    return f"Dynamic-shaped input tensor {name} has {len(shape)} dimensions but profile {index} has {len(low)} dimensions."
+                    return (
+                        f"Dynamic-shaped input tensor {name} has {len(shape)} dimensions but profile {index} "
+                        f"has {len(low)} dimensions."
+                    )
                 for axis, size in enumerate(shape):
                     if size >= 0 and not low[axis] == opt[axis] == high[axis] == size:
                         return (
-                            f"Dimension mismatch for tensor {name} and profile {index}. At dimension axis {axis}, profile "
-                            f"has min={low[axis]}, opt={opt[axis]}, max={high[axis]} but tensor has {size}."
+                            f"Dimension mismatch for tensor {name} and profile {index}. At dimension axis {axis}, "
+                            f"profile has min={low[axis]}, opt={opt[axis]}, max={high[axis]} but tensor has {size}."
                         )
             for name in shaping - profile.contents.keys():
                 return f"Shape input tensor {name} is missing values in profile {index}."

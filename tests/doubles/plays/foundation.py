@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tests.doubles.module import Double, state
+from tests.doubles.double import Double
 
 MAX_DIMS = 8
 
@@ -41,6 +43,7 @@ class World:
         self.double = double
         self.logger: Any = None
         self.cuda: Any = None  # the double of CUDA that memory and streams come from
+        self.crash: Callable[[int], Any] = signal.raise_signal  # how this process ends where the real one's does
 
     def has(self, path: str) -> bool:
         """Whether the version lists ``path``: a class, an enum, or one member of either."""
@@ -250,8 +253,6 @@ def init_libnvinfer_plugins(world: World, logger: Any, _namespace: str) -> bool:
 
 def get_plugin_registry(world: World) -> Any:
     return world.new("IPluginRegistry", PluginRegistry(world))
-
-
 
 
 PLAYS: dict[str, type] = {

@@ -20,16 +20,15 @@ Shape = tuple[int, ...]
 
 # Operators that TensorRT's parser refuses: `supports_operator` of RTX 1.7.1 over every ONNX operator,
 # and Det and StringNormalizer, which it takes for supported and then refuses.
-UNSUPPORTED = frozenset(
-    """
-    AffineGrid Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im Compress
-    ConcatFromSequence ConvInteger CumProd DFT DeformConv Det DynamicQuantizeLinear ImageDecoder MatMulInteger
-    MaxRoiPool MaxUnpool MelWeightMatrix Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement
-    OptionalHasElement QLinearConv QLinearMatMul RegexFullMatch SequenceAt SequenceConstruct SequenceEmpty
-    SequenceErase SequenceInsert SequenceLength SequenceMap SoftmaxCrossEntropyLoss SplitToSequence StringConcat
-    StringNormalizer StringSplit SwiGLU TfIdfVectorizer Unique
-    """.split()
-)
+_REFUSED = """
+    AffineGrid Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im
+    Compress ConcatFromSequence ConvInteger CumProd DFT DeformConv Det DynamicQuantizeLinear ImageDecoder
+    MatMulInteger MaxRoiPool MaxUnpool MelWeightMatrix Multinomial NegativeLogLikelihoodLoss Optional
+    OptionalGetElement OptionalHasElement QLinearConv QLinearMatMul RegexFullMatch SequenceAt SequenceConstruct
+    SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap SoftmaxCrossEntropyLoss
+    SplitToSequence StringConcat StringNormalizer StringSplit SwiGLU TfIdfVectorizer Unique
+"""
+UNSUPPORTED = frozenset(_REFUSED.split())
 # Inputs, by operator and place, whose contents decide shapes.
 SHAPING = {
     "Reshape": (1,),
@@ -67,9 +66,7 @@ def inputs_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 def declared(value: onnx.ValueInfoProto) -> Shape:
     """The shape with -1 where it is dynamic."""
-    return tuple(
-        dim.dim_value if dim.HasField("dim_value") else -1 for dim in value.type.tensor_type.shape.dim
-    )
+    return tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in value.type.tensor_type.shape.dim)
 
 
 def shape_tensors(model: onnx.ModelProto) -> frozenset[str]:
@@ -124,7 +121,9 @@ def inferred(model: onnx.ModelProto, shapes: Mapping[str, Shape] | None = None) 
         found[value.name] = (kind.elem_type, known)  # type: ignore[assignment]
     for tensor in graph.initializer:
         found[tensor.name] = (tensor.data_type, tuple(tensor.dims))
-    return {name: (kind, _rank(model, name, found) if shape is None else shape) for name, (kind, shape) in found.items()}
+    return {
+        name: (kind, _rank(model, name, found) if shape is None else shape) for name, (kind, shape) in found.items()
+    }
 
 
 def _rank(model: onnx.ModelProto, name: str, found: Mapping[str, tuple[int, Shape]]) -> Shape:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tests.doubles.module import state
+from tests.doubles.double import state
 from tests.doubles.plays import graph
 from tests.doubles.plays.foundation import DTYPES, Play, World
 
@@ -90,6 +91,8 @@ class Layer(Play):
 
     @property
     def type(self) -> Any:
+        if self.cls == "IActivationLayer":  # its own `type` hides that of all layers
+            return self.world.enum(f"ActivationType.{_member(ACTIVATIONS, self._node.op_type)}")
         member = LAYERS[self.cls][0] if self.cls in LAYERS else "PLUGIN_V2"
         return self.world.enum(f"LayerType.{member}")
 
@@ -106,6 +109,10 @@ class Layer(Play):
 
     def get_output(self, index: int) -> Any:
         return self._network.tensor(self._node.output[index])
+
+
+def _member(table: dict[str, str], operator: str) -> str:
+    return next(member for member, known in table.items() if known == operator)
 
 
 class Shuffle(Layer):
@@ -141,14 +148,18 @@ class Shuffle(Layer):
 class Network(Play):
     """A network, held as an ONNX model."""
 
-    def __init__(self, world: World, builder: Any, flags: int) -> None:
+    def __init__(self, world: World, builder: weakref.ref[Any], flags: int) -> None:
         super().__init__(world)
-        self.builder, self.flags, self.name = builder, flags, "Unnamed Network 0"
+        self._builder, self.flags, self.name = builder, flags, "Unnamed Network 0"
         self.error_recorder = None
         self.model = graph.empty()
         self._known: dict[str, tuple[int, tuple[int, ...]]] | None = None
         self._tensors: dict[str, Tensor] = {}
         self._layers: list[Layer] = []
+
+    @property
+    def builder(self) -> Any:
+        return self._builder()
 
     def _flag(self, name: str) -> bool:
         path = f"NetworkDefinitionCreationFlag.{name}"
@@ -213,7 +224,8 @@ class Network(Play):
         if 0 <= index < len(values):
             return values[index]
         self.world.error(
-            f"INetworkDefinition::get{what}", f"Parameter check failed, condition: (0) <= (index). Invalid index: {index}"
+            f"INetworkDefinition::get{what}",
+            f"Parameter check failed, condition: (0) <= (index). Invalid index: {index}",
         )
         return None
 
@@ -287,7 +299,7 @@ class Network(Play):
         return self._add("IConstantLayer", "Constant", [], "Constant", value=tensor)
 
     def add_matrix_multiply(self, first: Any, op0: Any, second: Any, op1: Any) -> Any:
-        names = []
+        names: list[str] = []
         for tensor, operation in ((first, op0), (second, op1)):
             name = tensor.name
             if operation.name == "TRANSPOSE":
@@ -302,6 +314,8 @@ class Network(Play):
         return self._add("IMatrixMultiplyLayer", "MatMul", names, "Matrix Multiply")
 
 
-PLAYS: dict[str, type] = {"ITensor": Tensor, "INetworkDefinition": Network, "ILayer": Layer} | dict.fromkeys(
-    LAYERS, Layer
-) | {"IShuffleLayer": Shuffle}
+PLAYS: dict[str, type] = (
+    {"ITensor": Tensor, "INetworkDefinition": Network, "ILayer": Layer}
+    | dict.fromkeys(LAYERS, Layer)
+    | {"IShuffleLayer": Shuffle}
+)

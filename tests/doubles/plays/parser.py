@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,14 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from tests.doubles.module import state
+from tests.doubles.double import state
 from tests.doubles.plays import graph
 from tests.doubles.plays.foundation import Play, World
 
 PLUGIN_MISSING = 'creator && "Plugin not found, are the plugin name, version, and namespace correct?"'
-UNKNOWN_TYPE = 'convertDtype(onnxDtype.elem_type(), &trtDtype) && "Failed to convert ONNX date type to TensorRT data type."'
+UNKNOWN_TYPE = (
+    'convertDtype(onnxDtype.elem_type(), &trtDtype) && "Failed to convert ONNX date type to TensorRT data type."'
+)
 NOT_EXPLICIT = (
     '!_importer_ctx.network()->hasImplicitBatchDimension() && "This version of the ONNX parser only supports TensorRT '
     "INetworkDefinitions with an explicit batch dimension. Please ensure the network was created using the "
@@ -31,6 +32,7 @@ class _Problem(Exception):
     node: int = -1
     name: str = ""
     operator: str = ""
+    output: str = ""
 
 
 class ParserError(Play):
@@ -143,7 +145,7 @@ class Parser(Play):
         if self._network.has_implicit_batch_dimension:
             raise _Problem("INVALID_VALUE", f"Assertion failed: {NOT_EXPLICIT}", "importModel")
         try:
-            onnx.load_external_data_for_model(model, os.path.dirname(path or ""))  # noqa: PTH120: "" is meant
+            onnx.load_external_data_for_model(model, str(Path(path).parent) if path else "")
         except (OSError, onnx.checker.ValidationError) as error:
             raise _Problem("INVALID_VALUE", f"Failed to open file: {error}", "parseExternalWeights") from None
         return model
@@ -156,13 +158,13 @@ class Parser(Play):
         if name == "int64":
             where = "Make sure input {} has Int64 binding." if self.world.has("DataType.INT64") else ""
             words = where.format(value.name) or (
-                "Your ONNX model has been generated with INT64 weights, while TensorRT does not natively support INT64. "
-                "Attempting to cast down to INT32."
+                "Your ONNX model has been generated with INT64 weights, while TensorRT does not natively support "
+                "INT64. Attempting to cast down to INT32."
             )
             self.world.log("WARNING", f"ModelImporter.cpp: {words}")
 
     def _import(self, index: int, node: onnx.NodeProto, model: onnx.ModelProto) -> None:
-        at = (index, node.name, node.op_type)
+        at = (index, node.name, node.op_type, node.output[0])
         earlier = {name for before in list(model.graph.node)[:index] for name in before.output}
         known = earlier | {v.name for v in model.graph.input} | {t.name for t in model.graph.initializer} | {""}
         if not onnx.defs.has(node.op_type, node.domain):
@@ -180,9 +182,8 @@ class Parser(Play):
     def _refuse(self, problem: _Problem) -> bool:
         self._errors.append(ParserError(self.world, problem))
         if problem.node >= 0:
-            self.world.log(
-                "ERROR", f'ModelImporter.cpp: While parsing node number {problem.node} [{problem.operator} -> ...]:'
-            )
+            at = f'{problem.node} [{problem.operator} -> "{problem.output}"]'
+            self.world.log("ERROR", f"ModelImporter.cpp:140: While parsing node number {at}:")
         self.world.log("ERROR", f"In node {problem.node} ({problem.func}): {problem.code}: {problem.reason}")
         return False
 

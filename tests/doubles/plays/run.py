@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.doubles.module import state
+from tests.doubles.double import state
 from tests.doubles.plays import graph
 from tests.doubles.plays.build import HEADER, Blueprint, magic, read_plan, write_plan
 from tests.doubles.plays.foundation import DTYPES, HostMemory, Play, World
@@ -37,7 +37,7 @@ class Runtime(Play):
         world.register(logger, "createInferRuntime")
         self.logger = logger
         if not world.double.gpu and not world.rtx:
-            signal.raise_signal(signal.SIGSEGV)  # what the real one does
+            world.crash(signal.SIGSEGV)  # what the real one does
 
     def deserialize_cuda_engine(self, plan: Any) -> Any:
         data = bytes(plan)
@@ -111,7 +111,9 @@ class Engine(Play):
     def _exists(self, name: str, where: str) -> bool:
         if name in self.inputs or name in self.outputs:
             return True
-        self.world.error(f"ICudaEngine::{where}", f"Given invalid tensor name: {name}. Get valid tensor names with getIOTensorName()")
+        self.world.error(
+            f"ICudaEngine::{where}", f"Given invalid tensor name: {name}. Get valid tensor names with getIOTensorName()"
+        )
         return False
 
     def get_tensor_mode(self, name: str) -> Any:
@@ -239,12 +241,14 @@ class Context(Play):
         if not engine.may_share and any(other.active_optimization_profile == index for other in others):
             self.world.error(
                 where,
-                f"Profile {index} has been chosen by another IExecutionContext. Use another profileIndex or destroy the "
-                "IExecutionContext that use this profile.",
+                f"Profile {index} has been chosen by another IExecutionContext. Use another profileIndex or destroy "
+                "the IExecutionContext that use this profile.",
             )
             return False
         if index != self.active_optimization_profile:
-            self._shapes = {name: shape for name, shape in self._shapes.items() if -1 not in engine.get_tensor_shape(name)}
+            self._shapes = {
+                name: shape for name, shape in self._shapes.items() if -1 not in engine.get_tensor_shape(name)
+            }
         self.active_optimization_profile = index
         return True
 
@@ -341,7 +345,10 @@ class Context(Play):
 
     def _contents(self) -> dict[str, Array]:
         """What the shape tensors hold: they are read from the host at once."""
-        return {name: self.world.cuda.host_array(self._addresses[name], *self._layout(name)) for name in self._engine.program.shaping}
+        return {
+            name: self.world.cuda.host_array(self._addresses[name], *self._layout(name))
+            for name in self._engine.program.shaping
+        }
 
     def _layout(self, name: str) -> tuple[np.dtype[Any], Shape]:
         return self._storage(name), self._shapes[name]
@@ -353,7 +360,8 @@ class Context(Play):
         except TypeError:
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, known))
+            kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, known))
+            return kind
 
     def _output_shapes(self) -> Mapping[str, Shape] | None:
         """The outputs' shapes, or None (and a message) when inputs contradict the network or the profile."""
@@ -369,7 +377,7 @@ class Context(Play):
                 return None
         try:
             return self._engine.program.output_shapes(self._shapes, contents)
-        except Exception as error:  # noqa: BLE001: whatever the evaluator raises is a contradiction
+        except Exception as error:  # whatever the evaluator raises is a contradiction
             self.world.error("IExecutionContext::inferShapes", str(error).replace("\n", " "), "7: Internal Error")
             return None
 
@@ -430,8 +438,6 @@ class Context(Play):
         call(allocator, "notify_shape", name, self.world.double.classes["Dims"](list(array.shape)))
         self.world.cuda.flush(stream)  # what the allocator itself put on the stream comes before the result
         self.world.cuda.device_array(address or 0, array.dtype, array.shape)[...] = array
-
-
 
 
 PLAYS: dict[str, type] = {

@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import BuildError, SpecError, UnsupportedError
 from harness.runtime.backend.nv.dialect import Dialect, asked_name
 from harness.runtime.backend.nv.parse import call, parse
-from harness.runtime.backend.protocol import BuildRequest, Plan, Progress
+from harness.runtime.backend.protocol import BuildRequest, Plan, Progress, Shape
 from harness.spec.precision import Recipe
 
 
@@ -112,7 +112,10 @@ def _add_profiles(builder: Any, network: Any, config: Any, request: BuildRequest
             profile = builder.create_optimization_profile()
             for tensor in dynamic:
                 sizes = _asked(shapes, tensor.name, request, f"profile {index} gives no shapes for")
-                profile.set_shape(tensor.name, sizes.min, sizes.opt, sizes.max)
+                declared = tuple(tensor.shape)
+                profile.set_shape(
+                    tensor.name, *(_filled(shape, declared) for shape in (sizes.min, sizes.opt, sizes.max))
+                )
             for tensor in shaping:
                 values = _asked(contents, tensor.name, request, f"profile {index} gives no values for the shape tensor")
                 profile.set_shape_input(tensor.name, values.min, values.opt, values.max)
@@ -125,3 +128,12 @@ def _asked(ranges: Any, name: str, request: BuildRequest, problem: str) -> Any:
     if asked not in ranges:
         raise SpecError(f"{request.name}: {problem} input {name!r}")
     return ranges[asked]
+
+
+def _filled(asked: Shape, declared: Shape) -> Shape:
+    """``asked``, with the network's own sizes where it asks for none: -1, or nothing from some axis on.
+
+    So a callable's network, of which nobody has read a file, takes a profile of some of its axes.
+    """
+    rest = declared[len(asked) :]
+    return tuple(own if size < 0 else size for size, own in zip(asked, declared, strict=False)) + rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from typing import Any
 
@@ -28,6 +29,9 @@ def parse(dialect: Dialect, network: Any, path: str, logger: Any) -> None:
         errors = [dialect.parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
     if errors:
         first = errors[0]
+        if "operator" not in first:  # 8.6 names it in its log alone
+            named = re.search(rf"While parsing node number {first['node']} \[(\w+)", "\n".join(heard.lines))
+            first["operator"] = named[1] if named else ""
         at = f"node {first['node']}" + (f" ({first['operator']})" if first.get("operator") else "")
         log = tuple(f"{e['code']} at node {e['node']} {e.get('operator', '')}: {e['reason']}" for e in errors)
         raise ParseError(f"{first['code']} at {at}: {first['reason']}", log=(*log, *heard.log), detail=first)

@@ -1,0 +1,1 @@
+"""Runtimes: one protocol, and what speaks it."""

@@ -1,0 +1,28 @@
+"""What is run in the engine host, beside the real TensorRT."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+
+def surface(name: str) -> dict[str, Any]:
+    """`surface_of` the module called ``name``."""
+    return surface_of(importlib.import_module(name))
+
+
+def surface_of(module: ModuleType) -> dict[str, Any]:
+    """Public classes with their public members, and enums with their integers, of a vendor's module."""
+    classes: dict[str, Any] = {}
+    enums: dict[str, Any] = {}
+    for name, thing in vars(module).items():
+        if name.startswith("_") or not isinstance(thing, type):
+            continue
+        if hasattr(thing, "__members__"):
+            enums[name] = {member: int(value) for member, value in thing.__members__.items()}
+        else:
+            # A double's buffer is a bytearray, and hides what that has.
+            bases = [base for base in thing.__mro__ if base not in (object, bytearray)]
+            classes[name] = sorted({member for base in bases for member in vars(base) if not member.startswith("_")})
+    return {"classes": classes, "enums": enums}

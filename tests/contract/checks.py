@@ -1,0 +1,540 @@
+"""The contract: what every TensorRT behind `NvBackend` does, one function for each promise."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from harness.errors import BuildError, DeserializeError, ParseError, RunError, StageError, UnsupportedError
+from harness.spec.build import BuildConfig
+from tests.contract.subjects import BOOL, FLOAT, HALF, INT64, Bench, Inputs, NotCovered
+
+CHECKS: dict[str, Callable[[Bench], None]] = {}
+RELU_RANGE = {"x": ((1, 2), (3, 2), (4, 2))}
+
+
+def check(function: Callable[[Bench], None]) -> Callable[[Bench], None]:
+    """Register one promise."""
+    CHECKS[function.__name__] = function
+    return function
+
+
+def floats(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def said(error: StageError, *words: str) -> None:
+    """The error has the library's own words: in its message, and in a log without the echo of a missing driver."""
+    text = str(error)
+    assert all(word in text for word in words), text
+    assert error.log, f"no message of the logger is attached: {text}"
+    assert not [line for line in error.log if "catchCudaError" in line and "cudaError 35" in line], error.log
+
+
+# Parsing.
+
+
+@check
+def builds_a_plan(bench: Bench) -> None:
+    plan = bench.build(bench.relu(), RELU_RANGE)
+    assert plan.data.dtype == np.uint8
+    assert plan.data.ndim == 1
+    assert plan.data.nbytes > 64
+    assert plan.seconds.keys() == {"parse", "build"}
+    assert all(seconds > 0 for seconds in plan.seconds.values())
+
+
+@check
+def refuses_what_is_not_onnx(bench: Bench) -> None:
+    whole = bench.relu().read_bytes()
+    for name, data in (("text", b"not an ONNX file at all"), ("cut", whole[:40])):
+        with pytest.raises(ParseError) as caught:
+            bench.build(bench.file(f"{name}.onnx", data), RELU_RANGE)
+        said(caught.value, "MODEL_DESERIALIZE_FAILED")
+        assert caught.value.detail["code"] == "MODEL_DESERIALIZE_FAILED"
+
+
+@check
+def refuses_an_empty_file(bench: Bench) -> None:
+    """The parser says True to it."""
+    with pytest.raises(ParseError, match="no outputs"):
+        bench.build(bench.file("empty.onnx", b""))
+
+
+@check
+def refuses_a_missing_file(bench: Bench) -> None:
+    with pytest.raises(ParseError, match=r"absent\.onnx"):
+        bench.build(bench.folder / "absent.onnx")
+
+
+@check
+def names_the_node_that_it_does_not_support(bench: Bench) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="good"),
+        helper.make_node("Det", ["a"], ["y"], name="bad"),
+    ]
+    with pytest.raises(ParseError) as caught:
+        bench.build(bench.model(nodes, {"x": (FLOAT, [2, 2])}, {"y": (FLOAT, [])}))
+    said(caught.value, "node 1", "Det")
+    detail = caught.value.detail
+    assert (detail["code"], detail["node"]) == ("UNSUPPORTED_NODE", 1)
+    assert detail["operator"] == "Det"
+    assert detail["reason"]
+
+
+@check
+def names_an_operator_that_nobody_knows(bench: Bench) -> None:
+    node = helper.make_node("NoSuchOperator", ["x"], ["y"], name="bad")
+    with pytest.raises(ParseError) as caught:
+        bench.build(bench.model([node], {"x": (FLOAT, [2])}, {"y": (FLOAT, [2])}))
+    said(caught.value, "NoSuchOperator", "Plugin not found")
+    assert caught.value.detail["node"] == 0
+
+
+@check
+def refuses_a_graph_with_a_loose_end(bench: Bench) -> None:
+    node = helper.make_node("Relu", ["nowhere"], ["y"], name="loose")
+    with pytest.raises(ParseError) as caught:
+        bench.build(bench.model([node], {"x": (FLOAT, [2])}, {"y": (FLOAT, [2])}))
+    said(caught.value)
+
+
+@check
+def refuses_a_type_that_it_can_not_bind(bench: Bench) -> None:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    kind = onnx.TensorProto.INT16
+    with pytest.raises(ParseError) as caught:
+        bench.build(bench.model([node], {"x": (kind, [2])}, {"y": (kind, [2])}))
+    said(caught.value)
+
+
+@check
+def finds_external_data_beside_the_model(bench: Bench) -> None:
+    weight = numpy_helper.from_array(floats(64, 64), "w")
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "external",
+        [value("x", FLOAT, [1, 64])],
+        [value("y", FLOAT, [1, 64])],
+        [weight],
+    )
+    path = bench.folder / "external.onnx"
+    onnx.save_model(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        str(path),
+        save_as_external_data=True,
+        location="external.data",
+        size_threshold=0,
+    )
+    assert bench.build(path).data.nbytes > 64
+    (bench.folder / "external.data").unlink()
+    with pytest.raises(ParseError) as caught:
+        bench.build(path)
+    said(caught.value, "external.data")
+
+
+# Building.
+
+
+@check
+def reports_progress(bench: Bench) -> None:
+    """Its own two phases, and those of the version's monitor; a host passes on one in twenty milliseconds or so."""
+    nodes = []
+    for index in range(40):  # enough to build that a report is due
+        nodes += [
+            helper.make_node("MatMul", [f"x{index}", "x0"], [f"m{index}"]),
+            helper.make_node("Softmax", [f"m{index}"], [f"x{index + 1}"]),
+        ]
+    model = bench.model(nodes, {"x0": (FLOAT, [64, 64])}, {"x40": (FLOAT, [64, 64])})
+    heard: list[tuple[str, int, int]] = []
+    bench.backend.build(bench.request(model), lambda phase, step, steps: heard.append((phase, step, steps)))
+    phases = [phase for phase, _, _ in heard]
+    assert phases[:2] == ["parse", "build"]
+    if bench.probe.has("progress"):
+        assert len(set(phases)) > 2, "the version has a monitor, and it told nothing"
+        assert all(0 <= step <= steps for phase, step, steps in heard if phase not in phases[:2])
+
+
+@check
+def wants_a_profile_for_dynamic_shapes(bench: Bench) -> None:
+    request = bench.request(bench.relu())
+    bare = type(request)(request.name, request.recipe, request.config, (), (), model=request.model)
+    with pytest.raises(BuildError) as caught:
+        bench.backend.build(bare)
+    said(caught.value, "no optimization profile has been defined")
+
+
+@check
+def refuses_a_profile_out_of_order(bench: Bench) -> None:
+    with pytest.raises(BuildError) as caught:
+        bench.build(bench.relu(), {"x": ((4, 2), (3, 2), (1, 2))})
+    said(caught.value, "profile")
+
+
+@check
+def refuses_a_profile_that_the_model_does_not_admit(bench: Bench) -> None:
+    for sizes in (((1, 3), (2, 3), (4, 3)), ((1, 2, 1), (2, 2, 1), (4, 2, 1))):
+        with pytest.raises(BuildError) as caught:
+            bench.build(bench.relu(), {"x": sizes})
+        said(caught.value, "profile 0")
+
+
+@check
+def static_models_need_no_profile(bench: Bench) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    assert bench.build(bench.model([node], {"x": (FLOAT, [3, 2])}, {"y": (FLOAT, [3, 2])})).data.nbytes > 64
+
+
+@check
+def names_an_option_that_it_lacks(bench: Bench) -> None:
+    for config in (
+        BuildConfig(flags=("NO_SUCH_FLAG",)),
+        BuildConfig(tactic_sources=("NO_SUCH_SOURCE",)),
+        BuildConfig(profiling_verbosity="NO_SUCH_LEVEL"),
+    ):
+        with pytest.raises(UnsupportedError, match="NO_SUCH") as caught:
+            bench.build(bench.relu(), RELU_RANGE, config=config)
+        assert any(name in caught.value.evidence for name in ("TF32", "JIT_CONVOLUTIONS", "DETAILED")), "what there is"
+
+
+@check
+def takes_options(bench: Bench) -> None:
+    config = BuildConfig(
+        workspace=64 << 20,
+        optimization_level=2,
+        flags=("DISABLE_TIMING_CACHE",),
+        tactic_sources=("JIT_CONVOLUTIONS",),
+        aux_streams=0,
+        profiling_verbosity="DETAILED",
+    )
+    assert bench.build(bench.relu(), RELU_RANGE, config=config).data.nbytes > 64
+
+
+@check
+def refuses_an_option_that_it_would_bend(bench: Bench) -> None:
+    with pytest.raises(BuildError, match="optimization_level"):
+        bench.build(bench.relu(), RELU_RANGE, config=BuildConfig(optimization_level=9))
+
+
+@check
+def hardware_compatibility_is_taken_or_told(bench: Bench) -> None:
+    config = BuildConfig(hardware_compatibility="AMPERE_PLUS", tactic_sources=())
+    if bench.subject.backend == "tensorrt_rtx":  # the setter warns, and does nothing
+        with pytest.raises(BuildError, match="hardware_compatibility_level"):
+            bench.build(bench.relu(), RELU_RANGE, config=config)
+    else:
+        assert bench.build(bench.relu(), RELU_RANGE, config=config).data.nbytes > 64
+
+
+@check
+def targets_are_for_those_that_build_ahead_of_time(bench: Bench) -> None:
+    config = BuildConfig(targets=("SM86", "SM89"))
+    if bench.subject.backend == "tensorrt_rtx":
+        assert bench.build(bench.relu(), RELU_RANGE, config=config).data.nbytes > 64
+        with pytest.raises(UnsupportedError, match="SM89"):
+            bench.build(bench.relu(), RELU_RANGE, config=BuildConfig(targets=("SM1",)))
+    else:
+        with pytest.raises(UnsupportedError, match="GPU at hand"):
+            bench.build(bench.relu(), RELU_RANGE, config=config)
+
+
+@check
+def refuses_a_plugin_library_that_is_not_there(bench: Bench) -> None:
+    with pytest.raises(BuildError) as caught:
+        bench.build(bench.relu(), RELU_RANGE, config=BuildConfig(plugins=("/absent/plugin.so",)))
+    said(caught.value, "/absent/plugin.so")
+
+
+@check
+def weak_typing_where_there_is_some(bench: Bench) -> None:
+    if bench.probe.has("weak_typing"):
+        assert bench.build(bench.relu(), RELU_RANGE, precision="fp16-weak").data.nbytes > 64
+    else:
+        with pytest.raises(UnsupportedError, match="weak typing"):
+            bench.build(bench.relu(), RELU_RANGE, precision="fp16-weak")
+
+
+@check
+def types_of_the_model_are_meant(bench: Bench) -> None:
+    bench.need("fp16")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["half"], to=HALF),
+        helper.make_node("Relu", ["half"], ["positive"]),
+        helper.make_node("Cast", ["positive"], ["y"], to=FLOAT),
+    ]
+    model = bench.model(nodes, {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2])})
+    assert bench.build(model, RELU_RANGE, precision="fp16").data.nbytes > 64
+    assert bench.build(bench.relu(), RELU_RANGE, precision="tf32").data.nbytes > 64
+
+
+# Networks that a callable makes.
+
+CALLABLES = '''
+class Holder:
+    """Where a module of the user's finds the vendor's types: beside the network's own class."""
+
+def fill(network, logger):
+    import sys
+    trt = sys.modules[type(network).__module__.partition(".")[0]]
+    x = network.add_input("x", trt.DataType.FLOAT, (-1, 2))
+    layer = network.add_activation(x, trt.ActivationType.RELU)
+    y = layer.get_output(0)
+    y.name = "y"
+    network.mark_output(y)
+
+def forget(network, logger):
+    return None
+
+def fail(network, logger):
+    raise ValueError("the user's own words")
+
+def plan(network, logger):
+    return b"not looked at"
+'''
+
+
+@check
+def a_callable_makes_the_network(bench: Bench) -> None:
+    bench.need("network_function")
+    folder = bench.folder / "callables"
+    folder.mkdir()
+    name = f"contract_{bench.subject.name.replace('-', '_').replace('.', '_')}_{folder.parent.name.replace('-', '_')}"
+    (folder / f"{name}.py").write_text(textwrap.dedent(CALLABLES))
+
+    def ask(function: str) -> Any:
+        return bench.build("", RELU_RANGE, network=f"{name}:{function}", folder=str(folder)).data
+
+    assert ask("fill").nbytes > 64
+    assert bytes(ask("plan")) == b"not looked at"
+    for function, words in (
+        ("fail", "raised ValueError: the user's own words"),
+        ("forget", "marked no output"),
+        ("absent", "package.module:function"),
+    ):
+        with pytest.raises(ParseError, match=words):
+            ask(function)
+
+
+# Loading.
+
+
+@check
+def refuses_what_is_not_a_plan(bench: Bench) -> None:
+    good = bench.build(bench.relu(), RELU_RANGE).data
+    wrong = good.copy()
+    wrong[0] ^= 1
+    for data in (np.zeros(0, np.uint8), np.frombuffer(b"garbage", np.uint8), good[:100], wrong):
+        with pytest.raises(DeserializeError) as caught:
+            bench.backend.load(data)
+        if bench.probe.has("deserialize"):
+            said(caught.value)
+
+
+@check
+def says_why_it_can_not_load(bench: Bench) -> None:
+    if bench.probe.has("deserialize"):
+        raise NotCovered("it can")
+    with pytest.raises(DeserializeError, match="driver"):
+        bench.backend.load(bench.build(bench.relu(), RELU_RANGE).data)
+
+
+@check
+def an_engine_tells_what_it_takes(bench: Bench) -> None:
+    bench.need("deserialize", "profiles")
+    nodes = [
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Add", ["i", "i"], ["j"]),
+        helper.make_node("Not", ["b"], ["c"]),
+    ]
+    inputs: Inputs = {"x": (FLOAT, ["n", 2]), "i": (INT64, ["n"]), "b": (BOOL, [3])}
+    outputs: Inputs = {"y": (FLOAT, ["n", 2]), "j": (INT64, ["n"]), "c": (BOOL, [3])}
+    first = {"x": ((1, 2), (3, 2), (4, 2)), "i": ((1,), (3,), (4,))}
+    second = {"x": ((8, 2), (9, 2), (16, 2)), "i": ((8,), (9,), (16,))}
+    info = bench.engine(bench.model(nodes, inputs, outputs), first, second).info
+    integer = "int64" if "int64" in {tensor.dtype for tensor in info.tensors} else "int32"
+    assert {tensor.name: (tensor.dtype, tensor.shape) for tensor in info.inputs} == {
+        "x": ("float32", (-1, 2)),
+        "i": (integer, (-1,)),
+        "b": ("bool", (3,)),
+    }
+    assert {tensor.name: (tensor.dtype, tensor.shape) for tensor in info.outputs} == {
+        "y": ("float32", (-1, 2)),
+        "j": (integer, (-1,)),
+        "c": ("bool", (3,)),
+    }
+    assert not any(tensor.shape_tensor for tensor in info.tensors)
+    assert info.profiles == 2
+    assert info.facts["profile_shapes"][1]["x"] == [[8, 2], [9, 2], [16, 2]]
+    assert info.facts["layers"] > 0
+    assert info.seconds["deserialize"] > 0
+
+
+# Running.
+
+
+@check
+def runs_within_its_profile(bench: Bench) -> None:
+    bench.need("run")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    for rows in (1, 4, 3, 1):
+        x = floats(rows, 2, seed=rows)
+        assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0))
+
+
+@check
+def refuses_shapes_outside_of_its_profile(bench: Bench) -> None:
+    bench.need("run")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    for shape in ((5, 2), (3, 3), (3, 2, 1)):
+        with pytest.raises(RunError) as caught:
+            session.run({"x": floats(*shape)})
+        said(caught.value, "'x'", str(shape))
+    x = floats(2, 2)
+    assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0)), "and goes on"
+
+
+@check
+def refuses_other_inputs_than_it_has(bench: Bench) -> None:
+    bench.need("run")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    for inputs in ({}, {"z": floats(1, 2)}, {"x": floats(1, 2), "z": floats(1, 2)}):
+        with pytest.raises(RunError, match="'x'"):
+            session.run(inputs)
+    with pytest.raises(RunError, match="float32"):
+        session.run({"x": np.ones((1, 2), np.int32)})
+
+
+@check
+def every_profile_has_its_own_range(bench: Bench) -> None:
+    bench.need("run", "profiles")
+    engine = bench.engine(bench.relu(), RELU_RANGE, {"x": ((8, 2), (9, 2), (16, 2))})
+    first, second = bench.session(engine, 0), bench.session(engine, 1)
+    for session, rows, other in ((first, 4, 8), (second, 8, 4)):
+        x = floats(rows, 2)
+        assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0))
+        with pytest.raises(RunError, match="profile"):
+            session.run({"x": floats(other, 2)})
+    with pytest.raises(DeserializeError, match="no profile 2"):
+        engine.session(2)
+
+
+@check
+def two_sessions_do_not_disturb_each_other(bench: Bench) -> None:
+    """On one profile: 8.6 allows it only where the builder was asked to."""
+    bench.need("run")
+    engine = bench.engine(bench.relu(), RELU_RANGE)
+    first, second = bench.session(engine), bench.session(engine)
+    a, b = floats(4, 2, seed=1), floats(1, 2, seed=2)
+    for _ in range(2):
+        assert np.array_equal(first.run({"x": a})["y"], np.maximum(a, 0))
+        assert np.array_equal(second.run({"x": b})["y"], np.maximum(b, 0))
+
+
+@check
+def an_input_may_be_an_output(bench: Bench) -> None:
+    """TensorRT calls such an input ``__x``; its user does not."""
+    bench.need("run")
+    node = helper.make_node("Relu", ["x"], ["y"])
+    path = bench.model([node], {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2]), "x": (FLOAT, ["n", 2])})
+    x = floats(3, 2)
+    outputs = bench.session(bench.engine(path, RELU_RANGE)).run({"x": x})
+    assert np.array_equal(outputs["x"], x)
+    assert np.array_equal(outputs["y"], np.maximum(x, 0))
+
+
+@check
+def integers_are_exact_or_refused(bench: Bench) -> None:
+    bench.need("run")
+    node = helper.make_node("Add", ["i", "i"], ["j"])
+    engine = bench.engine(bench.model([node], {"i": (INT64, [3])}, {"j": (INT64, [3])}))
+    session = bench.session(engine)
+    small = np.array([1, -2, 3], np.int64)
+    assert session.run({"i": small})["j"].tolist() == [2, -4, 6]
+    large = np.array([1 << 40, 0, 0], np.int64)
+    if engine.info.inputs[0].dtype == "int64":
+        assert session.run({"i": large})["j"].tolist() == [1 << 41, 0, 0]
+    else:
+        with pytest.raises(RunError, match="does not fit"):
+            session.run({"i": large})
+
+
+@check
+def doubles_are_bound_as_floats(bench: Bench) -> None:
+    bench.need("run")
+    node = helper.make_node("Relu", ["x"], ["y"])
+    kind = onnx.TensorProto.DOUBLE
+    engine = bench.engine(bench.model([node], {"x": (kind, [2])}, {"y": (kind, [2])}))
+    assert engine.info.inputs[0].dtype == "float32"
+    assert bench.session(engine).run({"x": np.array([-1.5, 2.5])})["y"].tolist() == [0, 2.5]
+
+
+RESHAPE_CONTENTS = {"shape": ((1, 1), (4, 6), (24, 24))}
+
+
+def _reshape(bench: Bench) -> Any:
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    return bench.model([node], {"x": (FLOAT, [4, 6]), "shape": (INT64, [2])}, {"y": (FLOAT, ["a", "b"])}, "reshape")
+
+
+@check
+def contents_decide_shapes(bench: Bench) -> None:
+    bench.need("run", "shape_tensors")
+    engine = bench.engine(_reshape(bench), contents=RESHAPE_CONTENTS)
+    assert {tensor.name: tensor.shape_tensor for tensor in engine.info.inputs} == {"x": False, "shape": True}
+    assert engine.info.facts["profile_shapes"][0]["shape"] == [[1, 1], [4, 6], [24, 24]]
+    session, x = bench.session(engine), floats(4, 6)
+    for shape in ((8, 3), (2, 12), (24, 1)):
+        got = session.run({"x": x, "shape": np.array(shape, np.int64)})["y"]
+        assert np.array_equal(got, x.reshape(shape))
+
+
+@check
+def contents_that_contradict_are_refused(bench: Bench) -> None:
+    bench.need("run", "shape_tensors")
+    session, x = bench.session(bench.engine(_reshape(bench), contents=RESHAPE_CONTENTS)), floats(4, 6)
+    with pytest.raises(RunError) as caught:
+        session.run({"x": x, "shape": np.array([5, 5], np.int64)})
+    said(caught.value)
+    assert session.run({"x": x, "shape": np.array([6, 4], np.int64)})["y"].shape == (6, 4), "and goes on"
+
+
+@check
+def a_shape_tensor_wants_values_in_every_profile(bench: Bench) -> None:
+    from harness.errors import SpecError
+
+    bench.need("shape_tensors")
+    assert bench.build(_reshape(bench), contents=RESHAPE_CONTENTS).data.nbytes > 64
+    with pytest.raises(SpecError, match=r"no values for the shape tensor input 'shape'"):
+        bench.build(_reshape(bench))
+
+
+@check
+def data_decides_shapes(bench: Bench) -> None:
+    bench.need("run")
+    node = helper.make_node("NonZero", ["x"], ["y"])
+    path = bench.model([node], {"x": (FLOAT, ["n", 2])}, {"y": (INT64, [2, "found"])})
+    session = bench.session(bench.engine(path, RELU_RANGE))
+    for x in (np.ones((4, 2)), np.eye(2), np.zeros((3, 2)), np.ones((1, 2))):
+        given = x.astype(np.float32)
+        assert np.array_equal(session.run({"x": given})["y"], np.stack(np.nonzero(given)))
+
+
+@check
+def a_graph_is_replayed_on_new_inputs(bench: Bench) -> None:
+    bench.need("run", "cuda_graph")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    before = bench.stage.cuda.launches if bench.stage else 0
+    for rows, seed in ((4, 1), (4, 2), (2, 3), (2, 4), (4, 5)):
+        x = floats(rows, 2, seed=seed)
+        assert np.array_equal(session.run({"x": x}, graph=True)["y"], np.maximum(x, 0))
+    if bench.stage:
+        assert bench.stage.cuda.launches - before == 5, "each of these was a launch of a graph"
+    x = floats(3, 2, seed=6)
+    assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0)), "and without one again"

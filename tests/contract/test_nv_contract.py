@@ -1,0 +1,324 @@
+"""The nv backend against doubles of four versions and against the TensorRT that is here.
+
+Where a double and the real one differ, the double is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.errors import RunError
+from harness.runtime.backend.registry import HostSettings, create
+from harness.runtime.capability import Probe, State
+from tests.contract import bodies
+from tests.contract.checks import CHECKS, RELU_RANGE, floats, said
+from tests.contract.subjects import (
+    DOUBLES,
+    SUBJECTS,
+    WITHOUT_GPU,
+    Bench,
+    NotCovered,
+    Subject,
+    bench_of_double,
+    probe_double,
+)
+from tests.doubles import plays
+from tests.doubles.cuda_runtime import IllegalAddress
+from tests.doubles.module import make
+from tests.doubles.plays.graph import Program
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
+
+ROOT = Path(__file__).parents[2]
+NV = ROOT / "harness" / "runtime" / "backend" / "nv"
+
+Functions = set[tuple[str, str]]  # file and qualified name
+
+_PROBES: dict[str, Probe] = {}
+_SEEN: dict[str, dict[str, Functions]] = {}  # by subject and promise: which functions of nv ran
+
+
+@contextlib.contextmanager
+def watched(subject: Subject, promise: str) -> Iterator[None]:
+    """Note which functions of nv are called."""
+    seen = _SEEN.setdefault(subject.name, {}).setdefault(promise, set())
+    folder = str(NV)
+
+    def called(frame: types.FrameType, event: str, _argument: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(folder):
+            seen.add((Path(frame.f_code.co_filename).name, frame.f_code.co_qualname))
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def probe_of(subject: Subject) -> Probe:
+    if subject.name not in _PROBES:
+        with watched(subject, "probe"):
+            _PROBES[subject.name] = probe_double(subject)
+    return _PROBES[subject.name]
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[dict[str, Any]]:
+    """Backends in engine hosts, by name, made when first asked for."""
+    made: dict[str, Any] = {}
+    yield made
+    for backend in made.values():
+        backend.close()
+
+
+def real_bench(subject: Subject, folder: Path, hosts: dict[str, Any]) -> Bench:
+    """What is installed, in its host; skips, with the evidence, where it can't even build."""
+    if subject.backend not in hosts:
+        hosts[subject.backend] = create(subject.backend, HostSettings())
+        _PROBES[subject.name] = hosts[subject.backend].probe()
+    found = _PROBES[subject.name]
+    for capability in ("import", "build"):
+        if not found.has(capability):
+            pytest.skip(f"not covered here: {capability} of {subject.backend}: {found.find(capability).evidence}")
+    return Bench(subject, hosts[subject.backend], found, folder)
+
+
+@pytest.fixture(params=SUBJECTS, ids=str)
+def bench(request: pytest.FixtureRequest, tmp_path: Path, hosts: dict[str, Any]) -> Iterator[Bench]:
+    subject: Subject = request.param
+    if subject.version:
+        with bench_of_double(subject, probe_of(subject), tmp_path) as bench:
+            yield bench
+    else:
+        bench = real_bench(subject, tmp_path, hosts)
+        with bench.stack:
+            yield bench
+
+
+@pytest.fixture(params=DOUBLES, ids=str)
+def double(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with bench_of_double(request.param, probe_of(request.param), tmp_path) as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("promise", CHECKS)
+def test_contract(bench: Bench, promise: str) -> None:
+    with watched(bench.subject, promise):
+        try:
+            CHECKS[promise](bench)
+        except NotCovered as reason:
+            pytest.skip(f"not covered here: {reason}")
+
+
+# What can be shown with doubles only.
+
+
+def test_output_that_is_not_written_shows(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = double.session(double.engine(double.relu(), RELU_RANGE))
+    x = floats(3, 2)
+    assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0))
+    monkeypatch.setattr(Program, "run", lambda _self, _inputs: {})
+    assert np.isnan(session.run({"x": x})["y"]).all()
+
+
+def test_illegal_access_is_told_and_takes_the_host_with_it(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = double.session(double.engine(double.relu(), RELU_RANGE))
+    session.run({"x": floats(3, 2)})
+
+    def stray(_self: Program, _inputs: Any) -> Any:
+        raise IllegalAddress("beyond the end")
+
+    monkeypatch.setattr(Program, "run", stray)
+    with pytest.raises(RunError, match="illegal memory access") as caught:
+        session.run({"x": floats(3, 2)})
+    assert caught.value.detail == {"cuda_error": 700, "replace_host": True}
+
+
+def test_plan_of_another_version_is_refused(double: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from harness.errors import DeserializeError
+
+    other = next(subject for subject in DOUBLES if subject.version != double.subject.version)
+    with bench_of_double(other, probe_of(other), tmp_path_factory.mktemp("other")) as foreign:
+        plan = foreign.build(foreign.relu(), RELU_RANGE).data
+    with pytest.raises(DeserializeError) as caught:
+        double.backend.load(plan)
+    said(caught.value, "Serialization")
+
+
+def test_what_is_closed_is_freed(double: Bench) -> None:
+    engine = double.backend.load(double.build(double.relu(), RELU_RANGE).data)
+    session = engine.session()
+    session.run({"x": floats(1, 2)}, graph=True)
+    assert double.stage is not None
+    trt = double.stage.trt
+    assert (trt.live("ICudaEngine"), trt.live("IExecutionContext")) == (1, 1)
+    session.close()
+    assert trt.live("IExecutionContext") == 0
+    assert double.stage.cuda.live() == {}
+    engine.close()
+    assert trt.live("ICudaEngine") == 0
+    double.backend.close()
+    assert [trt.live(name) for name in ("Builder", "Runtime", "INetworkDefinition", "IBuilderConfig")] == [0, 0, 0, 0]
+
+
+_ASYNC = {
+    (
+        "dialect.py",
+        "Dialect.output_allocator.<locals>.Allocator.reallocate_output",
+    ): "replaced by its asynchronous form",
+}
+NOT_COVERED_BY_ALL = {
+    "double-10.16.1": _ASYNC,
+    "double-11.4.0": _ASYNC,
+    "double-rtx_1.7.1": _ASYNC,
+    "double-8.6.1": {
+        ("dialect.py", "Dialect.output_allocator.<locals>.Allocator.reallocate_output_async"): "came with 10.0",
+        ("dialect.py", "Dialect.monitor"): "there is no progress monitor before 9.1",
+        ("dialect.py", "Dialect.monitor.<locals>.Monitor.__init__"): "as above",
+        ("dialect.py", "Dialect.monitor.<locals>.Monitor.phase_start"): "as above",
+        ("dialect.py", "Dialect.monitor.<locals>.Monitor.step_complete"): "as above",
+        ("dialect.py", "Dialect.monitor.<locals>.Monitor.phase_finish"): "as above",
+    },
+}
+
+
+def functions_of(folder: Path) -> Functions:
+    """Every function and method that the modules in ``folder`` define, nested ones too."""
+    found: Functions = set()
+    for file in folder.glob("*.py"):
+        stack = [compile(file.read_text(), str(file), "exec")]
+        while stack:
+            code = stack.pop()
+            stack += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+            # A class body is no function; what has no name of its own is part of the function it stands in.
+            if code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<"):
+                found.add((file.name, code.co_qualname))
+    return found
+
+
+@pytest.mark.parametrize("subject", DOUBLES, ids=str)
+def test_every_function_of_the_backend_ran(subject: Subject, tmp_path: Path) -> None:
+    """Against each version: a function that no check reaches may use any name."""
+    for one in (subject, WITHOUT_GPU[subject]):
+        probe_of(one)
+    for promise, check in CHECKS.items():
+        if promise not in _SEEN[subject.name]:  # another worker's, or not chosen
+            folder = tmp_path / promise
+            folder.mkdir()
+            with (
+                bench_of_double(subject, _PROBES[subject.name], folder) as bench,
+                watched(subject, promise),
+                contextlib.suppress(NotCovered),
+            ):
+                check(bench)
+    ran = set().union(*_SEEN[subject.name].values(), *_SEEN[WITHOUT_GPU[subject].name].values())
+    excused = NOT_COVERED_BY_ALL.get(subject.name, {}).keys()
+    assert functions_of(NV) - ran == excused
+
+
+# The contract's own eyes.
+
+
+def asks_elsewhere(bench: Bench) -> None:
+    assert bench.stage is not None
+    assert not hasattr(bench.stage.trt.module, "IProgressMonitor")
+
+
+def swallows_a_refusal(bench: Bench) -> None:
+    assert bench.stage is not None
+    module: Any = bench.stage.trt.module
+    with contextlib.suppress(TypeError):
+        module.Builder()
+
+
+def leaves_a_session(bench: Bench) -> None:
+    bench.engine(bench.relu(), RELU_RANGE).session()
+
+
+@pytest.mark.parametrize(
+    ("careless", "words"),
+    [
+        (asks_elsewhere, r"only the dialect may ask.*IProgressMonitor in .*test_nv_contract\.py"),
+        (swallows_a_refusal, r"does not take.*Builder\.__init__"),
+        (leaves_a_session, r"left on the device.*streams"),
+    ],
+)
+def test_contract_sees(careless: Callable[[Bench], None], words: str, tmp_path: Path) -> None:
+    def judged() -> None:
+        with bench_of_double(DOUBLES[0], probe_of(DOUBLES[0]), tmp_path) as bench:
+            careless(bench)
+
+    with pytest.raises(AssertionError, match=words):
+        judged()
+
+
+def test_function_that_no_check_reaches_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "more.py"
+    file.write_text(
+        "class A:\n    def f(self):\n        def g():\n            return [x for x in ()]\n        return g\n"
+    )
+    assert functions_of(tmp_path) == {("more.py", "A.f"), ("more.py", "A.f.<locals>.g")}
+
+
+# The doubles themselves, beside the real one.
+
+
+@pytest.mark.parametrize("subject", [s for s in SUBJECTS if not s.version], ids=str)
+def test_double_lists_what_the_real_one_has(subject: Subject, tmp_path: Path, hosts: dict[str, Any]) -> None:
+    """Classes, members, enums and their integers of the version that is installed, where there is a double of it."""
+    bench = real_bench(subject, tmp_path, hosts)
+    versions = {make(s.version, plays).version: s.version for s in DOUBLES if s.backend == subject.backend}
+    if bench.probe.version not in versions:
+        pytest.skip(f"not covered here: there is no double of {subject.backend} {bench.probe.version}")
+    module = make(versions[bench.probe.version], plays).module
+    backend: Any = bench.backend
+    real = backend.call("tests.contract.bodies:surface", {"name": bench.probe.environment["module"]}, folder=str(ROOT))
+    assert bodies.surface_of(module) == real
+
+
+@pytest.mark.parametrize("version", [subject.version for subject in DOUBLES if subject.backend == "tensorrt"])
+def test_probing_without_a_gpu_costs_the_host(version: str) -> None:
+    """Full TensorRT without a GPU: a Builder is a null pointer, a Runtime ends the process."""
+    program = f"""
+import sys
+from tests.doubles.install import installed
+with installed({version!r}, gpu=False) as stage:
+    trt = stage.trt.module
+    try:
+        trt.Builder(trt.Logger())
+    except TypeError as error:
+        print(error, flush=True)
+    trt.Runtime(trt.Logger())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == -11, ended.stderr
+    assert ended.stdout == "pybind11::init(): factory function returned nullptr\n"
+
+
+@pytest.mark.parametrize("subject", DOUBLES, ids=str)
+def test_states_that_must_not_be_mixed_up(subject: Subject) -> None:
+    """Present, absent, in need of a GPU, and useless, with one and without."""
+    rtx = subject.backend == "tensorrt_rtx"
+    there, needs, absent = State.PRESENT, State.NEEDS_GPU, State.ABSENT
+    weak = there if subject.version in ("8.6.1", "10.16.1") else absent
+    names = ("build", "shape_tensors", "deserialize", "run", "cuda_graph", "timing_cache", "weak_typing")
+
+    def states(one: Subject) -> list[State]:
+        return [probe_of(one).find(name).state for name in names]
+
+    cache = State.USELESS if rtx else there
+    assert states(subject) == [there, there, there, there, there, cache, weak]
+    builds = there if rtx else needs
+    cache = State.USELESS if rtx else needs
+    assert states(WITHOUT_GPU[subject]) == [builds, builds, needs, needs, needs, cache, weak]

@@ -1,0 +1,40 @@
+"""A project of its own for each test, in a pytest of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import harness.runtime.pool
+import harness.runtime.qualify  # noqa: F401
+from harness.ledger.records import Record, read_run
+from tests.pytest_plugin.parts import ROOT
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """An empty repository whose user has installed the plugin."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("TRT_HARNESS_EXPORTS", raising=False)
+    pytester.makeini(
+        """
+        [pytest]
+        addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark --strict-markers
+        filterwarnings = error
+        """
+    )
+    return pytester
+
+
+@pytest.fixture
+def records(project: pytest.Pytester) -> Callable[[], list[Record]]:
+    """The records of the last run."""
+
+    def read() -> list[Record]:
+        run = max((project.path / ".trt-harness" / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
+        found = read_run(run)
+        assert not found.problems
+        return list(found.records)
+
+    return read

@@ -1,0 +1,161 @@
+"""Workers, devices, crashes: that nothing is lost and nobody waits for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.ledger.records import Record
+from harness.pytest_plugin.scheduling import DeviceLock, devices
+from tests.pytest_plugin.parts import RUNS
+
+pytest_plugins = ("pytester",)
+Records = Callable[[], list[Record]]
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_devices_are_counted_without_cuda(gpus: Path):
+    assert devices(gpus) == (0, 1, 2)
+    assert devices(gpus / "nowhere") == ()
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"), [("2,0", (0, 1)), ("GPU-1a2b", (0,)), ("", ()), ("-1", ()), ("NoDevFiles", ())]
+)
+def test_devices_that_are_hidden_do_not_count(
+    gpus: Path, monkeypatch: pytest.MonkeyPatch, visible: str, found: tuple[int, ...]
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices(gpus) == found
+
+
+def test_a_device_is_held_until_it_is_released(tmp_path: Path):
+    first, second, third = (DeviceLock(tmp_path) for _ in range(3))
+    assert (first.acquire([0, 1]), second.acquire([0, 1])) == (0, 1)
+    first.release()
+    assert third.acquire([0, 1]) == 0
+
+
+def test_a_device_is_the_same_whatever_it_is_called_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
+    first, second = DeviceLock(tmp_path), DeviceLock(tmp_path)
+    assert first.acquire([1]) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    assert second.acquire([0, 1]) == 1
+
+
+def _die_with_a_device(folder: Path) -> None:
+    DeviceLock(folder).acquire([0])
+    multiprocessing.current_process().kill()
+
+
+def test_a_device_of_a_dead_process_is_free_again(tmp_path: Path):
+    process = multiprocessing.get_context("spawn").Process(target=_die_with_a_device, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert DeviceLock(tmp_path).acquire([0]) == 0
+
+
+AUTO = """
+import harness.pytest_plugin.scheduling as scheduling
+scheduling.devices = lambda: {devices}
+"""
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [("(0,)", 1), ("(0, 1, 2)", 3), ("()", 2)])
+def test_auto_is_one_worker_a_gpu_and_else_one_a_core(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, gpus: str, workers: int
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    project.makeconftest(AUTO.format(devices=gpus))
+    project.makepyfile(RUNS)
+    result = (
+        project.runpytest_subprocess("-nauto", "--trt-model=mlp", "--trt-backend=fake", "-v")
+        if gpus != "()"
+        else (project.runpytest_inprocess("-nauto", "--trt-model=mlp", "--trt-backend=fake", "-v"))
+    )
+    result.stdout.fnmatch_lines([f"*{workers} worker*"])
+    result.stdout.fnmatch_lines(["*scheduling tests via WorkStealingScheduling*"])
+
+
+def test_auto_of_a_run_without_cells_is_xdists_own(project: pytest.Pytester):
+    project.makeconftest(AUTO.format(devices="(0, 1, 2)"))
+    project.makepyfile("def test_one(): ...")
+    result = project.runpytest_subprocess("-n1", "-v")
+    result.stdout.fnmatch_lines(["*scheduling tests via LoadScheduling*"])
+
+
+def test_what_the_user_says_of_distribution_holds(project: pytest.Pytester):
+    project.makepyfile(RUNS)
+    result = project.runpytest_inprocess("-n1", "--dist=loadfile", "-v", "--trt-model=mlp", "--trt-backend=fake")
+    result.stdout.fnmatch_lines(["*scheduling tests via LoadFileScheduling*"])
+
+
+def test_workers_probe_nothing_and_record_everything(project: pytest.Pytester, records: Records):
+    project.makepyfile(RUNS)
+    result = project.runpytest_inprocess(
+        "-n2", "--trt-model=mlp,conv,gru", "--trt-backend=fake", "--trt-precision=fp32"
+    )
+    assert result.ret == 0
+    assert str(result.stdout).count("can build and run") == 1
+    found = records()
+    assert {record.worker for record in found} == {"gw0", "gw1"}
+    assert len({record.cell for record in found}) == len(found) == 9
+    assert len({record.run for record in found}) == 1
+
+
+def test_a_worker_that_dies_fails_its_cell_by_name_and_the_rest_runs(project: pytest.Pytester, records: Records):
+    project.makepyfile(RUNS)
+    result = project.runpytest_inprocess(
+        "-n2", "--trt-in-process", "--trt-model=mlp,conv", "--trt-backend=fake:exit_run@mlp", "--trt-precision=fp32"
+    )
+    result.assert_outcomes(passed=3, failed=3)
+    result.stdout.fnmatch_lines(["*the process that ran it (gw*) died*", "repeat: python -m pytest *--trt-in-process*"])
+    verdicts = Counter((record.cell.model, record.verdict) for record in records())
+    assert verdicts == {("mlp", "error"): 3, ("conv", "passed"): 3}
+
+
+def test_a_host_that_dies_costs_one_cell_and_no_worker(project: pytest.Pytester, records: Records):
+    project.makepyfile(RUNS)
+    result = project.runpytest_inprocess(
+        "-n2", "--trt-model=mlp,conv", "--trt-backend=fake:crash_run@mlp", "--trt-precision=fp32"
+    )
+    result.assert_outcomes(passed=3, failed=3)
+    result.stdout.no_fnmatch_line("*crashed*")
+    verdicts = Counter((record.cell.model, record.verdict, record.stage) for record in records())
+    assert verdicts == {("mlp", "failed", "run"): 3, ("conv", "passed", "run"): 3}
+
+
+def test_shards_are_the_whole(project: pytest.Pytester):
+    project.makepyfile(RUNS)
+    parts = []
+    for number in (1, 2, 3):
+        result = project.runpytest_inprocess("--collect-only", "-q", f"--trt-shard={number}/3", "--trt-model=mlp,conv")
+        parts.append([line for line in result.outlines if "::" in line])
+    whole = [
+        line
+        for line in project.runpytest_inprocess("--collect-only", "-q", "--trt-model=mlp,conv").outlines
+        if "::" in line
+    ]
+    assert sorted(sum(parts, [])) == sorted(whole)
+    assert all(parts)
+
+
+def test_a_second_run_takes_its_plans_from_the_cache(project: pytest.Pytester, records: Records):
+    project.makepyfile(RUNS)
+    arguments = ("--trt-model=mlp", "--trt-backend=fake", "--trt-precision=fp32", "--trt-point=opt")
+    project.runpytest_inprocess(*arguments)
+    assert "build" in records()[0].seconds
+    project.runpytest_inprocess(*arguments)
+    assert "build" not in records()[0].seconds
