@@ -132,6 +132,12 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise SpecError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
 def _flag(text: str) -> bool:
     known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.lower() not in known:
@@ -217,6 +223,9 @@ class Settings:
     )
     memory: int = _row(
         4 << 30, _last(parse_size), "SIZE", "engines are kept loaded up to this much memory in total, as in 4GiB"
+    )
+    share: int = _row(
+        1, _last(_count), "NUMBER", "workers that may use one GPU at a time; a measurement wants it for itself"
     )
     seed: int = _row(0, _last(_whole), "NUMBER", "seed of generated inputs")
 

@@ -2,7 +2,9 @@
 
 Weights are scaled by what goes into a layer, so that a signal of variance one comes out with
 variance one; ``gain`` makes up for what the activation before took away. Those of one output sum to
-zero, so that the mean which an activation leaves does not come through.
+zero, so that the mean which an activation leaves does not come through. What comes through instead is
+enlarged, rounding errors with it: by `RELU` / `HE` = 1.2 at each ReLU. A convolution in a long chain
+of them is therefore not ``level``, and lets the mean pass.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .authoring import Graph
 
 RELU = 1.713  # 1 / deviation of relu(z), z standard normal
+HE = math.sqrt(2)  # 1 / root mean square of relu(z): the gain of a layer that is not level (He et al., 2015)
 GELU = 1.701  # 1 / deviation of gelu(z)
 BIAS = 0.1  # standard deviation of a bias: enough to show, too little to matter
 MASKED = -1e4  # score of a key that must not be seen; fits float16
@@ -42,13 +45,14 @@ def conv(
     dilation: int = 1,
     gain: float = 1.0,
     bias: bool = True,
+    level: bool = True,
 ) -> Var:
     """A square convolution over NCHW that keeps height and width, divided by ``stride``."""
     shape = (outer, inner // group, kernel, kernel)
     pad = dilation * (kernel // 2)
     return op.conv(
         x,
-        g.weight(f"{name}.weight", shape, gain / math.sqrt(math.prod(shape[1:])), level=(1, 2, 3)),
+        g.weight(f"{name}.weight", shape, gain / math.sqrt(math.prod(shape[1:])), level=(1, 2, 3) if level else ()),
         g.weight(f"{name}.bias", (outer,), BIAS) if bias else None,
         kernel_shape=(kernel, kernel),
         strides=(stride, stride),

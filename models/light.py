@@ -1,7 +1,8 @@
 """Nine networks of their time, which the onnx package ships without their weights.
 
 As shipped every weight is one constant and so is every output, whatever the input: enough to parse
-and to build. The full size has weights from a seed in the same places and serves numerics as well.
+and to build, at one precision, as a build takes long. The full size has weights from a seed in the
+same places and serves numerics as well.
 """
 
 from __future__ import annotations
@@ -120,10 +121,11 @@ def declare(file: Path) -> tuple[ModelSpec, ModelSpec]:
     """As shipped, and with weights from a seed."""
     identity = f"{file.stem}_full"
     build = functools.partial(reseeded, identity, file)
-    tags = ("shipped", "classifier")
+    origin = str(file)
+    parsed, seeded = ("shipped", "parse_only", "fp32_only"), ("shipped", "classifier")
     return (
-        ModelSpec(file.stem, OnnxFile(file), family="light", tags=("shipped", "parse_only"), origin=str(file)),
-        ModelSpec(file.stem, OnnxFunction(identity, build), size="full", family="light", tags=tags, origin=str(file)),
+        ModelSpec(file.stem, OnnxFile(file), family="light", tags=parsed, origin=origin),
+        ModelSpec(file.stem, OnnxFunction(identity, build), size="full", family="light", tags=seeded, origin=origin),
     )
 
 

@@ -59,9 +59,12 @@ def kinds(g: Graph) -> None:
     g.output("arg_min", op.arg_min(x, axis=1), ("batch", 1, 8))
 
 
-@model("softmax_axes", profile=ROWS)
+@model("softmax_axes", profile=ROWS, tags=("weak:softmax_0", "weak:log_softmax_0"))
 def softmax(g: Graph) -> None:
-    """Softmax and its logarithm over each axis, of scores wide enough to matter."""
+    """Softmax and its logarithm over each axis, of scores wide enough to matter.
+
+    At min there is one row, whose share of the rows is one.
+    """
     x = op.mul(g.input("x", SHAPE), g.constant(2.0))
     for axis in (0, 1, 2, -1):
         g.output(f"softmax_{axis % 4}", op.softmax(x, axis=axis), SHAPE)

@@ -90,7 +90,7 @@ def resize(g: Graph) -> None:
     g.output("y", y, ("batch", 3, "high", "wide"))
 
 
-@model("empty", profile={"batch": (1, 2, 4), "past": (0, 4, 8)}, batch="batch")
+@model("empty", profile={"batch": (1, 2, 4), "past": (0, 4, 8)}, batch="batch", tags=("weak:total",))
 def empty(g: Graph) -> None:
     """A dimension that may be zero: what comes first is the new part alone."""
     past, x = g.input("past", ("batch", "past", WIDTH)), g.input("x", ("batch", 1, WIDTH))

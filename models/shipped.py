@@ -62,6 +62,20 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "test_expand_shape_model4": {"shape": (3, 3, 1, 3)},
 }
 
+# Cases whose data is one number throughout: whatever moved or came twice, the same would come out.
+# The oracle judges these, on inputs made up.
+UNIFORM = (
+    "test_expand_shape_model1",
+    "test_expand_shape_model2",
+    "test_expand_shape_model3",
+    "test_expand_shape_model4",
+    "test_operator_index",
+    "test_operator_permute2",
+    "test_operator_view",
+)
+
+WEAK: dict[str, str] = {"test_operator_sqrt": "1"}  # an output with NaN in it: roots of negative numbers
+
 
 def data_folder() -> Path:
     """Where the onnx package keeps the models that it ships; found without importing it."""
@@ -112,13 +126,14 @@ class DataSet:
 def shipped(case: Path) -> ModelSpec:
     name = "onnx_" + case.name.removeprefix("test_")
     values = {tensor: Values(held, held, held) for tensor, held in SHAPES.get(case.name, {}).items()}
+    weak = (f"weak:{WEAK[case.name]}",) if case.name in WEAK else ()
     return ModelSpec(
         name=name,
         source=OnnxFile(case / "model.onnx"),
         profiles=(Profile.of(values=values),),
         family="shipped",
-        tags=("shipped", "shape_tensor") if values else ("shipped",),
-        golden=DataSet(name, case),
+        tags=("shipped", *(("shape_tensor",) if values else ()), *weak),
+        golden=None if case.name in UNIFORM else DataSet(name, case),
         origin=str(case),
     )
 

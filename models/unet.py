@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .blocks import RELU, conv
+from .blocks import HE, conv
 from .declare import model
 from .operators import op
 
@@ -41,20 +41,22 @@ def unet(g: Graph, *, channels: int) -> None:
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     )
-    kernel = g.weight("up0.transposed.weight", (2 * channels, channels, 2, 2), RELU / (2 * channels) ** 0.5)
+    kernel = g.weight("up0.transposed.weight", (2 * channels, channels, 2, 2), HE / (2 * channels) ** 0.5)
     learned = op.conv_transpose(x, kernel, kernel_shape=(2, 2), strides=(2, 2))
     padded = op.concat((up, learned), axis=1)
     size = op.slice(op.shape(padded), g.ints(2), g.ints(4))
     top = op.slice(top, g.ints(0, 0), size, g.ints(2, 3))
     x = double(g, "up0", op.concat((padded, top), axis=1), 4 * channels, channels)
-    g.output("mask", conv(g, "head", x, channels, 2, 1, gain=RELU), ("batch", 2, "mask_height", "mask_width"))
+    g.output(
+        "mask", conv(g, "head", x, channels, 2, 1, gain=HE, level=False), ("batch", 2, "mask_height", "mask_width")
+    )
 
 
-def double(g: Graph, name: str, x: Var, inner: int, outer: int, gain: float = RELU) -> Var:
+def double(g: Graph, name: str, x: Var, inner: int, outer: int, gain: float = HE) -> Var:
     """Two convolutions of 3 by 3, each with a ReLU."""
     with g.scope(name):
-        x = op.relu(conv(g, "conv1", x, inner, outer, 3, gain=gain))
-        return op.relu(conv(g, "conv2", x, outer, outer, 3, gain=RELU))
+        x = op.relu(conv(g, "conv1", x, inner, outer, 3, gain=gain, level=False))
+        return op.relu(conv(g, "conv2", x, outer, outer, 3, gain=HE, level=False))
 
 
 MODELS = unet

@@ -43,7 +43,7 @@ Rename = Callable[[str], None]
 
 # kept in float32: see above
 _STAY = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "CumSum"})
-_STAYING_INPUTS = frozenset({("Resize", 1), ("Resize", 2)})  # regions and scales are about shapes
+_STAYING_INPUTS = frozenset({("Resize", 1)})  # a region is about shapes, as scales are, which have no choice
 _MEASURES = frozenset({"Shape", "Size"})  # take a tensor of any type, and give nothing of its contents
 _BODIES = frozenset({"If", "Loop", "Scan"})
 _SHAPE_ARITHMETIC = _MEASURES | frozenset(
@@ -139,18 +139,16 @@ class _Value:
 class _Scope:
     """One graph, with those around it."""
 
-    def __init__(self, graph: onnx.GraphProto, outer: _Scope | None, stays: bool) -> None:
-        self.graph, self.outer, self.stays = graph, outer, stays
+    def __init__(self, graph: onnx.GraphProto, outer: _Scope | None) -> None:
+        self.graph, self.outer = graph, outer
         self.values: dict[str, _Value] = {}
         self.others: set[str] = set()  # what is defined here and isn't float32
         self.small: set[str] = set()  # small constants
         self.from_shapes: set[str] = set()  # computed from shapes and small constants alone
         self.nodes: list[onnx.NodeProto] = []  # in their new order, casts among them
         self.types = {
-            info.name: info.type.tensor_type.elem_type
-            for info in (*graph.input, *graph.value_info, *graph.output)
-            if info.type.HasField("tensor_type")
-        }
+            info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.value_info, *graph.output)
+        }  # 0, UNDEFINED, for a sequence
 
     def find(self, name: str) -> _Value | None:
         """The value that was float32 and is called ``name`` here."""
@@ -178,7 +176,7 @@ class _Converter:
         )  # outputs of the model, which keep name and type
 
     def convert(self) -> None:
-        scope = self.open(self.model.graph, None, stays=False)
+        scope = self.open(self.model.graph, None)
         for value in self.model.graph.input:
             if value.name not in scope.values:
                 self.define(scope, value.name, value.type.tensor_type.elem_type)
@@ -190,8 +188,8 @@ class _Converter:
         for scope in reversed(self.scopes):  # inner graphs before the nodes that hold them
             self.settle(scope)
 
-    def open(self, graph: onnx.GraphProto, outer: _Scope | None, stays: bool) -> _Scope:
-        scope = _Scope(graph, outer, stays)
+    def open(self, graph: onnx.GraphProto, outer: _Scope | None) -> _Scope:
+        scope = _Scope(graph, outer)
         self.scopes.append(scope)
         for tensor in graph.initializer:
             self.define_weight(scope, tensor.name, tensor)
@@ -259,7 +257,7 @@ class _Converter:
         from_shapes = self.computes_shapes(scope, node)
         if from_shapes:
             scope.from_shapes.update(node.output)
-        stays = scope.stays or from_shapes or signature is None or node.op_type in _STAY
+        stays = from_shapes or signature is None or node.op_type in _STAY
         given: dict[str, int] = {}  # type variables that float32 inputs stand for, and their type now
         for index, name in enumerate(node.input):
             if not name or scope.find(name) is None:
@@ -267,10 +265,10 @@ class _Converter:
             variable, admits = signature.input(index) if signature else ("", False)
             half = admits and not stays and (node.op_type, index) not in _STAYING_INPUTS
             given[variable] = self.half if half else FLOAT
-            if not (node.op_type in _MEASURES and not scope.stays):
-                self.ask(scope, name, given[variable], _at(node.input, index))
-            else:
+            if node.op_type in _MEASURES:
                 self.ask_any(scope, name, _at(node.input, index))
+            else:
+                self.ask(scope, name, given[variable], _at(node.input, index))
         scope.nodes.append(node)
         for index, name in enumerate(node.output):
             if not name:
@@ -293,30 +291,29 @@ class _Converter:
             self.define(scope, name, kind, actual)
 
     def bodies(self, scope: _Scope, node: onnx.NodeProto) -> None:
-        """If, Loop, Scan: every float that enters or leaves a body is in the new format, or none is."""
+        """If, Loop, Scan: every float tensor that enters or leaves a body is in the new format."""
         graphs = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-        formals = [value for graph in graphs for value in (*graph.input, *graph.output)]
-        stays = scope.stays or any(_holds_tensors(value) for value in formals)
-        kind = FLOAT if stays else self.half
         for index, name in enumerate(node.input):
             if name:
-                self.ask(scope, name, kind, _at(node.input, index))
+                self.ask(scope, name, self.half, _at(node.input, index))
         floats = []
         for graph in graphs:
-            inner = self.open(graph, scope, stays)
+            inner = self.open(graph, scope)
             for value in graph.input:
-                self.define(inner, value.name, value.type.tensor_type.elem_type, kind)
-                _retype(value, kind)
+                self.define(inner, value.name, value.type.tensor_type.elem_type, self.half)
+                _retype(value, self.half)
             self.walk(inner)
             leaving = list(graph.output)[1 if node.op_type == "Loop" else 0 :]
             floats = [inner.find(value.name) is not None for value in leaving]
             for value in leaving:
-                self.ask(inner, value.name, kind, _renamer(value))
-                _retype(value, kind)
+                self.ask(inner, value.name, self.half, _renamer(value))
+                _retype(value, self.half)
         scope.nodes.append(node)
         for index, name in enumerate(node.output):
             if name:
-                self.result(scope, node.output, index, FLOAT if floats[index] else onnx.TensorProto.UNDEFINED, kind)
+                self.result(
+                    scope, node.output, index, FLOAT if floats[index] else onnx.TensorProto.UNDEFINED, self.half
+                )
 
     def ask_any(self, scope: _Scope, name: str, rename: Rename) -> None:
         """For a node to which the type makes no difference."""
@@ -438,11 +435,6 @@ def _renamer(value: onnx.ValueInfoProto) -> Rename:
 def _retype(value: onnx.ValueInfoProto, kind: int) -> None:
     if value.type.tensor_type.elem_type == FLOAT:
         value.type.tensor_type.elem_type = kind
-
-
-def _holds_tensors(value: onnx.ValueInfoProto) -> bool:
-    """A sequence or optional, whose element type no rule here changes."""
-    return value.type.WhichOneof("value") not in (None, "tensor_type")
 
 
 def _names(graph: onnx.GraphProto) -> Iterator[str]:

@@ -218,7 +218,7 @@ def _reached(graph: Flow, name: str, also: frozenset[str] = frozenset()) -> Iter
 
 def _masks(graph: Flow, name: str) -> bool:
     """Whether the input decides, through moves, logic and sums, what a Softmax attends to."""
-    return any(node.op == "Softmax" for _, node, _ in _reached(graph, name, _MASKING) if node.op != "Gather")
+    return any(node.op == "Softmax" for _, node, _ in _reached(graph, name, _MASKING))
 
 
 def _overwrites(node: Node) -> bool:

@@ -33,7 +33,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -84,8 +84,11 @@ class Record:
 
     def to_json(self) -> str:
         """One line without its end. TypeError for what JSON has no word for."""
-        fields = {"schema": SCHEMA, "id": self.cell.id, **plain(self)}
-        return json.dumps(_spelled(fields), separators=(",", ":"), allow_nan=False, default=_number)
+        fields = {"schema": SCHEMA, "id": self.cell.id, **{f.name: getattr(self, f.name) for f in _FIELDS}}
+        try:  # nearly always; only numbers that JSON can't spell need every value looked at
+            return json.dumps(fields, separators=(",", ":"), allow_nan=False, default=_plainly)
+        except ValueError:
+            return json.dumps(_spelled(plain(fields)), separators=(",", ":"), allow_nan=False, default=_number)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -106,6 +109,9 @@ class Record:
         if record.verdict not in VERDICTS:
             raise RecordError(f"unknown verdict {record.verdict!r}")
         return record
+
+
+_FIELDS = dataclasses.fields(Record)
 
 
 def new_run_id() -> str:
@@ -131,13 +137,17 @@ class RecordLog:
 
     def append(self, record: Record) -> Record:
         """Write ``record`` with this run and process filled in, and return it so. OSError when the disk is full."""
-        record = dataclasses.replace(record, run=self.run_id, worker=self.process)
-        line = (b"\n" if self._torn else b"") + record.to_json().encode() + b"\n"
+        return self.extend([record])[0]
+
+    def extend(self, records: Iterable[Record]) -> list[Record]:
+        """As `append`, all of ``records`` in one write."""
+        made = [dataclasses.replace(record, run=self.run_id, worker=self.process) for record in records]
+        lines = b"".join([b"\n" if self._torn else b"", *(record.to_json().encode() + b"\n" for record in made)])
         self._torn = True
-        if os.write(self._file, line) != len(line):
+        if os.write(self._file, lines) != len(lines):
             raise OSError(f"{self.path}: only part of a record could be written: is the disk full?")
         self._torn = False
-        return record
+        return made
 
     def close(self) -> None:
         if self._file >= 0:
@@ -197,6 +207,11 @@ def _spelled(value: Any) -> Any:
     if isinstance(value, list):
         return [_spelled(item) for item in value]
     return value
+
+
+def _plainly(value: Any) -> Any:
+    """What json does not know of a record's values."""
+    return _number(value) if hasattr(value, "item") else plain(value)
 
 
 def _number(value: Any) -> Any:

@@ -25,6 +25,7 @@ MARK = (
 )
 GIVEN = "given"  # the point of inputs that the user brought
 AXES = ("model", "precision", "variant", "point", "backend")
+FP32_ONLY = "fp32_only"  # the tag of a model that makes no cell at another precision: slow to build, and shows little
 WORD = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -182,7 +183,7 @@ def _recipes(model: ModelSpec, precisions: Sequence[str] | None) -> list[Recipe]
     """A plan has the precision it was built at, and a callable's network can't be converted."""
     if precisions is None:
         return [RECIPES["fp32"]]
-    recipes = [RECIPES[name] for name in precisions]
+    recipes = [RECIPES[name] for name in precisions if name == "fp32" or FP32_ONLY not in model.tags]
     if model.source.kind == "onnx":
         return recipes
     return [

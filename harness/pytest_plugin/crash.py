@@ -39,8 +39,8 @@ def record_of(folder: Path, process: str, node: str) -> Record | None:
         line, end, _ = (folder / f"{process}{SUFFIX}").read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
-    found = json.loads(line) if end else {"node": ""}
-    if found["node"] != node:
+    found: dict[str, Any] = json.loads(line) if end else {}
+    if found.get("node") != node:
         return None
     crumbs = [crumb for path in _crumbs(folder, process) if (crumb := read_breadcrumb(path)) and crumb["label"] == node]
     at = next((f", at {crumb['request']}" for crumb in crumbs if not crumb["answered"]), "")

@@ -10,9 +10,8 @@ covered*, before anything is built for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -26,13 +25,21 @@ from harness.spec import BuildConfig, EngineSpec, Interface, ModelSpec, Profile,
 from harness.spec.cell import Cell
 
 if TYPE_CHECKING:
-    from harness.judge.compare import Comparison
-    from harness.judge.oracle import Reference
-    from harness.runtime.backend.protocol import Array
-    from harness.runtime.pool import BuiltPlan, Handle, PooledSession
-    from harness.runtime.qualify import Question
-
-NEEDS = {"trt_plan": ("build",), "trt_engines": ("deserialize",), "trt_session": ("run",)}  # by fixture
+    from harness.pytest_plugin.types import (
+        Array,
+        Arrays,
+        BuiltPlan,
+        CellOracle,
+        Compare,
+        Comparison,
+        Engines,
+        Handle,
+        MakeInputs,
+        Question,
+        Reference,
+        Require,
+        Session,
+    )
 
 
 @pytest.fixture
@@ -91,30 +98,12 @@ def trt_plan(trt_spec: EngineSpec, trt_backend: str, _trt_run: Run, _trt_story: 
     return plan
 
 
-class Engines(Protocol):
-    """What `trt_engines` gives."""
-
-    def __call__(
-        self,
-        spec: EngineSpec | None = None,
-        *,
-        precision: str | None = None,
-        profiles: tuple[Profile, ...] | None = None,
-        config: BuildConfig | None = None,
-        backend: str | None = None,
-        private: bool = False,
-        rebuilt: bool = False,
-    ) -> Handle:
-        """An engine: the cell's own, or one that differs from it in what is given.
-
-        A ``private`` one is loaded anew and shared with nobody, for a test that changes it; a
-        ``rebuilt`` one is private, and built anew whatever the cache holds.
-        """
-
-
 @pytest.fixture
 def trt_engines(trt_spec: EngineSpec, trt_backend: str, _trt_run: Run, _trt_story: Story) -> Iterator[Engines]:
-    """Makes engines, several at once where a test needs them; see `Engines`. All are let go at its end."""
+    """Makes engines, several at once where a test needs them, and lets go of them all at its end.
+
+    See `harness.pytest_plugin.types.Engines`.
+    """
     handles: list[Handle] = []
 
     def engine(
@@ -127,12 +116,13 @@ def trt_engines(trt_spec: EngineSpec, trt_backend: str, _trt_run: Run, _trt_stor
         private: bool = False,
         rebuilt: bool = False,
     ) -> Handle:
-        changes = {
-            "precision": None if precision is None else recipe(precision),
-            "profiles": profiles,
-            "config": config,
-        }
-        asked = replace(spec or trt_spec, **{name: value for name, value in changes.items() if value is not None})
+        base = spec or trt_spec
+        asked = EngineSpec(
+            base.model,
+            base.precision if precision is None else recipe(precision),
+            base.profiles if profiles is None else profiles,
+            base.config if config is None else config,
+        )
         handle = _trt_run.pool.engine(
             asked,
             backend or trt_backend,
@@ -164,7 +154,7 @@ def trt_profile(request: pytest.FixtureRequest, _trt_case: Case) -> int:
 
 
 @pytest.fixture
-def trt_session(trt_engine: Handle, trt_profile: int) -> PooledSession:
+def trt_session(trt_engine: Handle, trt_profile: int) -> Session:
     """A session of the cell's engine on the cell's profile: ``run(inputs)`` gives the outputs by name."""
     return trt_engine.session(trt_profile)
 
@@ -190,18 +180,11 @@ def _trt_given(_trt_case: Case, _trt_run: Run, _trt_story: Story, trt_interface:
         return next(questions(_trt_case.model, trt_interface, (), _trt_run.settings.seed, _trt_run.oracle))
 
 
-class MakeInputs(Protocol):
-    """What `trt_make_inputs` gives."""
-
-    def __call__(self, *, special: str = "", seed: int | None = None) -> dict[str, Array]:
-        """Inputs at the cell's point: all ``special`` (see `harness.judge.inputs`), or of another seed."""
-
-
 @pytest.fixture
 def trt_make_inputs(
     request: pytest.FixtureRequest, _trt_case: Case, _trt_run: Run, _trt_story: Story, trt_interface: Interface
 ) -> MakeInputs:
-    """Makes inputs for the cell's model, the same for the same seed; see `MakeInputs`."""
+    """Makes inputs for the cell's model, the same for the same seed; see `harness.pytest_plugin.types.MakeInputs`."""
     model, point = _trt_case.model, _trt_case.point
 
     def make(*, special: str = "", seed: int | None = None) -> dict[str, Array]:
@@ -228,18 +211,11 @@ def trt_inputs(trt_make_inputs: MakeInputs) -> dict[str, Array]:
     return trt_make_inputs()
 
 
-class CellOracle(Protocol):
-    """What `trt_oracle` gives."""
-
-    def __call__(self, inputs: Mapping[str, Array]) -> Reference:
-        """What the cell's model must give for ``inputs``. UnsupportedError for a model without a file."""
-
-
 @pytest.fixture
 def trt_oracle(_trt_case: Case, _trt_run: Run, _trt_story: Story) -> CellOracle:
     """onnxruntime, unoptimized, on the original model: ``trt_oracle(inputs)`` is a `Reference`."""
 
-    def reference(inputs: Mapping[str, Array]) -> Reference:
+    def reference(inputs: Arrays) -> Reference:
         with _trt_story.spending("oracle"):
             return _trt_run.oracle.reference(_trt_case.model, inputs)
 
@@ -250,13 +226,6 @@ def trt_oracle(_trt_case: Case, _trt_run: Run, _trt_story: Story) -> CellOracle:
 def trt_golden(_trt_given: Question) -> Question:
     """What the model's owner gave: ``inputs``, the ``profile`` that they fit, and ``reference()``."""
     return _trt_given
-
-
-class Require(Protocol):
-    """What `trt_require` gives."""
-
-    def __call__(self, comparison: Comparison) -> None:
-        """ComparisonFailure, with the whole message and the command that repeats it, unless it passed."""
 
 
 @pytest.fixture
@@ -270,23 +239,11 @@ def trt_require(_trt_case: Case, _trt_run: Run, _trt_story: Story) -> Require:
     return require
 
 
-class Compare(Protocol):
-    """What `trt_compare` gives."""
-
-    def __call__(
-        self, got: Mapping[str, Array], want: Reference, *, weak: Literal["fail", "note"] = "fail"
-    ) -> Comparison:
-        """The comparison, when all of it holds; ComparisonFailure when not.
-
-        ``weak="note"`` accepts outputs that are constant or tiny, for inputs that make them so.
-        """
-
-
 @pytest.fixture
 def trt_compare(_trt_case: Case, _trt_story: Story, trt_require: Require) -> Compare:
     """Judges outputs by the tolerances of the cell's precision: ``trt_compare(got, trt_oracle(inputs))``."""
 
-    def judge(got: Mapping[str, Array], want: Reference, *, weak: Literal["fail", "note"] = "fail") -> Comparison:
+    def judge(got: Arrays, want: Reference, *, weak: Literal["fail", "note"] = "fail") -> Comparison:
         from harness.judge.compare import NARROWER, compare
 
         with _trt_story.spending("compare"):

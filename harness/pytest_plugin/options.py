@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from harness.errors import SpecError
@@ -39,7 +41,7 @@ def settings_of(config: pytest.Config) -> Settings:
     return config.stash[SETTINGS]
 
 
-def given(config: pytest.Config, names: set[str]) -> list[str]:
+def given(config: pytest.Config, names: Collection[str]) -> list[str]:
     """The options among ``names`` that were given, as they would be typed again."""
     words = []
     for row in Settings.table():

@@ -8,10 +8,12 @@ of this project.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 import pytest
 
 from harness.errors import ComparisonFailure, HarnessError, Regression, SpecError, StageError, UnsupportedError
+from harness.ledger.records import Record
 from harness.pytest_plugin.options import given
 from harness.pytest_plugin.run import Run
 from harness.pytest_plugin.story import Story
@@ -54,21 +56,38 @@ def shown(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, s
     return None
 
 
+def tell(config: pytest.Config, records: Iterable[Record]) -> None:
+    """Report cells that needed no test to be known as not covered, to all but the terminal, which counts them."""
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    logreport = config.pluginmanager.subset_hook_caller("pytest_runtest_logreport", [terminal])
+    for record in records:
+        file = record.node.partition("::")[0]
+        fix = f" (to cover it: {record.fix})" if record.fix else ""
+        skipped = (file, 1, f"Skipped: not covered: {record.message}{fix}")
+        for when, result, reason in (("setup", "skipped", skipped), ("teardown", "passed", None)):
+            report = pytest.TestReport(
+                record.node, (file, None, record.cell.id), {}, result, reason, when,  # type: ignore[arg-type]
+                user_properties=properties(record) if when == "teardown" else (),
+            )  # fmt: skip
+            setattr(report, VERDICT, record.verdict)
+            logreport(report=report)
+
+
 def repeat(config: pytest.Config, node: str) -> str:
     """The command that runs one cell again."""
     return shlex.join(["python", "-m", "pytest", node, *given(config, REPEATED)])
 
 
-def properties(story: Story) -> list[tuple[str, object]]:
+def properties(record: Record) -> list[tuple[str, object]]:
     """What JUnit shows of a cell."""
-    cell, record = story.case.cell, story.record()
+    cell = record.cell
     found = {
         "trt_model": cell.model,
         "trt_precision": cell.precision,
         "trt_variant": cell.variant,
         "trt_point": cell.point,
-        "trt_backend": story.backend or cell.backend,
-        "trt_version": story.environment.get("version", ""),
+        "trt_backend": record.backend,
+        "trt_version": record.environment.get("version", ""),
         "trt_verdict": record.verdict,
         "trt_stage": record.stage,
         "trt_key": record.key,

@@ -32,7 +32,7 @@ class ModelFile(pytest.Item):
         run_of(self.config).log.append(record)
         raise SpecError(self.problem.message)
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:  # type: ignore[override]  # noqa: ARG002
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:  # noqa: ARG002
         return str(excinfo.value)
 
     def reportinfo(self) -> tuple[str, int | None, str]:

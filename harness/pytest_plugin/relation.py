@@ -12,7 +12,7 @@ from harness.pytest_plugin.cells import Case
 from harness.spec import Interface, ModelSpec, Profile, Range
 
 if TYPE_CHECKING:
-    from harness.judge.compare import Comparison
+    from harness.judge.comparison import Comparison
     from harness.judge.oracle import Reference
     from harness.runtime.backend.protocol import Array
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.errors import UnsupportedError
 from harness.ledger.expectations import Expectations
 from harness.ledger.expectations import load as load_expectations
 from harness.ledger.records import RecordLog, new_run_id
@@ -20,12 +21,13 @@ from harness.pytest_plugin import cells, crash, scheduling
 from harness.pytest_plugin.options import settings_of
 from harness.pytest_plugin.story import Story
 from harness.runtime.capability import Capability, Probe, State
-from harness.runtime.choice import Choice, choose, needs_of
+from harness.runtime.choice import choose, needs_of
 from harness.runtime.fingerprint import environment
 from harness.runtime.workbench import Workbench
 from harness.settings import BACKENDS, BEST
 from harness.spec import EngineSpec, ModelSpec
 from harness.spec.catalog import Catalog, load
+from harness.spec.cell import Cell
 from harness.spec.source import EXPORT_VARIABLE
 
 if TYPE_CHECKING:
@@ -51,15 +53,21 @@ class Run:
         self.in_use = False  # whether there is a cell of ours
         self._open = contextlib.ExitStack()
         self._expectations: dict[Path, Expectations] = {}
-        self.deselected = 0  # cells, one by one
+        self.cells: list[tuple[Cell, Path]] = []  # that this process collected, covered or not, and their files
+        self._choices: dict[tuple[str, tuple[str, ...]], str | UnsupportedError] = {}
         self.problems: dict[str, None] = {}  # with known failures, from every process
 
     # What is asked --------------------------------------------------------------------------------
 
     @functools.cached_property
+    def zoo(self) -> Catalog:
+        """The models that are registered."""
+        return load()
+
+    @functools.cached_property
     def catalog(self) -> Catalog:
-        """Every model: zoos, ``--trt-models``, and those that the hook brings."""
-        catalog = load(self.settings.models)
+        """Every model: the zoo's, those of ``--trt-models``, and those that the hook brings."""
+        catalog = load(self.settings.models) if self.settings.models else self.zoo
         for models in self.config.hook.pytest_trt_models(config=self.config):
             catalog = catalog.extended(models)
         return catalog
@@ -67,7 +75,7 @@ class Run:
     @functools.cached_property
     def models(self) -> tuple[ModelSpec, ...]:
         """The models that the options ask for. SpecError for one that does not exist."""
-        zoo = {model.id for model in load()}
+        zoo = {model.id for model in self.zoo}
         own = frozenset(model.id for model in self.catalog if model.id not in zoo)
         return cells.select(self.catalog.models, own, self.settings)
 
@@ -100,19 +108,30 @@ class Run:
         """What records say of each backend."""
         return {name: environment(probe) for name, probe in self.probes.items()}
 
-    def choose(self, case: cells.Case, needs: Iterable[str]) -> Choice:
-        """The backend that covers ``case``. UnsupportedError, with evidence and fix, when none does."""
-        every = (*needs, *case.needs, *case.recipe.needs, *needs_of(case.model))
-        return choose(self.probes.__getitem__, case.backend, every)
+    def choose(self, case: cells.Case, needs: Iterable[str]) -> str:
+        """The backend that covers ``case``; "" when it asks for none. UnsupportedError when there is none."""
+        if not case.backend:
+            return ""
+        every = (case.backend, (*needs, *case.needs, *case.recipe.needs, *needs_of(case.model)))
+        if every not in self._choices:
+            try:
+                self._choices[every] = choose(self.probes.__getitem__, *every).backend
+            except UnsupportedError as error:
+                self._choices[every] = error
+        choice = self._choices[every]
+        if isinstance(choice, UnsupportedError):
+            raise UnsupportedError(choice.capability, choice.evidence, choice.fix)
+        return choice
 
     def begin(self, story: Story, needs: Iterable[str]) -> None:
         """Settle which backend covers a cell, and hold its device. UnsupportedError when none does."""
         story.backend = story.case.backend
         story.environment = self.environments.get(story.backend, {})
-        story.backend = self.choose(story.case, needs).backend
-        story.environment = self.environments[story.backend]
-        # Here, and not while a plan is locked in the cache: another process may wait for that one with our device.
-        self.backend(story.backend, story.node)
+        story.backend = self.choose(story.case, needs)
+        if story.backend:
+            story.environment = self.environments[story.backend]
+            # Here, and not while a plan is locked in the cache: another process may wait for it, with our device.
+            self.backend(story.backend, story.node)
 
     # What works -----------------------------------------------------------------------------------
 
@@ -136,7 +155,7 @@ class Run:
         numbers = scheduling.devices()
         if not numbers:
             return 0
-        lock = scheduling.DeviceLock()
+        lock = scheduling.DeviceLock(share=self.settings.share)
         self._open.callback(lock.release)
         return lock.acquire(numbers)
 

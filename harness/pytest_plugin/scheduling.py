@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import itertools
 import os
 import re
 import tempfile
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from harness.pytest_plugin.options import settings_of
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -40,8 +43,8 @@ def set_defaults(config: pytest.Config) -> None:
 
 
 def auto_workers(config: pytest.Config) -> int | None:
-    """One worker a GPU for a run of ours; None leaves the number to xdist, which goes by cores."""
-    return len(devices()) or None if mentions_cells(config) else None
+    """One worker a GPU, or as many as may share it, for a run of ours; None leaves the number to xdist."""
+    return len(devices()) * settings_of(config).share or None if mentions_cells(config) else None
 
 
 def mentions_cells(config: pytest.Config) -> bool:
@@ -92,12 +95,13 @@ def devices(root: Path = Path("/dev")) -> tuple[int, ...]:
 
 
 class DeviceLock:
-    """One device for this process alone, among all processes of the machine that ask this way.
+    """One device for this process, and for no more than ``share`` of all processes that ask this way.
 
     A device is not given by the worker's number: a worker that replaces a crashed one has a new number.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, share: int = 1) -> None:
+        self._share = share
         self._folder = folder or Path(tempfile.gettempdir()) / "trt-harness-devices"
         self._held: FileLock | None = None
 
@@ -107,8 +111,8 @@ class DeviceLock:
 
         self._folder.mkdir(mode=0o777, parents=True, exist_ok=True)
         while True:
-            for number in numbers:
-                lock = FileLock(self._folder / f"{_name(number)}.lock", mode=0o666)
+            for slot, number in itertools.product(range(self._share), numbers):
+                lock = FileLock(self._folder / f"{_name(number)}.{slot}.lock", mode=0o666)
                 with contextlib.suppress(Timeout):
                     lock.acquire(timeout=0)
                     self._held = lock

@@ -16,7 +16,7 @@ from harness.pytest_plugin.cells import Case
 from harness.spec.cell import Cell
 
 if TYPE_CHECKING:
-    from harness.judge.compare import Comparison
+    from harness.judge.comparison import Comparison
     from harness.runtime.pool import BuiltPlan, Handle
 
 STORY = pytest.StashKey["Story"]()
@@ -111,11 +111,9 @@ class Story:
 
 def summary(comparison: Comparison) -> dict[str, Any]:
     """What a record keeps of a comparison: its worst output."""
-    outputs = [*comparison.failures, *comparison.outputs]
-    worst = max(outputs, key=lambda output: (output.failure is not None, *(one.excess for one in output.worst[:1])))
     return {
         "oracle": comparison.oracle,
         "passed": comparison.passed,
         "outputs": len(comparison.outputs),
-        "worst": worst.as_json(),
+        "worst": comparison.worst.as_json(),
     }

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from harness.pytest_plugin.cells import Case
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import State
 from harness.settings import Settings
 
 
-def problems(run: Run, config: pytest.Config, found: Iterable[tuple[Case, Path]], *, deselected: bool) -> list[str]:
-    """What is wrong with the entries that hold for ``found``: this process's cells, by the file of their test.
+def problems(run: Run, config: pytest.Config, *, deselected: bool) -> list[str]:
+    """What is wrong with the entries that hold for the cells of this process.
 
     Nothing follows from a cell that is not there when cells were ``deselected`` one by one.
     """
-    cells = [(case.cell, file) for case, file in found]
-    for file in {file for _, file in cells}:
+    for file in {file for _, file in run.cells}:
         run.expectations_of(file)
     said = [str(problem) for expectations in run.expectations.values() for problem in expectations.problems]
     if deselected or run.settings.shard or any("::" in argument for argument in config.args):
@@ -31,7 +28,7 @@ def problems(run: Run, config: pytest.Config, found: Iterable[tuple[Case, Path]]
     }
     for folder, expectations in run.expectations.items():
         narrowed = _narrowed(run.settings, config, folder)
-        said += map(str, expectations.unmatched([cell for cell, _ in cells], environments, narrowed))
+        said += map(str, expectations.unmatched([cell for cell, _ in run.cells], environments, narrowed))
     return said
 
 

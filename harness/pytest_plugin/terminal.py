@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pytest
 
 from harness.ledger.records import Record, read_run
+from harness.pytest_plugin.collection import Settled
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
 from harness.settings import BACKENDS, BEST
 
-WIDEST = 120  # columns of the table: on a wider terminal it would be torn apart
+WIDEST = 120  # columns of the table: on a wider terminal it would be torn apart, and a log has no width
 
 
-def header(run: Run, probes: Mapping[str, Probe], asked: Iterable[str], cells: int) -> list[str]:
+class Uncovered:
+    """Stands in pytest's statistics for a cell that needed no test to be known as not covered."""
+
+
+def announce(run: Run, settled: Settled) -> None:
+    """The header, and the cells that are settled already, as pytest counts them."""
+    reporter = run.config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None:
+        return
+    reporter.ensure_newline()
+    for line in header(run, settled):
+        reporter.write_line(line)
+    if settled.uncovered:
+        reporter.stats.setdefault("not covered", []).extend(Uncovered() for _ in range(settled.uncovered))
+
+
+def header(run: Run, settled: Settled) -> list[str]:
     """Backends with versions and GPU, and why each takes part or does not."""
-    settings = run.settings
-    lines = [f"trt-harness: {cells} cell{'s' if cells != 1 else ''}, run {run.id}, records in {_relative(run.folder)}"]
-    if settings.shard:
-        lines[0] += f", part {settings.shard}"
-    asked = list(asked)
-    lines += [f"  {name:<13}{_describe(probe)}" for name, probe in probes.items()]
-    if BEST in asked:
+    cells = f"{settled.cells} cell{'s' if settled.cells != 1 else ''}"
+    if settled.uncovered:
+        cells += f", {settled.uncovered} of them not covered here"
+    part = f", part {run.settings.shard}" if run.settings.shard else ""
+    lines = [f"trt-harness: {cells}{part}, run {run.id}, records in {_relative(run.folder)}"]
+    probes = run.probes
+    width = max(map(len, [*probes, BEST])) + 2
+    lines += [f"  {name:<{width}}{_describe(probe)}" for name, probe in probes.items()]
+    if BEST in settled.asked:
         runs = next((name for name in BACKENDS if name in probes and probes[name].has("run")), "none")
         builds = next((name for name in BACKENDS if name in probes and probes[name].has("build")), "none")
-        lines.append(f"  {BEST:<13}{builds} builds, {runs} runs: the first of {', '.join(BACKENDS)} that can")
+        lines.append(f"  {BEST:<{width}}{builds} builds, {runs} runs: the first of {', '.join(BACKENDS)} that can")
     return lines
 
 
@@ -39,7 +58,9 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
     if found.records:
         reporter.section("TensorRT harness")
         for line in summary_lines(
-            found.records, width=min(reporter._tw.fullwidth, WIDEST), color=reporter._tw.hasmarkup
+            found.records,
+            width=min(reporter._tw.fullwidth, WIDEST) if reporter.isatty else WIDEST,
+            color=reporter._tw.hasmarkup,
         ):
             reporter.write_line(line)
         if nothing_covered(found.records):

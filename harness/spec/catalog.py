@@ -19,8 +19,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from harness.errors import SpecError
 from harness.spec.model import ModelSpec
@@ -166,6 +164,9 @@ def _root(entry: importlib.metadata.EntryPoint) -> Path | None:
     roots = [Path(str(entry.dist.locate_file("")))]
     source = json.loads(entry.dist.read_text("direct_url.json") or "{}")
     if source.get("dir_info", {}).get("editable"):
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname  # here: it brings ssl and http with it
+
         folder = Path(url2pathname(urlsplit(source["url"]).path))
         roots = [folder, folder / "src"]
     return next((root for root in roots if _package_file(root, package)), None)

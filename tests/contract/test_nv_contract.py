@@ -34,6 +34,7 @@ from tests.contract.subjects import (
 )
 from tests.doubles import plays
 from tests.doubles.cuda_runtime import IllegalAddress
+from tests.doubles.install import installed
 from tests.doubles.module import make
 from tests.doubles.plays.graph import Program
 
@@ -285,6 +286,32 @@ def test_double_lists_what_the_real_one_has(subject: Subject, tmp_path: Path, ho
     backend: Any = bench.backend
     real = backend.call("tests.contract.bodies:surface", {"name": bench.probe.environment["module"]}, folder=str(ROOT))
     assert bodies.surface_of(module) == real
+
+
+@pytest.mark.parametrize("subject", [s for s in SUBJECTS if not s.version], ids=str)
+def test_double_reads_networks_as_the_real_one_does(subject: Subject, tmp_path: Path, hosts: dict[str, Any]) -> None:
+    """Over the zoo: the same verdict, names, types, ranks and shape tensors, and no size that the other denies."""
+    import models
+
+    bench = real_bench(subject, tmp_path, hosts)
+    version = {make(s.version, plays).version: s.version for s in DOUBLES}.get(bench.probe.version)
+    if version is None:
+        pytest.skip(f"not covered here: there is no double of {subject.backend} {bench.probe.version}")
+    backend: Any = bench.backend
+    files = {m.id: str(m.source.path()) for m in models.ZOO if m.size == "tiny" and "shipped" not in m.tags}
+    real = backend.call("tests.contract.bodies:networks", {"name": subject.backend, "paths": files}, folder=str(ROOT))
+    with installed(version, gpu=bench.probe.has("gpu")):
+        from harness.runtime.backend.nv.backend import NvBackend
+
+        played = bodies.networks_of(NvBackend(subject.backend), files)
+    assert len(files) > 24
+    assert {label for label, tensors in real.items() if tensors is None} == {
+        label for label, tensors in played.items() if tensors is None
+    }
+    for label, tensors in real.items():
+        for (name, kind, shape, shaping), other in zip(tensors or (), played[label] or (), strict=True):
+            assert [name, kind, len(shape), shaping] == [other[0], other[1], len(other[2]), other[3]], label
+            assert all(a == b for a, b in zip(shape, other[2], strict=True) if a >= 0 and b >= 0), (label, name)
 
 
 @pytest.mark.parametrize("version", [subject.version for subject in DOUBLES if subject.backend == "tensorrt"])

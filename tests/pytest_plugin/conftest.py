@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import pytest
 
-import harness.runtime.pool
-import harness.runtime.qualify  # noqa: F401
 from harness.ledger.records import Record, read_run
 from tests.pytest_plugin.parts import ROOT
+
+
+# pytester forgets the modules that a run imports. These are slow to import, and numpy can't be twice.
+for module in (
+    "harness.judge.metamorphic",
+    "harness.report.terminal",
+    "harness.runtime.backend.fake",
+    "harness.runtime.backend.onnxruntime",
+    "harness.runtime.qualify",
+    "models.authoring",
+    "onnx.reference.ops._op_list",
+):
+    importlib.import_module(module)
 
 
 @pytest.fixture
@@ -20,7 +32,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     pytester.makeini(
         """
         [pytest]
-        addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark --strict-markers
+        addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
+            --strict-markers
         filterwarnings = error
         """
     )

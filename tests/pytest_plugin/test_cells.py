@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def test_the_mark_narrows_and_the_options_narrow():
 def test_axes_that_are_left_out():
     assert ids(Ask(over=("model",)), model("a"), model("b")) == ["a", "b"]
     assert ids(Ask(over=("model", "backend")), model("a"), backend="best") == ["a-best"]
+
+
+def test_a_tag_keeps_a_model_to_fp32():
+    slow = dataclasses.replace(model("slow"), tags=("fp32_only",))
+    found = ids(Ask(over=("model", "precision")), slow, model("a"), precision="fp16,fp32,tf32")
+    assert found == ["slow-fp32", "a-fp16", "a-fp32", "a-tf32"]
+    assert ids(Ask(over=("model", "backend")), slow, backend="onnxruntime") == ["slow-onnxruntime"]
 
 
 def test_variants_are_part_of_the_id():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable
@@ -68,37 +69,32 @@ def test_a_device_of_a_dead_process_is_free_again(tmp_path: Path):
 
 
 AUTO = """
+import os
 import harness.pytest_plugin.scheduling as scheduling
 scheduling.devices = lambda: {devices}
+os.sched_getaffinity = lambda _: {{0, 1}}
 """
+ARGUMENTS = ("-v", "--trt-model=mlp", "--trt-precision=fp32", "--trt-point=opt", "--trt-backend=fake")
 
 
 @pytest.mark.parametrize(("gpus", "workers"), [("(0,)", 1), ("(0, 1, 2)", 3), ("()", 2)])
-def test_auto_is_one_worker_a_gpu_and_else_one_a_core(
-    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, gpus: str, workers: int
-):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+def test_auto_is_one_worker_a_gpu_and_else_one_a_core(project: pytest.Pytester, gpus: str, workers: int):
     project.makeconftest(AUTO.format(devices=gpus))
     project.makepyfile(RUNS)
-    result = (
-        project.runpytest_subprocess("-nauto", "--trt-model=mlp", "--trt-backend=fake", "-v")
-        if gpus != "()"
-        else (project.runpytest_inprocess("-nauto", "--trt-model=mlp", "--trt-backend=fake", "-v"))
-    )
-    result.stdout.fnmatch_lines([f"*{workers} worker*"])
-    result.stdout.fnmatch_lines(["*scheduling tests via WorkStealingScheduling*"])
+    result = project.runpytest_subprocess("-nauto", *ARGUMENTS)
+    result.stdout.fnmatch_lines([f"{workers} worker*", "scheduling tests via WorkStealingScheduling"])
 
 
 def test_auto_of_a_run_without_cells_is_xdists_own(project: pytest.Pytester):
     project.makeconftest(AUTO.format(devices="(0, 1, 2)"))
     project.makepyfile("def test_one(): ...")
-    result = project.runpytest_subprocess("-n1", "-v")
-    result.stdout.fnmatch_lines(["*scheduling tests via LoadScheduling*"])
+    result = project.runpytest_subprocess("-nauto", "-v")
+    result.stdout.fnmatch_lines(["2 workers*", "scheduling tests via LoadScheduling"])
 
 
 def test_what_the_user_says_of_distribution_holds(project: pytest.Pytester):
     project.makepyfile(RUNS)
-    result = project.runpytest_inprocess("-n1", "--dist=loadfile", "-v", "--trt-model=mlp", "--trt-backend=fake")
+    result = project.runpytest_inprocess("-n1", "--dist=loadfile", *ARGUMENTS)
     result.stdout.fnmatch_lines(["*scheduling tests via LoadFileScheduling*"])
 
 
@@ -148,7 +144,7 @@ def test_shards_are_the_whole(project: pytest.Pytester):
         for line in project.runpytest_inprocess("--collect-only", "-q", "--trt-model=mlp,conv").outlines
         if "::" in line
     ]
-    assert sorted(sum(parts, [])) == sorted(whole)
+    assert sorted(itertools.chain(*parts)) == sorted(whole)
     assert all(parts)
 
 
@@ -159,3 +155,10 @@ def test_a_second_run_takes_its_plans_from_the_cache(project: pytest.Pytester, r
     assert "build" in records()[0].seconds
     project.runpytest_inprocess(*arguments)
     assert "build" not in records()[0].seconds
+
+
+def test_a_shared_device_has_so_many_places(tmp_path: Path) -> None:
+    first, second, third = (DeviceLock(tmp_path, share=2) for _ in range(3))
+    assert [first.acquire([0, 1]), second.acquire([0, 1]), third.acquire([0, 1])] == [0, 1, 0]
+    for lock in (first, second, third):
+        lock.release()

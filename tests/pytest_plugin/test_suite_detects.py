@@ -47,15 +47,17 @@ CAUGHT = [
 
 
 def run(project: pytest.Pytester, backend: str, model: str, *arguments: str) -> pytest.RunResult:
-    return project.runpytest_inprocess(
-        SUITE, f"--rootdir={project.path}", "-c", "tox.ini", f"--trt-backend={backend}", f"--trt-model={model}",
-        "--trt-precision=fp32", *arguments,
-    )  # fmt: skip
+    # As a plugin: the suite lies elsewhere, where this project's conftest.py does not hold.
+    project.makepyfile(fixed_models=FIXED)
+    project.syspathinsert()
+    place = ("-p", "fixed_models", f"--rootdir={project.path}", "-c", "tox.ini")
+    # None of these faults takes its process along, so that no host has to be started for each of them.
+    asked = ("--trt-in-process", f"--trt-backend={backend}", f"--trt-model={model}", "--trt-precision=fp32")
+    return project.runpytest_inprocess(SUITE, *place, *asked, *arguments)
 
 
 @pytest.mark.parametrize(("fault", "model", "test", "stage"), CAUGHT)
 def test_a_fault_is_caught(project: pytest.Pytester, records: Records, fault: str, model: str, test: str, stage: str):
-    project.makeconftest(FIXED)
     run(project, f"fake:{fault}", model, "-k", test)
     found = records()
     assert {record.cell.test for record in found} == {test}
@@ -66,7 +68,6 @@ def test_a_fault_is_caught(project: pytest.Pytester, records: Records, fault: st
 
 
 def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records):
-    project.makeconftest(FIXED)
     result = run(project, "fake", "mlp,fixed,onnx_Linear_no_bias")
     assert result.ret == 0
     tests = {record.cell.test for record in records() if record.verdict == "passed"}
@@ -74,7 +75,6 @@ def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: 
 
 
 def test_every_test_of_the_suite_is_shown_to_catch_something(project: pytest.Pytester):
-    project.makeconftest(FIXED)
     listed = run(project, "fake", "mlp,fixed,onnx_Linear_no_bias", "--collect-only", "-q").outlines
     tests = {line.rpartition("::")[2].partition("[")[0] for line in listed if "::" in line}
     assert tests == {test for _, _, test, _ in CAUGHT}
@@ -85,7 +85,7 @@ def test_an_engine_that_binds_other_tensors_is_caught(project: pytest.Pytester):
         """
         import pytest
         from harness.spec import Interface, TensorSpec
-        from suites.numerics.test_builds import test_binds_what_the_model_declares
+        from suites.numerics.test_engine import test_binds_what_the_model_declares
 
         @pytest.fixture
         def trt_interface():
@@ -103,11 +103,11 @@ def test_a_comparison_failure_says_everything(project: pytest.Pytester, records:
         [
             "mlp at fp32 at max on fake:wrong_rows: values differ*",
             "  output *",
-            "  got *",
-            "  expected *onnxruntime*optimizations off*",
-            "  tolerance *",
-            "  worst *got *, expected *",
-            "  repeat     python -m pytest *test_matches_oracle[[]mlp-fp32-max-fake:wrong_rows[]]*",
+            "    got *",
+            "    expected *onnxruntime*optimizations off*",
+            "    tolerance *",
+            "    worst *got *, expected *",
+            "  repeat *python -m pytest *test_matches_oracle[[]mlp-fp32-max-fake:wrong_rows[]]*",
         ]
     )
     result.stdout.no_fnmatch_line("*def test_matches_oracle*")

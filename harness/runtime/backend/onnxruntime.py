@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 
 from harness.errors import BuildError, DeserializeError, ParseError, RunError, UnsupportedError
@@ -31,7 +33,11 @@ _MISSING = {
     "network_function": "a callable fills a TensorRT network",
     "plan_file": "a plan belongs to the TensorRT that built it",
 }
-_PRESENT = ("import", "parse", "build", "deserialize", "run", "profiles", "shape_tensors", "data_dependent_shapes")
+_WORKS = ("parse", "build", "deserialize", "run", "profiles", "shape_tensors", "data_dependent_shapes")
+_HALF = {
+    "fp16": "float16 tensors are rounded and stored, float32 kernels compute on them",
+    "strong_typing": "the types in the model are meant literally",
+}
 _TENSORRT = "a machine with TensorRT: pip install 'trt-harness[trt]'"
 
 
@@ -46,19 +52,18 @@ class OnnxRuntimeBackend:
     def probe(self) -> Probe:
         version = onnxruntime.__version__
         seen = f"onnxruntime {version}, CPUExecutionProvider, optimizations {'on' if self.optimized else 'off'}"
-        missing = [Capability(n, State.ABSENT, why, _TENSORRT) for n, why in _MISSING.items()]
-        present = [Capability(name, State.PRESENT, seen) for name in _PRESENT]
-        typed = [
-            Capability("fp16", State.PRESENT, f"{seen}: float16 tensors are stored, float32 kernels compute on them"),
-            Capability("strong_typing", State.PRESENT, f"{seen}: the types in the model are meant literally"),
-        ]
+        single, half = _tried(onnx.TensorProto.FLOAT), _tried(onnx.TensorProto.FLOAT16)
+        capabilities = [Capability("import", State.PRESENT, seen)]
+        capabilities += [_found(name, single, seen) for name in _WORKS]
+        capabilities += [_found(name, half, f"{seen}; {evidence}") for name, evidence in _HALF.items()]
+        capabilities += [Capability(name, State.ABSENT, why, _TENSORRT) for name, why in _MISSING.items()]
         environment = {
             "onnxruntime": version,
             "provider": "CPUExecutionProvider",
             "optimized": self.optimized,
             "threads": self.threads,
         }
-        return Probe(self.name, version, (*present, *typed, *missing), environment)
+        return Probe(self.name, version, tuple(capabilities), environment)
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
         """A plan is the model's path and the profiles; making a session shows that the model can be run."""
@@ -234,11 +239,33 @@ def _session(model: str, optimized: bool, threads: int) -> onnxruntime.Inference
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # as above
+    except Exception as error:  # as in `run`
         words = _words(error)
         kind = type(error).__name__
         unread = kind in ("InvalidProtobuf", "NoSuchFile", "InvalidGraph", "InvalidArgument") or "Load model" in words
         raise (ParseError if unread else BuildError)(words, detail={"reason": kind}) from error
+
+
+@functools.cache
+def _tried(kind: int) -> str:
+    """What happens to a model of one operator: "" when it gives what it should, else onnxruntime's words."""
+    x, y = (onnx.helper.make_tensor_value_info(name, kind, ["n"]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "x"], ["y"])], "probe", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = SILENT
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        (got,) = session.run(None, {"x": np.ones(3, onnx.helper.tensor_dtype_to_np_dtype(kind))})
+    except Exception as error:  # as in `run`
+        return _words(error)
+    return "" if got.tolist() == [2, 2, 2] else f"1 + 1 gave {got.tolist()}"
+
+
+def _found(name: str, trouble: str, evidence: str) -> Capability:
+    if trouble:
+        return Capability(name, State.USELESS, f"{evidence}: {trouble}", "pip install --force-reinstall onnxruntime")
+    return Capability(name, State.PRESENT, evidence)
 
 
 def _words(error: Exception) -> str:

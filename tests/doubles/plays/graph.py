@@ -41,7 +41,6 @@ SHAPING = {
     "Resize": (3,),
     "TopK": (1,),
     "OneHot": (1,),
-    "Loop": (0,),
 }
 DATA_DEPENDENT = frozenset({"NonZero", "NonMaxSuppression"})
 INTEGERS = (TensorProto.INT32, TensorProto.INT64)
@@ -114,29 +113,30 @@ def inferred(model: onnx.ModelProto, shapes: Mapping[str, Shape] | None = None) 
     for value in copy.graph.output:  # what is declared may hide what is known, or claim what is not
         value.type.tensor_type.ClearField("shape")
     graph = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
-    found: dict[str, tuple[int, Shape]] = {}
+    found: dict[str, tuple[int, Shape | None]] = {}
     for value in [*graph.value_info, *graph.output, *graph.input]:
         kind = value.type.tensor_type
-        known = declared(value) if kind.HasField("shape") else None
-        found[value.name] = (kind.elem_type, known)  # type: ignore[assignment]
+        found[value.name] = (kind.elem_type, declared(value) if kind.HasField("shape") else None)
     for tensor in graph.initializer:
         found[tensor.name] = (tensor.data_type, tuple(tensor.dims))
-    return {
-        name: (kind, _rank(model, name, found) if shape is None else shape) for name, (kind, shape) in found.items()
-    }
+    return {name: (kind, _completed(model, name, found)) for name, (kind, _) in found.items()}
 
 
-def _rank(model: onnx.ModelProto, name: str, found: Mapping[str, tuple[int, Shape]]) -> Shape:
-    """What is left to say of a shape that inference could not tell: -1 for each dimension."""
-    for node in model.graph.node:
-        if name in node.output and node.op_type in ("Reshape", "Expand", "ConstantOfShape"):
-            operand = found.get(node.input[SHAPING[node.op_type][0]])
-            if operand is not None and operand[1] and operand[1][0] > 0:
-                return (-1,) * operand[1][0]
+def _completed(model: onnx.ModelProto, name: str, found: Mapping[str, tuple[int, Shape | None]]) -> Shape:
+    """What inference found, and beside it what follows from a shape tensor's length or was declared."""
+    shape = found[name][1]
+    if shape is None:
+        for node in model.graph.node:
+            if name in node.output and node.op_type in ("Reshape", "Expand", "ConstantOfShape"):
+                lengths = found.get(node.input[SHAPING[node.op_type][0]], (0, None))[1]
+                shape = (-1,) * lengths[0] if lengths and lengths[0] > 0 else None
     for value in model.graph.output:
         if value.name == name:
-            return (-1,) * len(value.type.tensor_type.shape.dim)
-    return ()
+            sizes = declared(value)
+            shape = sizes if shape is None else shape
+            if len(sizes) == len(shape):
+                return tuple(own if known < 0 else known for known, own in zip(shape, sizes, strict=True))
+    return shape or ()
 
 
 def rename(model: onnx.ModelProto, old: str, new: str) -> None:

@@ -135,5 +135,7 @@ def _filled(asked: Shape, declared: Shape) -> Shape:
 
     So a callable's network, of which nobody has read a file, takes a profile of some of its axes.
     """
+    if len(asked) > len(declared):
+        return asked  # not the network's own: TensorRT refuses it in its own words
     rest = declared[len(asked) :]
     return tuple(own if size < 0 else size for size, own in zip(asked, declared, strict=False)) + rest

@@ -110,7 +110,8 @@ class NvSession:
         shapes: dict[str, Shape | None] = {}
         for tensor in self.engine.info.outputs:
             shape = tuple(self.context.get_tensor_shape(tensor.name))
-            if -1 in shape:
+            # Once it has run, a context gives the size that the data made for the one that they will make.
+            if -1 in shape or tensor.name in self._allocators:
                 shapes[tensor.name] = None
                 self._dynamic.pop(tensor.name, None)
                 if tensor.name not in self._allocators:

@@ -1,0 +1,138 @@
+"""Which cells there are, in which order, and which of them are worth a test here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from harness.errors import HarnessError, SpecError, UnsupportedError
+from harness.ledger.records import Record
+from harness.pytest_plugin.cells import Ask, Case, cases, renamed
+from harness.pytest_plugin.problem import ModelFile
+from harness.pytest_plugin.run import Run, run_of
+
+PARAMETER = "_trt_case"  # the fixture through which a test gets its cell
+NEEDS = {"trt_plan": ("build",), "trt_engines": ("deserialize",), "trt_session": ("run",)}  # by fixture requested
+CASE = pytest.StashKey[Case]()
+SETTLED = "settled.json"  # in the run's folder: written last of what is settled once for all processes
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a run comes to here: the backends asked for, cells in all, and those that nothing covers."""
+
+    asked: tuple[str, ...]
+    cells: int
+    uncovered: int
+
+
+def generate(metafunc: pytest.Metafunc) -> None:
+    """Parametrize a test that is marked. CollectError, in one line, for a mark that is wrong."""
+    requested = PARAMETER in metafunc.fixturenames
+    try:
+        ask = Ask.of(metafunc.definition.iter_markers("trt"))
+        if ask is None and requested:
+            raise SpecError("it requests fixtures of the harness: mark it with @pytest.mark.trt")
+        if ask is None:
+            return
+        if not requested:
+            raise SpecError("it is marked trt(...) and requests none of the harness's fixtures, such as trt_cell")
+        run = run_of(metafunc.config)
+        found: Sequence[Case | None] = list(cases(metafunc.function.__name__, ask, run.models, run.settings))
+    except HarnessError as error:
+        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
+    # An empty set would be a test that is skipped, and pass for one: it is taken out instead.
+    found = found or [None]
+    metafunc.parametrize(PARAMETER, found, ids=[case.cell.params if case else "none" for case in found], indirect=True)
+
+
+def arrange(session: pytest.Session, items: list[pytest.Item]) -> list[pytest.Item]:
+    """Sort the cells among ``items`` by engine, after all else; returns those that stand for an empty set."""
+    ours: list[tuple[Case, pytest.Item]] = []
+    others, empty = [], []
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is None or PARAMETER not in call.params:
+            others.append(item)
+            continue
+        case: Case | None = call.params[PARAMETER]
+        if case is None:
+            empty.append(item)
+            continue
+        if call.id != case.cell.params:
+            case = renamed(case, call.id)
+        item.stash[CASE] = case
+        ours.append((case, item))
+    if ours or empty:
+        others += [
+            ModelFile.from_parent(
+                session, name=problem.file.name, nodeid=f"models::{problem.file.name}", problem=problem
+            )
+            for problem in run_of(session.config).catalog.problems
+        ]
+        ours.sort(key=lambda pair: pair[0].order)
+        items[:] = [*others, *(item for _, item in ours)]
+    return empty
+
+
+def settle(run: Run, items: list[pytest.Item]) -> Settled:
+    """Probe, and take the cells out of ``items`` that nothing here covers: they need no test to be recorded.
+
+    Whichever process comes to it first does so for all, since the controller of xdist does not know
+    the cells; every other one finds the same results, and so keeps the same items.
+    """
+    from filelock import FileLock
+
+    found = [(item, item.stash[CASE]) for item in items if CASE in item.stash]
+    run.cells = [(case.cell, item.path) for item, case in found]
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.folder / "settling.lock"):
+        first = not (run.folder / SETTLED).exists()
+        asked = tuple(dict.fromkeys(case.backend for _, case in found if case.backend))
+        if first:
+            run.probe_all(asked)
+        missing = {}
+        for item, case in found:
+            try:
+                run.choose(case, needs(item))
+            except UnsupportedError as error:
+                missing[item] = error
+        settled = Settled(asked, len(found), len(missing))
+        if first:
+            run.log.extend(_record(run, item, error) for item, error in missing.items())
+            whole = run.folder / f"{SETTLED}.{run.process}"
+            whole.write_text(json.dumps([settled.asked, settled.cells, settled.uncovered]))
+            whole.replace(run.folder / SETTLED)
+    items[:] = [item for item in items if item not in missing]
+    return settled
+
+
+def settled(run: Run) -> Settled | None:
+    """What another process settled; None while none has."""
+    try:
+        asked, cells, uncovered = json.loads((run.folder / SETTLED).read_text())
+    except FileNotFoundError:
+        return None
+    return Settled(tuple(asked), cells, uncovered)
+
+
+def needs(item: pytest.Item) -> tuple[str, ...]:
+    """What the fixtures that a test requests need of a backend."""
+    requested: Iterable[Any] = getattr(item, "fixturenames", ())
+    return tuple(need for fixture, needed in NEEDS.items() if fixture in requested for need in needed)
+
+
+def _record(run: Run, item: pytest.Item, error: UnsupportedError) -> Record:
+    case = item.stash[CASE]
+    return Record(
+        case.cell,
+        "not_covered",
+        node=item.nodeid,
+        message=f"{error.capability}: {error.evidence}",
+        fix=error.fix,
+        environment=run.environments.get(case.backend, {}),
+    )

@@ -1,0 +1,269 @@
+"""The onnxruntime backend: plans, errors in onnxruntime's words, and profiles that hold."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from harness.errors import BuildError, DeserializeError, ParseError, RunError, UnsupportedError
+from harness.runtime.backend import protocol
+from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend, reference_name, reference_runner
+from harness.runtime.backend.protocol import BuildRequest, ShapeRange
+from harness.spec import BuildConfig, recipe
+from harness.spec.source import EXPORT_VARIABLE, export_folder
+from tests.judge.graphs import INT64, graph, node, spec, value, weight
+
+CAPABILITIES = set(re.findall(r"``(\w+)``", (protocol.__doc__ or "").split("by name:")[1]))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    made = graph(
+        [node("MatMul", ["x", "w"], ["y"]), node("Shape", ["x"], ["n"])],
+        [value("x", ["batch", 4])],
+        [value("y", ["batch", 4]), value("n", [2], INT64)],
+        [weight("w", np.eye(4, dtype=np.float32) * 2)],
+    )
+    return spec(tmp_path, made).source.path()
+
+
+@pytest.fixture
+def backend() -> OnnxRuntimeBackend:
+    return OnnxRuntimeBackend()
+
+
+def request(model: Path, **fields: Any) -> BuildRequest:
+    made: dict[str, Any] = {
+        "name": "m",
+        "recipe": recipe("fp32"),
+        "config": BuildConfig(),
+        "profiles": ({"x": ShapeRange((1, 4), (2, 4), (8, 4))}, {"x": ShapeRange((16, 4), (16, 4), (32, 4))}),
+        "contents": ({}, {}),
+        "model": str(model),
+    }
+    return BuildRequest(**{**made, **fields})
+
+
+def rows(count: int) -> np.ndarray:
+    return np.arange(count * 4, dtype=np.float32).reshape(count, 4)
+
+
+def test_from_model_to_outputs(model: Path, backend: OnnxRuntimeBackend) -> None:
+    plan = backend.build(request(model))
+    assert plan.data.dtype == np.uint8
+    assert plan.data.ndim == 1
+    assert plan.seconds["build"] > 0
+    assert not plan.keep  # it refers to the model's file
+    engine = backend.load(plan.data)
+    got = engine.session().run({"x": rows(3)})
+    np.testing.assert_array_equal(got["y"], rows(3) * 2)
+    np.testing.assert_array_equal(got["n"], [3, 4])
+
+
+def test_what_the_engine_says_of_itself(model: Path, backend: OnnxRuntimeBackend) -> None:
+    info = backend.load(backend.build(request(model)).data).info
+    assert [(t.name, t.mode, t.dtype, t.shape) for t in info.tensors] == [
+        ("x", "input", "float32", (-1, 4)),
+        ("y", "output", "float32", (-1, 4)),
+        ("n", "output", "int64", (2,)),
+    ]
+    assert info.profiles == 2
+    assert info.facts == {"optimized": True, "threads": 1}
+
+
+def test_a_profile_admits_its_own_shapes_only(model: Path, backend: OnnxRuntimeBackend) -> None:
+    engine = backend.load(backend.build(request(model)).data)
+    assert engine.session(1).run({"x": rows(20)})["y"].shape == (20, 4)
+    says = r"input 'x': dimension 0 is 9, profile 0 allows 1 to 8 \(got \[9, 4\], min \[1, 4\], max \[8, 4\]\)"
+    with pytest.raises(RunError, match=says):
+        engine.session(0).run({"x": rows(9)})
+    with pytest.raises(RunError, match="dimension 0 is 8, profile 1 allows 16 to 32"):
+        engine.session(1).run({"x": rows(8)})
+    with pytest.raises(RunError, match="has 3 dimensions, profile 0 2"):
+        engine.session(0).run({"x": rows(4).reshape(1, 4, 4)})
+
+
+def test_a_shape_tensor_stays_inside_its_contents(tmp_path: Path, backend: OnnxRuntimeBackend) -> None:
+    made = graph(
+        [node("Reshape", ["x", "shape"], ["y"])],
+        [value("x", [12]), value("shape", [2], INT64)],
+        [value("y", [None, None])],
+    )
+    whole = {"x": ShapeRange((12,), (12,), (12,)), "shape": ShapeRange((2,), (2,), (2,))}
+    contents = {"shape": ShapeRange((1, 2), (3, 4), (6, 12))}
+    asked = request(spec(tmp_path, made).source.path(), profiles=(whole,), contents=(contents,))
+    engine = backend.load(backend.build(asked).data)
+    assert [t.name for t in engine.info.tensors if t.shape_tensor] == ["shape"]
+    x = np.arange(12, dtype=np.float32)
+    assert engine.session().run({"x": x, "shape": np.array([3, 4])})["y"].shape == (3, 4)
+    with pytest.raises(RunError, match="shape tensor 'shape': element 0 is 12, profile 0 allows 1 to 6"):
+        engine.session().run({"x": x, "shape": np.array([12, 1])})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, "inputs x are missing or unknown; the model takes x"),
+        ({"x": rows(2), "z": rows(2)}, "inputs z are missing or unknown"),
+        ({"x": rows(2).astype(np.float64)}, "input 'x' is float64, the model takes float32"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(
+    inputs: dict[str, np.ndarray], says: str, model: Path, backend: OnnxRuntimeBackend
+) -> None:
+    session = backend.load(backend.build(request(model)).data).session()
+    with pytest.raises(RunError, match=says):
+        session.run(inputs)
+
+
+def test_a_failing_run_has_onnxruntimes_words(tmp_path: Path, backend: OnnxRuntimeBackend) -> None:
+    made = graph(
+        [node("Gather", ["w", "i"], ["y"])], [value("i", [1], INT64)], [value("y", [1])], [weight("w", np.ones(3, "f"))]
+    )
+    asked = request(spec(tmp_path, made).source.path(), profiles=({},), contents=({},))
+    with pytest.raises(RunError, match="out of data bounds"):
+        backend.load(backend.build(asked).data).session().run({"i": np.array([7])})
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x09garbage" * 9])
+def test_what_is_no_model_does_not_parse(
+    content: bytes, tmp_path: Path, backend: OnnxRuntimeBackend, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.onnx").write_bytes(content)
+    with pytest.raises(ParseError):
+        backend.build(request(tmp_path / "bad.onnx"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_model_does_not_parse(tmp_path: Path, backend: OnnxRuntimeBackend) -> None:
+    with pytest.raises(ParseError, match="nowhere"):
+        backend.build(request(tmp_path / "nowhere.onnx"))
+
+
+def test_an_operator_without_a_kernel(
+    tmp_path: Path, backend: OnnxRuntimeBackend, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [node("Unknown", ["x"], ["y"], domain="mine")], "g", [value("x", [1])], [value("y", [1])]
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("mine", 1)],
+        ir_version=9,
+    )
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises((ParseError, BuildError), match="Unknown"):
+        backend.build(request(tmp_path / "m.onnx"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_warnings_are_not_printed(
+    tmp_path: Path, backend: OnnxRuntimeBackend, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """onnxruntime warns of a weight that nothing uses."""
+    made = graph(
+        [node("Relu", ["x"], ["y"])], [value("x", [4])], [value("y", [4])], [weight("unused", np.ones(3, "f"))]
+    )
+    backend.build(request(spec(tmp_path, made).source.path()))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"format": "of another kind"}'])
+def test_what_is_no_plan_does_not_load(data: bytes, backend: OnnxRuntimeBackend) -> None:
+    with pytest.raises(DeserializeError, match="not a plan of the onnxruntime backend"):
+        backend.load(np.frombuffer(data, np.uint8))
+
+
+def test_a_plan_whose_model_is_gone_does_not_load(model: Path, backend: OnnxRuntimeBackend) -> None:
+    plan = backend.build(request(model))
+    model.unlink()
+    with pytest.raises(DeserializeError):
+        backend.load(plan.data)
+
+
+@pytest.mark.parametrize("profile", [-1, 2])
+def test_a_profile_that_is_not_there(profile: int, model: Path, backend: OnnxRuntimeBackend) -> None:
+    engine = backend.load(backend.build(request(model)).data)
+    with pytest.raises(DeserializeError, match=f"no profile {profile}: the engine has 2"):
+        engine.session(profile)
+
+
+@pytest.mark.parametrize(
+    ("fields", "capability"),
+    [
+        ({"recipe": recipe("tf32")}, "tf32"),
+        ({"recipe": recipe("fp16-weak")}, "weak_typing"),
+        ({"network": "a:b"}, "network_function"),
+        ({"config": BuildConfig(plugins=("p.so",))}, "plugins"),
+    ],
+)
+def test_what_it_cannot_do_is_unsupported(
+    fields: dict[str, Any], capability: str, model: Path, backend: OnnxRuntimeBackend
+) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        backend.build(request(model, **fields))
+    assert caught.value.capability == capability
+    assert caught.value.evidence
+
+
+def test_graphs_are_unsupported(model: Path, backend: OnnxRuntimeBackend) -> None:
+    session = backend.load(backend.build(request(model)).data).session()
+    with pytest.raises(UnsupportedError, match="cuda_graph"):
+        session.run({"x": rows(2)}, graph=True)
+
+
+def test_the_probe_answers_every_capability_with_evidence(backend: OnnxRuntimeBackend) -> None:
+    probe = backend.probe()
+    assert {capability.name for capability in probe.capabilities} == CAPABILITIES
+    assert all(capability.evidence for capability in probe.capabilities)
+    assert probe.has("run")
+    assert not probe.has("tf32")
+    assert probe.version
+    assert probe.environment["optimized"] is True
+
+
+def test_closed_things_say_so(model: Path, backend: OnnxRuntimeBackend) -> None:
+    engine = backend.load(backend.build(request(model)).data)
+    session = engine.session()
+    session.close()
+    with pytest.raises(RunError, match="the session is closed"):
+        session.run({"x": rows(2)})
+    engine.close()
+    with pytest.raises(DeserializeError, match="the engine is closed"):
+        engine.session()
+
+
+def test_fp16_models_run(tmp_path: Path, backend: OnnxRuntimeBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.judge.precision import converted
+
+    monkeypatch.setenv(EXPORT_VARIABLE, str(tmp_path / "exports"))
+    export_folder.cache_clear()
+    made = graph(
+        [node("MatMul", ["x", "w"], ["y"])],
+        [value("x", ["n", 4])],
+        [value("y", ["n", 4])],
+        [weight("w", np.full((4, 4), 0.1, np.float32))],
+    )
+    half = converted(spec(tmp_path, made), recipe("fp16"))
+    asked = request(half, recipe=recipe("fp16"), profiles=({},), contents=({},))
+    got = backend.load(backend.build(asked).data).session().run({"x": np.ones((1, 4), np.float32)})["y"]
+    export_folder.cache_clear()
+    assert got.dtype == np.float32
+    assert 0 < np.abs(got - 0.4).max() < 1e-3  # 0.1 is no float16
+
+
+def test_the_reference_keeps_a_few_sessions(model: Path) -> None:
+    run = reference_runner(sessions=1)
+    np.testing.assert_array_equal(run(model, {"x": rows(2)})["y"], rows(2) * 2)
+    stamp = model.stat().st_mtime_ns
+    changed = onnx.load(model)  # another file under the same name
+    changed.graph.initializer[0].CopyFrom(weight("w", np.eye(4, dtype=np.float32) * 3))
+    model.write_bytes(changed.SerializeToString())
+    os.utime(model, ns=(stamp + 10**9, stamp + 10**9))
+    np.testing.assert_array_equal(run(model, {"x": rows(2)})["y"], rows(2) * 3)
+    assert "optimizations off, 1 thread" in reference_name()
