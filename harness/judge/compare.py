@@ -35,7 +35,6 @@ NARROWER: Mapping[str, Mapping[str, str]] = {
     "tensorrt_rtx": {"float64": "float32"},
     "onnxruntime": {},
 }
-SLACK = 4  # times the tolerance at special inputs: in tensors of one number sums cancel and roundings line up
 
 
 def compare(
@@ -52,7 +51,7 @@ def compare(
     ``narrower`` gives, by the model's type, the type that this backend may bind in its place
     (`NARROWER`); a value that does not fit it is a failure all the same. ``weak="note"`` is for
     special inputs: an oracle whose outputs they make constant or tiny is accepted and noted, and
-    tolerances are `SLACK` times as wide. ``weak="ignore"`` is for references that are no oracle's.
+    tolerances are wider (`Tolerance.special`). ``weak="ignore"`` is for references that are no oracle's.
     With ``bitwise`` every bit has to agree, and its source says why.
     """
     name = precision if isinstance(precision, str) else precision.name
@@ -128,7 +127,7 @@ class _Judge:
             quantized=origin.quantized,
             overrides=self.reference.tolerances,
         )
-        return found.times(SLACK, "special inputs") if self.weak == "note" else found
+        return found.special(self.precision) if self.weak == "note" else found
 
     def worth(self, result: OutputComparison, want: Array) -> OutputComparison:
         """A pass against an oracle that would pass anything is none."""

@@ -46,11 +46,11 @@ class Element:
         return self.error / self.allowed if self.allowed else math.inf if self.error else 0.0
 
     def __str__(self) -> str:
+        place = f"[{', '.join(map(str, self.index))}] got {self.got:.9g}, expected {self.want:.9g}"
+        if not math.isfinite(self.error):
+            return place
         times = f", {self.excess:.3g} times that" if math.isfinite(self.excess) else ""
-        return (
-            f"[{', '.join(map(str, self.index))}] got {self.got:.9g}, expected {self.want:.9g}: "
-            f"off by {self.error:.3g}, allowed {self.allowed:.3g}{times}"
-        )
+        return f"{place}: off by {self.error:.3g}, allowed {self.allowed:.3g}{times}"
 
 
 @dataclass(frozen=True)

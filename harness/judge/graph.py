@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, inliner, numpy_helper
 
+from harness.errors import SpecError
 from harness.spec.onnx_model import load
 from harness.spec.tensor import Dim
 
@@ -217,4 +218,7 @@ def _flow(path: Path, _modified: int) -> Flow:
     model = load(path)
     if model.functions:
         model = inliner.inline_local_functions(model)
-    return Flow(model)
+    try:
+        return Flow(model)
+    except onnx.shape_inference.InferenceError as error:
+        raise SpecError(f"{path}: the model's types or shapes contradict each other: {error}") from None

@@ -298,7 +298,8 @@ def _sizes(found: Found, binding: Mapping[str, int]) -> list[int]:
 
 
 def _special(array: Array, special: Special, recipe: Recipe) -> Array:
-    limits = _limits(array.dtype if recipe.convert is None else _dtype(recipe.convert))
+    weak = "float16" if "FP16" in recipe.flags else str(array.dtype)  # the builder may choose it for any layer
+    limits = _limits(_dtype(recipe.convert or weak))
     sign: npt.NDArray[np.float64] = np.where(np.arange(array.size) % 2, -1.0, 1.0).reshape(array.shape)
     if special == "zeros":
         return np.zeros_like(array)

@@ -18,10 +18,11 @@ import numpy.typing as npt
 import onnx
 from onnx import inliner
 
-from harness.errors import SpecError, UnsupportedError
+from harness.errors import BuildError, ParseError, RunError, SpecError, UnsupportedError
 from harness.judge.graph import flow
 from harness.judge.inputs import binding_of, check_arrays, read_arrays
 from harness.judge.provenance import FLOATS, Kind, Origin, provenance
+from harness.spec.canonical import digest
 from harness.spec.model import ModelSpec, ToleranceOverride
 from harness.spec.onnx_model import interface, load
 from harness.spec.source import exported
@@ -65,7 +66,8 @@ class Oracle:
     def reference(self, model: ModelSpec, inputs: Mapping[str, Array]) -> Reference:
         """The reference for ``model`` on ``inputs``.
 
-        UnsupportedError when the model has no ONNX to run (a plan, a network built by a callable).
+        UnsupportedError when the model has no ONNX to run (a plan, a network built by a callable) or
+        one that the runtime refuses; SpecError when it can't be run on ``inputs``.
         """
         if model.source.kind != "onnx":
             raise UnsupportedError(
@@ -118,7 +120,19 @@ class Oracle:
             )
         )
         self.runs += 1
-        everything = self._run(_exposing(model, path, inside) if inside else path, inputs)
+        try:
+            everything = self._run(_exposing(model, path, inside) if inside else path, inputs)
+        except (ParseError, BuildError) as error:
+            raise UnsupportedError(
+                f"oracle for {model.id}",
+                f"{self.description} refuses the model: {error.message}",
+                "give golden outputs",
+            ) from error
+        except RunError as error:
+            raise SpecError(
+                f"{model.id}: {self.description} can't run the model on these inputs: {error.message}. "
+                "Say what its inputs may hold: input rules, or an .npz"
+            ) from error
         outputs = {name: everything[name] for name in shown}
         special = any(not _finite(array) for array in inputs.values())
         weak = {} if special else _weak(outputs, origins)
@@ -151,7 +165,7 @@ def _exposing(model: ModelSpec, path: Path, names: tuple[str, ...]) -> Path:
         opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         return opened
 
-    return exported(f"{model.id}-{model.source.digest()[:16]}-exposed", build)
+    return exported(f"{model.id}-{model.source.digest()[:16]}-{digest(names)[:8]}", build)
 
 
 def _weak(outputs: Mapping[str, Array], origins: Mapping[str, Origin]) -> dict[str, str]:

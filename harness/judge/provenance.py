@@ -82,7 +82,7 @@ COMPARISONS = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Eq
 QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 ROUNDS = 4
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-_STEPS = 16  # what a recurrent operator counts for: its gates forget errors, however long the sequence
+_STEPS = 64  # what a recurrent operator counts for: 16 steps of 4 roundings in a row; older errors its gates forget
 _EXACT = frozenset(  # operators that move, pick or negate, and so don't round
     {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "Slice", "Concat", "Tile"}
     | {"Split", "Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements", "Where", "Pad", "Shape", "Size"}

@@ -14,6 +14,7 @@ from harness.ledger.records import Record
 from harness.spec.cell import Cell
 
 SUFFIX = ".now"
+CRUMB = ".crumb"
 
 
 class Notes:
@@ -57,8 +58,8 @@ def record_of(folder: Path, process: str, node: str) -> Record | None:
 
 def breadcrumb(folder: Path, process: str, backend: str) -> Path:
     """Where the client of ``backend``'s host leaves what it was at."""
-    return folder / f"{process}.{backend.replace(':', '_')}.crumb"
+    return folder / f"{process}.{backend.replace(':', '_')}{CRUMB}"
 
 
 def _crumbs(folder: Path, process: str) -> Iterator[Any]:
-    return folder.glob(f"{process}.*.crumb")
+    return folder.glob(f"{process}.*{CRUMB}")

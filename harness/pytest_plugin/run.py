@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from harness.runtime.backend.protocol import Backend
     from harness.runtime.pool import EnginePool
 
+EXPORTS = "exports"
+PASSING = (crash.SUFFIX, crash.CRUMB, ".lock")  # files that mean nothing once the run is over
 RUN = pytest.StashKey["Run"]()
 
 
@@ -52,8 +55,10 @@ class Run:
         self.plans = self.settings.cache or home / "plans"
         self.in_use = False  # whether there is a cell of ours
         self._open = contextlib.ExitStack()
+        self._specs: dict[tuple[str, str], EngineSpec] = {}
         self._expectations: dict[Path, Expectations] = {}
         self.cells: list[tuple[Cell, Path]] = []  # that this process collected, covered or not, and their files
+        self._specs: dict[tuple[str, str], EngineSpec] = {}
         self._choices: dict[tuple[str, tuple[str, ...]], str | UnsupportedError] = {}
         self.problems: dict[str, None] = {}  # with known failures, from every process
 
@@ -80,8 +85,12 @@ class Run:
         return cells.select(self.catalog.models, own, self.settings)
 
     def spec_of(self, case: cells.Case) -> EngineSpec:
-        config = case.model.config.with_options(dict(self.settings.build_option))
-        return EngineSpec.of(case.model, case.recipe, config)
+        """The same object for all cells of an engine, since it remembers its key."""
+        asked = case.model.id, case.recipe.name
+        if asked not in self._specs:
+            config = case.model.config.with_options(dict(self.settings.build_option))
+            self._specs[asked] = EngineSpec.of(case.model, case.recipe, config)
+        return self._specs[asked]
 
     # What there is --------------------------------------------------------------------------------
 
@@ -196,11 +205,17 @@ class Run:
     def share_exports(self) -> None:
         """Let every process of the run export a model into one place, which goes with the run."""
         if EXPORT_VARIABLE not in os.environ:
-            os.environ[EXPORT_VARIABLE] = str(self.folder / "exports")
+            os.environ[EXPORT_VARIABLE] = str(self.folder / EXPORTS)
             self._open.callback(os.environ.pop, EXPORT_VARIABLE, None)
 
     def close(self) -> None:
+        """Give back what this process has; in the end of all, what only a run under way needs."""
         self._open.close()
+        if self.in_use and not self.is_worker:
+            shutil.rmtree(self.folder / EXPORTS, ignore_errors=True)
+            for path in self.folder.glob("*"):
+                if path.suffix in PASSING:
+                    path.unlink(missing_ok=True)
 
 
 def run_of(config: pytest.Config) -> Run:

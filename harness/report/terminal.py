@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +36,7 @@ _STYLES: dict[str, str] = {
     "not_covered": "dim",
 }
 _SHORT: tuple[Verdict, ...] = ("known_failure", "not_covered")  # what the words of a table leave to be explained
+FOLDED = 5  # so many models that fared alike share a row
 _STAGES = (*STAGES, "compare")
 
 
@@ -112,16 +113,37 @@ def _table(page: _Page, cells: Sequence[Record]) -> None:
     table.add_column("  model", no_wrap=True)
     for precision in precisions:
         table.add_column(precision or "any precision")
+    rows: dict[str, list[Text]] = {}
+    quiet = set()  # models of which there is nothing to tell
     for model in sorted({r.cell.model for r in cells}):
         of_model = [r for r in cells if r.cell.model == model]
-        row = [_tally([r for r in of_model if r.cell.precision == precision]) for precision in precisions]
-        table.add_row(Text(f"  {model}"), *row)
+        rows[model] = [_tally([r for r in of_model if r.cell.precision == precision]) for precision in precisions]
+        if all(r.verdict in ("passed", "not_covered") for r in of_model):
+            quiet.add(model)
+    for title, model in _folded(rows, quiet):
+        table.add_row(Text(f"  {title}"), *rows[model])
     page.show(table)
     legend = [
         f"{WORDS[verdict][2]}: {WORDS[verdict][0]}" for verdict in _SHORT if verdict in {r.verdict for r in cells}
     ]
     if legend:
         page.line("; ".join(legend), indent=2)
+
+
+def _folded(rows: Mapping[str, Sequence[Text]], quiet: Container[str]) -> Iterator[tuple[str, str]]:
+    """Title and model of every row.
+
+    Quiet models of one family (``onnx_relu``, ``onnx_tanh``) that fared alike share one.
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for model, row in rows.items():
+        family = model.partition("_")[0] if model in quiet else model
+        alike.setdefault((family, *(text.plain for text in row)), []).append(model)
+    for (family, *_), models in alike.items():
+        if len(models) >= FOLDED:
+            yield f"{family}_* ({len(models)} models)", models[0]
+        else:
+            yield from ((model, model) for model in models)
 
 
 def _where(cells: Sequence[Record]) -> str:

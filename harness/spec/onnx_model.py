@@ -91,7 +91,12 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 def files_of(path: Path) -> list[Path]:
     """The model file and every external file it refers to, in a fixed order."""
-    return [path, *_external_files(load(path), path)]
+    return [path, *_external(path, path.stat().st_mtime_ns if path.exists() else 0)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _external(path: Path, _modified: int) -> tuple[Path, ...]:
+    return tuple(_external_files(load(path), path))
 
 
 def interface(path: Path) -> Interface:

@@ -247,6 +247,13 @@ def test_special_inputs_have_some_slack() -> None:
     assert failure(judged(got, precision="fp16", weak="ignore")) is Failure.MISMATCH
 
 
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 2.0**-126), ("fp16", 2.0**-14)])
+def test_subnormal_numbers_may_be_flushed_at_special_inputs(precision: str, least: float) -> None:
+    want = np.full(8, least / 2, np.float32)
+    assert judged(np.zeros(8, np.float32), want, precision=precision, weak="note").passed
+    assert not judged(np.zeros(8, np.float32), want, precision=precision, weak="ignore").passed
+
+
 def test_overrides_are_used_and_shown() -> None:
     by_hand = (ToleranceOverride("fp16", 0.5, 0.1, "a softmax of logits of 40", "y"),)
     comparison = compare({"y": WANT + 0.4}, reference(tolerances=by_hand), "fp16")
@@ -356,7 +363,7 @@ def test_the_message_tells_all_of_it() -> None:
     assert told[2] == "    got        float32 [8, 16], off in axis 0 at 0, 1 of 8"
     assert told[3] == "    expected   float32 [8, 16] from an oracle"
     assert told[4].startswith("    tolerance  |got - want| <= 0.00")
-    assert "fp16: 2.5 x unit 0.000488 x sqrt(40 roundings) x magnitude" in told[4]
+    assert "fp16: 3 x unit 0.000488 x sqrt(40 roundings) x magnitude" in told[4]
     assert told[5].startswith("    errors     abs max ")
     assert told[6].startswith("    worst      [")
     assert told[-1] == "  repeat       pytest -k net-fp16-opt"

@@ -199,6 +199,13 @@ def test_special_values_spare_what_is_no_data(tmp_path: Path) -> None:
     assert {np.inf, -np.inf} <= set(seen["inf"].reshape(-1))
 
 
+@pytest.mark.parametrize(("name", "largest"), [("fp32", 2.0**32), ("tf32", 2.0**32), ("fp16", 16), ("fp16-weak", 16)])
+def test_the_largest_values_leave_room_in_the_recipes_format(name: str, largest: float, tmp_path: Path) -> None:
+    model = plain(tmp_path)
+    changed = special_inputs(model, interface(model.source.path()), made(model, batch=4), "largest", recipe(name))
+    assert np.abs(changed["x"]).max() == pytest.approx(largest, rel=1e-3)
+
+
 def test_special_values_spare_masks(tmp_path: Path) -> None:
     model = plain(tmp_path, inputs=(InputRule("x", "mask"),))
     inputs = made(model, batch=4)

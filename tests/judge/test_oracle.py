@@ -189,6 +189,25 @@ def test_without_onnx_there_is_no_oracle(source: object, oracle: Oracle) -> None
         oracle.reference(ModelSpec("p", source), given())  # type: ignore[arg-type]
 
 
+def test_a_model_that_the_runtime_refuses_has_no_oracle(tmp_path: Path, oracle: Oracle) -> None:
+    """One with a plugin's operator: golden outputs can stand in."""
+    inner = onnx.helper.make_graph(
+        [node("Plugin", ["x"], ["y"], domain="mine")], "g", [value("x", [3, 4])], [value("y", [1])]
+    )
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("mine", 1)]
+    model = spec(tmp_path, onnx.helper.make_model(inner, opset_imports=opsets, ir_version=9))
+    with pytest.raises(UnsupportedError, match=r"oracle for m: .* refuses the model: .*Plugin.*golden outputs"):
+        oracle.reference(model, given())
+
+
+def test_inputs_that_the_model_does_not_take_are_the_requests_fault(tmp_path: Path, oracle: Oracle) -> None:
+    model = graph(
+        [node("Gather", ["w", "i"], ["y"])], [value("i", [2], INT64)], [value("y", [2])], [weight("w", np.ones(3, "f"))]
+    )
+    with pytest.raises(SpecError, match=r"can't run the model on these inputs: .*out of data bounds.*input rules"):
+        oracle.reference(spec(tmp_path, model), {"i": np.array([0, 7])})
+
+
 def golden(folder: Path, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> tuple[Path, Path]:
     np.savez(folder / "in.npz", **inputs)
     np.savez(folder / "out.npz", **outputs)

@@ -10,7 +10,6 @@ import pytest
 from harness.ledger.records import Record, read_run
 from tests.pytest_plugin.parts import ROOT
 
-
 # pytester forgets the modules that a run imports. These are slow to import, and numpy can't be twice.
 for module in (
     "harness.judge.metamorphic",
@@ -32,8 +31,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     pytester.makeini(
         """
         [pytest]
-        addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
-            --strict-markers
+        addopts = -p harness.pytest_plugin --import-mode=importlib --strict-markers
+            -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
         filterwarnings = error
         """
     )

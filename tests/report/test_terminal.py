@@ -148,3 +148,12 @@ def test_cells_of_no_precision_and_no_reason_are_shown() -> None:
         "",
         "1 cell: 1 failed",
     ]
+
+
+def test_models_of_a_family_that_fared_alike_share_a_row() -> None:
+    alike = [record(f"onnx_{name} fp32 opt tensorrt", "passed") for name in ("abs", "exp", "log", "relu", "tanh")]
+    other = record("onnx_tan fp32 opt tensorrt", "failed", stage="compare", message="off near its poles")
+    text = "\n".join(summary_lines([*alike, other], width=100))
+    assert "onnx_* (5 models)   1 ok" in text
+    assert "onnx_tan            1 FAILED (compare)" in text
+    assert "onnx_abs" in "\n".join(summary_lines(alike[:4], width=100))
