@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARE = 0.3  # scale of what is added to a shortcut: a sum after each of 16 blocks must not grow without end
-# A softmax turns the error of a logit into a relative one. What long chains of ReLU (`blocks`) enlarge the
-# rounding errors of is scaled here, so that in float16 they stay below the changes that another image makes.
+# Scale of the logits. A softmax makes the error of a logit a relative one, and long chains of ReLU enlarge
+# rounding errors (see `blocks`): in float16 these must stay below what another image changes.
 LOGITS = {"light_bvlc_alexnet": 0.2, "light_inception_v1": 0.06, "light_inception_v2": 0.04, "light_vgg19": 0.015}
 CARRIERS = ("AveragePool", "Concat", "Dropout", "GlobalAveragePool", "LRN", "MaxPool", "Reshape", "Transpose")
 

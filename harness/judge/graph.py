@@ -56,7 +56,6 @@ class Flow:
         self.constants: dict[str, onnx.TensorProto] = {}
         self.dtype: dict[str, str] = {}
         self.shape: dict[str, tuple[Dim | None, ...]] = {}
-        self._inner: set[str] = set()  # values of subgraphs
         self._scopes = 0
         names = self._open(model.graph, "", {})
         self.inputs = tuple(v.name for v in model.graph.input if names[v.name] not in self.constants)
@@ -68,10 +67,6 @@ class Flow:
             for index, value in enumerate(node.inputs):
                 if value:
                     self.consumers[value].append((node, index))
-
-    def exposable(self, value: str) -> bool:
-        """Whether ``value`` can be made an output of the model."""
-        return value not in self._inner
 
     def constant(self, value: str) -> Array | None:
         """The contents of a constant that lies in the model file itself, else None."""
@@ -97,10 +92,8 @@ class Flow:
         names = dict(outer)
 
         def define(name: str) -> str:
-            value = names[name] = scope + name
-            if scope:
-                self._inner.add(value)
-            return value
+            names[name] = scope + name
+            return names[name]
 
         for tensor in graph.initializer:
             value = define(tensor.name)

@@ -176,8 +176,6 @@ def _origin(flow: Flow, output: str, taints: Mapping[str, _Taint]) -> Origin:
     kind, choice = _choice(flow, node, raw, layout) if node is not None else (Kind.EXACT, None)
     if choice is None and not taint.floats:
         return Origin(Kind.EXACT, constant, quantized)
-    if choice is not None and not all(map(flow.exposable, choice.tensors)):
-        kind, choice = Kind.DECIDED, None
     if choice is not None and not choice.values and not choice.compared:
         # a condition that no float entered: NonZero of integers
         kind, choice = (Kind.EXACT, None) if not taint.floats else (Kind.DECIDED, None)
@@ -187,7 +185,10 @@ def _origin(flow: Flow, output: str, taints: Mapping[str, _Taint]) -> Origin:
 
 
 def _raw(flow: Flow, output: str) -> tuple[str, tuple[Layout, ...]]:
-    """Back through what only moves elements: the tensor as decided, and the steps from it to the output."""
+    """Back through what only moves elements: the tensor as decided, and the steps from it to the output.
+
+    It does not enter bodies, so that all a choice rests on can be made an output of the model.
+    """
     steps: list[Layout] = []
     value = output
     while (node := flow.producer.get(value)) is not None:

@@ -85,9 +85,12 @@ def trt_backend(_trt_case: Case, _trt_story: Story) -> str:
 
 
 @pytest.fixture
-def trt_spec(_trt_case: Case, _trt_run: Run) -> EngineSpec:
+def trt_spec(_trt_case: Case, _trt_run: Run, _trt_story: Story) -> EngineSpec:
     """What is asked of the backend: the model at the cell's precision, with its profiles and build options."""
-    return _trt_run.spec_of(_trt_case)
+    spec = _trt_run.spec_of(_trt_case)
+    with _trt_story.spending("export"):
+        assert spec.key  # asked for here, since it makes and reads the model
+    return spec
 
 
 @pytest.fixture

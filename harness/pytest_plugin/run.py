@@ -55,7 +55,6 @@ class Run:
         self.plans = self.settings.cache or home / "plans"
         self.in_use = False  # whether there is a cell of ours
         self._open = contextlib.ExitStack()
-        self._specs: dict[tuple[str, str], EngineSpec] = {}
         self._expectations: dict[Path, Expectations] = {}
         self.cells: list[tuple[Cell, Path]] = []  # that this process collected, covered or not, and their files
         self._specs: dict[tuple[str, str], EngineSpec] = {}

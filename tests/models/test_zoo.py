@@ -20,8 +20,11 @@ import numpy as np
 import onnx
 import pytest
 
+from harness.judge.compare import compare
 from harness.judge.inputs import make_inputs
-from harness.spec import POINTS, ModelSpec, OnnxFunction, Point, admit, interface
+from harness.judge.oracle import Oracle
+from harness.judge.precision import converted
+from harness.spec import POINTS, RECIPES, ModelSpec, OnnxFunction, Point, admit, interface
 from models import WRITTEN, ZOO, light, shipped
 from models import __main__ as command
 from models.authoring import IR_VERSION, OPSET, Graph, noise
@@ -205,6 +208,16 @@ class TestEach:
         assert strays(proto(model), inputs_at(model, point)) == []
 
 
+@pytest.mark.parametrize(
+    "model", [model for model in TINY if "classifier" in model.tags or model.name == "unet"], ids=lambda m: m.id
+)
+def test_rounding_is_not_enlarged(model: ModelSpec) -> None:
+    """A net that turned chaotic would pass all else: float16 stays inside the tolerance that other models keep."""
+    inputs = inputs_at(model, "max")
+    got = run(converted(model, RECIPES["fp16"]), inputs)
+    compare(got, Oracle(run, "onnxruntime, not optimized").reference(model, inputs), "fp16").require(model.id, "")
+
+
 @pytest.mark.parametrize("model", IN_ROWS, ids=lambda model: model.id)
 def test_rows_differ(model: ModelSpec) -> None:
     """An output that hardly depends on its row would hide rows that are mixed up."""
@@ -345,6 +358,17 @@ class TestLight:
         assert np.isfinite(once).all()
         assert float(once.std()) > 1e-4
         assert share_of_rows(np.stack((once, again)), 0) > 0.004
+
+    def test_reseeded_it_bears_half_precision(self) -> None:
+        """A deep chain of ReLU without a shortcut, on another image too, whose outputs differ by more than rounding."""
+        model = next(model for model in light.MODELS if model.id == "light_inception_v1_full")
+        takes = interface(model.source.path())
+        oracle = Oracle(run, "onnxruntime, not optimized")
+        half = converted(model, RECIPES["fp16"])
+        inputs, others = (make_inputs(model, takes, {}, {}, seed) for seed in (1, 2))
+        got = run(half, inputs)
+        assert compare(got, oracle.reference(model, inputs), "fp16").passed
+        assert not compare(got, oracle.reference(model, others), "fp16").passed
 
     def test_a_weight_without_a_rule_is_an_error(self) -> None:
         node = onnx.helper.make_node("LpNormalization", ["w"], ["y"])

@@ -103,7 +103,8 @@ class Session(Protocol):
 
         Every output buffer is poisoned first, so that what an engine does not write shows: floats
         to NaN, other types to bytes of 0xA5. With ``graph`` the launch is captured for these shapes
-        and replayed from then on, on new inputs.
+        and replayed from then on, on new inputs; UnsupportedError where TensorRT says that this
+        engine can't be captured (loops, branches, sizes that depend on data).
         """
 
     def close(self) -> None: ...

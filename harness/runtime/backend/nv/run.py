@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import DeserializeError, RunError
+from harness.errors import DeserializeError, RunError, UnsupportedError
 from harness.runtime.backend.nv import inspect
 from harness.runtime.backend.nv.dialect import Dialect, asked_name
 from harness.runtime.backend.protocol import POISON, Array, EngineInfo, IOTensor, Shape, poison
@@ -168,11 +168,11 @@ class NvSession:
                 self.stream.upload(array, self._buffers[name])
         self._enqueue()  # the first run after a new shape does work that must not be captured
         self.stream.synchronize()
-        with self.logger.listen() as heard:
-            try:
-                self._graph = self.stream.capture(self._enqueue)
-            except CudaError as error:
-                raise RunError(f"the launch can't be captured: {error.message}", log=heard.log) from error
+        try:
+            self._graph = self.stream.capture(self._enqueue)
+        except RunError as error:
+            # The same enqueue went well a moment ago: what it lacks is not right inputs but the ability.
+            raise UnsupportedError("cuda_graph: this engine can't be captured", error.message) from error
         self._graphed = wanted
 
     def _drop_graph(self) -> None:
