@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -20,24 +21,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("harness", "models", "suites")
 CELL = re.compile(r"(\w+\.py)::(\S+\[\S+\])$", re.MULTILINE)
-FEW = ("--trt-backend", "onnxruntime", "-k", "mlp and onnxruntime and (oracle or builds)", "-p", "no:cacheprovider")
+FEW = ("--trt-model", "mlp", "--trt-backend", "onnxruntime", "-k", "oracle or builds or mine", "-p", "no:cacheprovider")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An interpreter, and what it finds beside its own packages."""
+    """A virtual environment, by its interpreter."""
 
     python: Path
-    path: str = ""
 
     def run(self, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
         """``python`` with ``arguments`` in ``folder``, untouched by the run that this test is part of."""
         ours = ("PYTEST_", "PYTHON", "TRT_HARNESS_", "COV_")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return subprocess.run(
             [self.python, *map(str, arguments)],
             cwd=folder,
-            env={**kept, **({"PYTHONPATH": self.path} if self.path else {})},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
@@ -80,8 +80,8 @@ def installed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Envir
 
 @pytest.fixture(scope="module")
 def bare(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """This checkout on the import path, and no distribution of that name anywhere."""
-    return Environment(new_environment(tmp_path_factory.mktemp("bare") / "env", packages), path=str(ROOT))
+    """No distribution of this project anywhere."""
+    return Environment(new_environment(tmp_path_factory.mktemp("bare") / "env", packages))
 
 
 @pytest.fixture
@@ -132,42 +132,29 @@ def test_the_wheel_qualifies_models(installed: Environment, repository: Path) ->
 
 
 def test_the_wheel_and_a_users_own_tests(installed: Environment, repository: Path) -> None:
-    """In one run, where what `models` means must not depend on who imports it first."""
-    done = installed.pytest(
-        "--pyargs",
-        "suites",
-        "test_mine.py",
-        "--import-mode=importlib",
-        *FEW[:2],
-        "-k",
-        "mine or (mlp and fp32 and oracle)",
-        folder=repository,
-    )
+    """In one run: what ``models`` means does not depend on who imports it first."""
+    done = installed.pytest("--pyargs", "suites", "test_mine.py", "--import-mode=importlib", *FEW, folder=repository)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "test_mine.py ." in done.stdout
 
 
-def test_the_wheel_tells_how_to_repeat_a_failure(installed: Environment, repository: Path) -> None:
-    asked = (
-        "--pyargs",
-        "suites",
-        "--trt-backend",
-        "fake:nan",
-        "--trt-precision",
-        "fp32",
-        "-k",
-        "test_matches_oracle and mlp-fp32-opt",
-    )
-    done = installed.pytest(*asked, folder=repository)
+@pytest.mark.parametrize(
+    "argument", ["suites", "suites.numerics.test_oracle::test_matches_oracle[mlp-fp32-opt-fake:nan]"]
+)
+def test_the_wheel_tells_how_to_repeat_a_failure(installed: Environment, repository: Path, argument: str) -> None:
+    asked = ("--trt-model", "mlp", "--trt-backend", "fake:nan", "-k", "test_matches_oracle and fp32-opt")
+    done = installed.pytest("--pyargs", argument, *asked, folder=repository)
     assert done.returncode == 1, done.stdout + done.stderr
     (command,) = re.findall(r"repeat +python (.*)", done.stdout)
-    again = installed.run(*command.split(), folder=repository)
+    again = installed.run(*shlex.split(command), folder=repository)
     assert again.returncode == 1, again.stdout + again.stderr
     assert "1 failed" in again.stdout
 
 
 def test_a_checkout_that_is_not_installed(bare: Environment, tmp_path: Path) -> None:
+    """By ``pytest suites``, which has neither the current folder nor PYTHONPATH on its import path."""
     assert bare.run("-c", "import importlib.metadata as m; m.version('trt-harness')", folder=tmp_path).returncode != 0
-    done = bare.pytest("suites", *FEW, "--trt-output", tmp_path, "--trt-cache", tmp_path, folder=ROOT)
+    kept = ("--trt-output", tmp_path, "--trt-cache", tmp_path)
+    done = bare.run("-P", "-m", "pytest", "suites", *FEW, *kept, "-n", "2", folder=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"[1-9]\d* passed, [1-9]\d* not covered", done.stdout), done.stdout

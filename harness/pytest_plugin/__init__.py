@@ -130,7 +130,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if case is None:
         return
     run = run_of(item.config)
-    story = item.stash[STORY] = Story(case, item.nodeid, item.path)
+    story = item.stash[STORY] = Story(run, case, item.nodeid, item.path)
     run.notes.write(item.nodeid, case.cell)
     run.begin(story, collection.needs(item))
 

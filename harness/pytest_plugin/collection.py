@@ -15,7 +15,7 @@ from harness.pytest_plugin.cells import Ask, Case, cases, renamed
 from harness.pytest_plugin.problem import ModelFile
 from harness.pytest_plugin.run import Run, run_of
 
-PARAMETER = "_trt_case"  # the fixture through which a test gets its cell
+PARAMETER = "_trt"  # the fixture through which a test gets its cell
 NEEDS = {"trt_plan": ("build",), "trt_engines": ("deserialize",), "trt_session": ("run",)}  # by fixture requested
 CASE = pytest.StashKey[Case]()
 SETTLED = "settled.json"  # in the run's folder: written last of what is settled once for all processes
@@ -41,6 +41,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
             return
         if not requested:
             raise SpecError("it is marked trt(...) and requests none of the harness's fixtures, such as trt_cell")
+        _refuse_impostors(metafunc)
         run = run_of(metafunc.config)
         found: Sequence[Case | None] = list(cases(metafunc.function.__name__, ask, run.models, run.settings))
     except HarnessError as error:
@@ -124,6 +125,19 @@ def needs(item: pytest.Item) -> tuple[str, ...]:
     """What the fixtures that a test requests need of a backend."""
     requested: Iterable[Any] = getattr(item, "fixturenames", ())
     return tuple(need for fixture, needed in NEEDS.items() if fixture in requested for need in needed)
+
+
+def _refuse_impostors(metafunc: pytest.Metafunc) -> None:
+    """A plugin that defines a fixture of our name would win in silence; a conftest.py does so on purpose."""
+    from harness.pytest_plugin import fixtures
+
+    for name in metafunc.fixturenames:
+        if not hasattr(fixtures, name):
+            continue
+        definition = metafunc._arg2fixturedefs[name][-1]
+        module = definition.func.__module__
+        if module != fixtures.__name__ and not definition.has_location:
+            raise SpecError(f"its fixture {name!r} is not the harness's but of the plugin {module}: rename that one")
 
 
 def _record(run: Run, item: pytest.Item, error: UnsupportedError) -> Record:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
 from harness.errors import ComparisonFailure, HarnessError, Regression, SpecError, StageError, UnsupportedError
 from harness.ledger.records import Record
+from harness.pytest_plugin import scheduling
 from harness.pytest_plugin.options import given
 from harness.pytest_plugin.run import Run
 from harness.pytest_plugin.story import Story
@@ -75,7 +77,19 @@ def tell(config: pytest.Config, records: Iterable[Record]) -> None:
 
 def repeat(config: pytest.Config, node: str) -> str:
     """The command that runs one cell again."""
-    return shlex.join(["python", "-m", "pytest", node, *given(config, REPEATED)])
+    return shlex.join(["python", "-m", "pytest", *_named(config, node), *given(config, REPEATED)])
+
+
+def _named(config: pytest.Config, node: str) -> list[str]:
+    """``node`` as it can be typed: below ``--pyargs`` pytest calls a file by its path from that package."""
+    file, _, test = node.partition("::")
+    if config.getoption("pyargs") and not (config.rootpath / (file or "::")).exists():
+        for argument in config.args:
+            package = argument.partition("::")[0]
+            if (scheduling.path_of(package, config) / file).is_file():
+                module = ".".join([package, *Path(file.removesuffix(".py")).parts])
+                return ["--pyargs", f"{module}::{test}"]
+    return [node]
 
 
 def properties(record: Record) -> list[tuple[str, object]]:

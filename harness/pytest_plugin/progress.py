@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ def reporter(config: pytest.Config, what: str) -> Callable[[str, int, int], None
         now = time.monotonic()
         if now < last:
             return
-        with capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
             terminal = os.isatty(2)
             last = now + EVERY[terminal]
             share = f" {step}/{total}" if total > 1 else ""

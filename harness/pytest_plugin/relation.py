@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.pytest_plugin.cells import Case
+from harness.pytest_plugin.story import Story
 from harness.spec import Interface, ModelSpec, Profile, Range
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Relation:
     that ran, and lends what is known of the outputs, such as which of them are exact.
     """
 
-    def __init__(self, case: Case, interface: Interface, require: Callable[[Comparison], None]) -> None:
-        self._case, self._interface, self._require = case, interface, require
+    def __init__(self, story: Story, interface: Interface, require: Callable[[Comparison], None]) -> None:
+        self._story, self._case, self._interface, self._require = story, story.case, interface, require
 
     @property
     def symbol(self) -> str:
@@ -91,32 +91,37 @@ class Relation:
         """Of `duplicated` inputs: every row as row 0."""
         from harness.judge.metamorphic import judge_duplicates
 
-        self._require(judge_duplicates(got, reference, self._interface, self.symbol, self._case.recipe))
+        self._judge(judge_duplicates, got, reference, self._interface, self.symbol, self._case.recipe)
 
     def require_permuted(self, got: Arrays, straight: Arrays, reference: Reference) -> None:
         """Of `permuted` inputs: the rows of ``straight``, in reverse."""
         from harness.judge.metamorphic import judge_permuted
 
         order = self._order(straight, outputs=True)
-        self._require(judge_permuted(got, straight, reference, self._interface, self.symbol, order, self._case.recipe))
+        self._judge(judge_permuted, got, straight, reference, self._interface, self.symbol, order, self._case.recipe)
 
     def require_parts(self, whole: Arrays, pieces: Sequence[Arrays], reference: Reference) -> None:
         """Of a batch: what its `parts` gave, one after the other."""
         from harness.judge.metamorphic import judge_parts
 
-        self._require(judge_parts(whole, pieces, reference, self._interface, self.symbol, self._case.recipe))
+        self._judge(judge_parts, whole, pieces, reference, self._interface, self.symbol, self._case.recipe)
 
     def require_alike(self, got: Arrays, want: Arrays, reference: Reference, other: str) -> None:
         """Of another engine, ``other``, for the same inputs: as much alike as the precision allows."""
         from harness.judge.metamorphic import judge_alike
 
-        self._require(judge_alike(got, want, reference, self._case.recipe, other))
+        self._judge(judge_alike, got, want, reference, self._case.recipe, other)
 
     def require_same_bits(self, got: Arrays, want: Arrays, other: str) -> None:
         """Of the same plan, run in another way, ``other``, for the same inputs: every bit."""
         from harness.judge.metamorphic import same_bits
 
-        self._require(same_bits(got, want, self._case.model.id, self._case.recipe, other))
+        self._judge(same_bits, got, want, self._case.model.id, self._case.recipe, other)
+
+    def _judge(self, judge: Callable[..., Comparison], *arguments: object) -> None:
+        with self._story.spending("compare"):
+            comparison = judge(*arguments)
+        self._require(comparison)
 
     def _order(self, arrays: Arrays, *, outputs: bool = False) -> list[int]:
         from harness.judge.metamorphic import carried

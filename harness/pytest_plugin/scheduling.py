@@ -54,7 +54,7 @@ def mentions_cells(config: pytest.Config) -> bool:
     left as it is.
     """
     for argument in config.args:
-        path = _path(argument.partition("::")[0], config)
+        path = path_of(argument.partition("::")[0], config)
         if any(MENTION.search(file.read_bytes()) for file in ([path] if path.is_file() else _files(path, config))):
             return True
     return False
@@ -69,7 +69,8 @@ def _files(folder: Path, config: pytest.Config) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def _path(argument: str, config: pytest.Config) -> Path:
+def path_of(argument: str, config: pytest.Config) -> Path:
+    """The file or folder that an argument of pytest names, by its path or, after ``--pyargs``, as a package."""
     path = config.invocation_params.dir / argument
     if not path.exists() and config.getoption("pyargs"):
         import importlib.util

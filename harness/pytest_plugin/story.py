@@ -17,6 +17,7 @@ from harness.spec.cell import Cell
 
 if TYPE_CHECKING:
     from harness.judge.comparison import Comparison
+    from harness.pytest_plugin.run import Run
     from harness.runtime.pool import BuiltPlan, Handle
 
 STORY = pytest.StashKey["Story"]()
@@ -27,6 +28,7 @@ WAY = ("export", "parse", "build", "deserialize", "context", "run", "compare")  
 class Story:
     """Filled in by fixtures and hooks; a `Record` at the end."""
 
+    run: Run
     case: Case
     node: str  # pytest's id
     file: Path  # of the test

@@ -19,6 +19,7 @@ import pytest
 
 from harness.errors import RunError
 from harness.runtime.backend.registry import HostSettings, create
+from harness.settings import Settings
 from harness.runtime.capability import Probe, State
 from tests.contract import bodies
 from tests.contract.checks import CHECKS, RELU_RANGE, floats, said
@@ -86,7 +87,7 @@ def hosts() -> Iterator[dict[str, Any]]:
 def real_bench(subject: Subject, folder: Path, hosts: dict[str, Any]) -> Bench:
     """What is installed, in its host; skips, with the evidence, where it can't even build."""
     if subject.backend not in hosts:
-        hosts[subject.backend] = create(subject.backend, HostSettings())
+        hosts[subject.backend] = create(subject.backend, HostSettings(python=dict(Settings.read({}).python)))
         _PROBES[subject.name] = hosts[subject.backend].probe()
     found = _PROBES[subject.name]
     for capability in ("import", "build"):

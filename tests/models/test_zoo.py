@@ -44,9 +44,9 @@ each_tiny = pytest.mark.parametrize("model", TINY, ids=lambda model: model.id)
 each_point = pytest.mark.parametrize("point", POINTS)
 
 
-def inputs_at(model: ModelSpec, point: Point) -> dict[str, Any]:
+def inputs_at(model: ModelSpec, point: Point, seed: int = 7) -> dict[str, Any]:
     (profile,) = model.profiles
-    return make_inputs(model, interface(model.source.path()), profile.binding(point), profile.contents(point), seed=7)
+    return make_inputs(model, interface(model.source.path()), profile.binding(point), profile.contents(point), seed)
 
 
 def proto(model: ModelSpec) -> onnx.ModelProto:
@@ -212,10 +212,11 @@ class TestEach:
     "model", [model for model in TINY if "classifier" in model.tags or model.name == "unet"], ids=lambda m: m.id
 )
 def test_rounding_is_not_enlarged(model: ModelSpec) -> None:
-    """A net that turned chaotic would pass all else: float16 stays inside the tolerance that other models keep."""
-    inputs = inputs_at(model, "max")
-    got = run(converted(model, RECIPES["fp16"]), inputs)
-    compare(got, Oracle(run, "onnxruntime, not optimized").reference(model, inputs), "fp16").require(model.id, "")
+    """A network that turned chaotic would pass all else: float16 stays inside the tolerance of other models."""
+    oracle, half = Oracle(run, "onnxruntime, not optimized"), converted(model, RECIPES["fp16"])
+    for seed in range(3):  # of a chaotic one, not every seed shows it
+        inputs = inputs_at(model, "max", seed)
+        compare(run(half, inputs), oracle.reference(model, inputs), "fp16").require(model.id, f"seed {seed}")
 
 
 @pytest.mark.parametrize("model", IN_ROWS, ids=lambda model: model.id)

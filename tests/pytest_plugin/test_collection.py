@@ -125,6 +125,24 @@ def test_a_wrong_option_ends_the_run_with_what_there_is(project: pytest.Pytester
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
+def test_a_plugin_that_hides_a_fixture_is_refused_and_a_conftest_is_not(project: pytest.Pytester):
+    fixture = """
+        import pytest
+
+        @pytest.fixture
+        def trt_session(trt_cell):
+            return None
+        """
+    project.makepyfile(RUNS.replace("trt_session.run(trt_inputs)", "trt_session is None"), impostor=fixture)
+    project.syspathinsert()
+    arguments = ("--trt-model=mlp", "--trt-precision=fp32", "--trt-point=opt", "--trt-backend=fake")
+    refused = project.runpytest_inprocess(*arguments, "-p", "impostor")
+    refused.assert_outcomes(errors=1)
+    refused.stdout.fnmatch_lines(["*its fixture 'trt_session' is not the harness's but of the plugin impostor*"])
+    project.makeconftest(fixture)
+    project.runpytest_inprocess(*arguments).assert_outcomes(passed=1)
+
+
 def test_every_setting_is_in_the_help_with_its_twins(project: pytest.Pytester):
     from harness.settings import Settings
 
