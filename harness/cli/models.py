@@ -12,6 +12,7 @@ import typer
 from harness.cli import options
 from harness.cli.exits import FAILED, PASSED
 from harness.cli.output import leave, print_json, print_table, say
+from harness.errors import SpecError
 from harness.spec.canonical import plain
 from harness.spec.model import ModelSpec
 
@@ -32,6 +33,9 @@ def models(
         context.obj = extra
         return
     catalog = load(options.settings(models=extra).models)
+    sizes = sorted({model.size for model in catalog})
+    if size is not None and size not in sizes:
+        raise SpecError(f"--size: no model of size {size!r}: choose from {', '.join(sizes)}")
     shown = [model for model in catalog if size in (None, model.size)]
     if json:
         print_json({"models": [_described(m) for m in shown], "problems": catalog.problems})

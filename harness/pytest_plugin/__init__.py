@@ -16,7 +16,7 @@ from harness.pytest_plugin import collection, crash, hooks, outcome, scheduling,
 from harness.pytest_plugin.cells import MARK
 from harness.pytest_plugin.collection import CASE
 from harness.pytest_plugin.options import add_options, settings_of
-from harness.pytest_plugin.run import RUN, run_of
+from harness.pytest_plugin.run import RUN, make_folder, run_of
 from harness.pytest_plugin.story import STORY, Story
 
 if TYPE_CHECKING:
@@ -70,13 +70,17 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Options that name models are ours: a wrong one ends the run before any worker starts."""
-    settings = settings_of(session.config)
-    if settings.model or settings.size or settings.models:
-        try:
-            run_of(session.config).models  # noqa: B018
-        except SpecError as error:
-            raise pytest.UsageError(str(error)) from None
+    """What is asked for by an option, and can't be had, ends the run before any worker starts."""
+    run = run_of(session.config)
+    asked = run.settings
+    try:
+        if asked.model or asked.size or asked.models:
+            run.models  # noqa: B018
+        for option, folder in (("output", asked.output), ("cache", asked.cache)):
+            if folder is not None:
+                make_folder(folder, f"--trt-{option}")
+    except SpecError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -108,6 +112,7 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: WorkerController) -> None:
     run = run_of(node.config)
+    run.stillborn = 0
     settled = None if run.in_use else collection.settled(run)
     if settled is not None:
         run.in_use = True
@@ -190,14 +195,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     elif run.in_use and session.exitstatus == pytest.ExitCode.OK:
         if run.problems:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        elif terminal.nothing_covered(read_run(run.folder).records):
+        elif terminal.nothing_covered(run.recorded.records):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: WorkerController) -> None:
+def pytest_testnodedown(node: WorkerController, error: object) -> None:
     run = run_of(node.config)
     run.problems |= dict.fromkeys(getattr(node, "workeroutput", {}).get("trt_problems", ()))
+    if error:
+        run.stillborn += 1
+        scheduling.give_up(node.config, run.stillborn)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

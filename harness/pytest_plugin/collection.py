@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,12 +133,12 @@ def _refuse_impostors(metafunc: pytest.Metafunc) -> None:
     from harness.pytest_plugin import fixtures
 
     for name in metafunc.fixturenames:
-        if not hasattr(fixtures, name):
+        module = metafunc._arg2fixturedefs[name][-1].func.__module__ if hasattr(fixtures, name) else fixtures.__name__
+        if module == fixtures.__name__:
             continue
-        definition = metafunc._arg2fixturedefs[name][-1]
-        module = definition.func.__module__
-        if module != fixtures.__name__ and not definition.has_location:
-            raise SpecError(f"its fixture {name!r} is not the harness's but of the plugin {module}: rename that one")
+        for plugin in metafunc.config.pluginmanager.get_plugins():
+            if getattr(plugin, "__name__", "") == module and Path(plugin.__file__).name != "conftest.py":
+                raise SpecError(f"its fixture {name!r} is not the harness's but of the plugin {module}: rename it")
 
 
 def _record(run: Run, item: pytest.Item, error: UnsupportedError) -> Record:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import UnsupportedError
+from harness.errors import SpecError, UnsupportedError
 from harness.ledger.expectations import Expectations
 from harness.ledger.expectations import load as load_expectations
-from harness.ledger.records import RecordLog, new_run_id
+from harness.ledger.records import RecordLog, new_run_id, read_run
+from harness.ledger.records import Run as RecordedRun
 from harness.pytest_plugin import cells, crash, scheduling
 from harness.pytest_plugin.options import settings_of
 from harness.pytest_plugin.story import Story
@@ -29,7 +30,7 @@ from harness.settings import BACKENDS, BEST
 from harness.spec import EngineSpec, ModelSpec
 from harness.spec.catalog import Catalog, load
 from harness.spec.cell import Cell
-from harness.spec.source import EXPORT_VARIABLE
+from harness.spec.source import EXPORT_VARIABLE, export_folder
 
 if TYPE_CHECKING:
     from harness.judge.oracle import Oracle
@@ -54,6 +55,7 @@ class Run:
         self.folder = (self.settings.output or home / "runs") / self.id
         self.plans = self.settings.cache or home / "plans"
         self.in_use = False  # whether there is a cell of ours
+        self.stillborn = 0  # workers in a row that died and whose successor has not collected yet
         self._open = contextlib.ExitStack()
         self._expectations: dict[Path, Expectations] = {}
         self.cells: list[tuple[Cell, Path]] = []  # that this process collected, covered or not, and their files
@@ -184,6 +186,11 @@ class Run:
         return log
 
     @functools.cached_property
+    def recorded(self) -> RecordedRun:
+        """What every process recorded: asked for when all have come to their end."""
+        return read_run(self.folder)
+
+    @functools.cached_property
     def notes(self) -> crash.Notes:
         notes = crash.Notes(self.folder, self.process)
         self._open.callback(notes.close)
@@ -205,6 +212,8 @@ class Run:
         """Let every process of the run export a model into one place, which goes with the run."""
         if EXPORT_VARIABLE not in os.environ:
             os.environ[EXPORT_VARIABLE] = str(self.folder / EXPORTS)
+            export_folder.cache_clear()
+            self._open.callback(export_folder.cache_clear)
             self._open.callback(os.environ.pop, EXPORT_VARIABLE, None)
 
     def close(self) -> None:
@@ -215,6 +224,14 @@ class Run:
             for path in self.folder.glob("*"):
                 if path.suffix in PASSING:
                     path.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """SpecError, naming the option that says where, when it can't be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"{option}: can't make the folder {folder}: {error.strerror}: name another") from None
 
 
 def run_of(config: pytest.Config) -> Run:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 RESTARTS = "1000"  # of crashed workers: each costs one cell, and a run must outlast them all
+STILLBORN = 8  # deaths in a row after which the reason is not in the tests
 MENTION = re.compile(rb"\bmark\.trt\b|\btrt_(engine|session|model|cell|spec)")
 DEVICE = re.compile(r"nvidia\d+")
 
@@ -40,6 +41,14 @@ def set_defaults(config: pytest.Config) -> None:
         config.option.dist = "worksteal"
     if config.getoption("maxworkerrestart") is None:
         config.option.maxworkerrestart = RESTARTS
+
+
+def give_up(config: pytest.Config, stillborn: int) -> None:
+    """End a run whose workers die one after the other before they have collected: their successors will, too."""
+    if stillborn >= STILLBORN:
+        session = config.pluginmanager.getplugin("dsession")
+        session.shouldstop = f"{stillborn} workers died in a row before they had collected a test"
+        session._max_worker_restart = 0  # a wish to stop does not keep it from replacing the next
 
 
 def auto_workers(config: pytest.Config) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.ledger.records import Record, read_run
+from harness.ledger.records import Record
 from harness.pytest_plugin.collection import Settled
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
@@ -54,7 +54,7 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
     """The table of the run's records, and what is wrong beside the cells."""
     from harness.report.terminal import summary_lines
 
-    found = read_run(run.folder)
+    found = run.recorded
     if found.records:
         reporter.section("TensorRT harness")
         for line in summary_lines(

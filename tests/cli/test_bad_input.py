@@ -1,4 +1,4 @@
-"""What the issue calls bad input: one clear message with the fix, the right exit code, no traceback."""
+"""Bad input: one clear message with the fix, the right exit code, no traceback."""
 
 from __future__ import annotations
 

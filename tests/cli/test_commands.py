@@ -54,6 +54,11 @@ class TestModels:
         assert "mlp" in ids
         sizes = {model["size"] for model in trt("models", "--size", "full", "--json").json["models"]}
         assert sizes == {"full"}
+
+    def test_an_unknown_size(self, trt: Trt) -> None:
+        done = trt("models", "--size", "huge")
+        assert done.code == 2
+        assert "--size: no model of size 'huge': choose from full, tiny" in done.err
         assert "batch=1:" in trt("models").out
 
     def test_export_is_what_check_takes(self, trt: Trt, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ import pytest
 
 from harness.errors import RunError
 from harness.runtime.backend.registry import HostSettings, create
-from harness.settings import Settings
 from harness.runtime.capability import Probe, State
+from harness.settings import Settings
 from tests.contract import bodies
 from tests.contract.checks import CHECKS, RELU_RANGE, floats, said
 from tests.contract.subjects import (

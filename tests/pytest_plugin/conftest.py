@@ -33,7 +33,9 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
         [pytest]
         addopts = -p harness.pytest_plugin --import-mode=importlib --strict-markers
             -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
-        filterwarnings = error
+        filterwarnings =
+            error
+            ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning
         """
     )
     return pytester

@@ -114,6 +114,8 @@ def test_a_wrong_mark_is_one_line(project: pytest.Pytester, mark: str, fixtures:
         (["--trt-model=bret"], "*--trt-model: no model 'bret': did you mean 'bert'?*"),
         (["--trt-size=huge"], "*--trt-size: no model of size 'huge': choose from full, tiny*"),
         (["--trt-shard=9/3"], "*--trt-shard: '9/3' is not a part of a whole*"),
+        (["--trt-output=/dev/null/here"], "*--trt-output: can't make the folder /dev/null/here: Not a directory*"),
+        (["--trt-cache=/dev/null/here"], "*--trt-cache: can't make the folder /dev/null/here: Not a directory*"),
         (["-n2", "--trt-model=bret"], "*--trt-model: no model 'bret'*"),
     ],
 )

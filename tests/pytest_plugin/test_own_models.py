@@ -12,7 +12,7 @@ import pytest
 from harness.ledger.records import Record
 from harness.runtime.backend.fake import FakeBackend
 from harness.runtime.request import resolve
-from harness.spec import RECIPES, EngineSpec
+from harness.spec import RECIPES, EngineSpec, Profile
 from harness.spec.catalog import load
 from tests.pytest_plugin.parts import SUITE
 
@@ -34,7 +34,9 @@ dims = {{ {first} = "2:4:8" }}
 @pytest.fixture
 def folder(project: pytest.Pytester) -> Path:
     """``mine.onnx``, ``mine.plan``, three rows of inputs, and the outputs that they give."""
-    spec = EngineSpec.of(load()["mlp"], RECIPES["fp32"])
+    model = load()["mlp"]
+    profiles = (Profile.of({"batch": 1}), Profile.of({"batch": (2, 4, 8)}))
+    spec = EngineSpec(model, RECIPES["fp32"], profiles, model.config)
     shutil.copy(spec.model.source.path(), project.path / "mine.onnx")
     backend = FakeBackend()
     plan = backend.build(resolve(spec)).data
@@ -42,7 +44,7 @@ def folder(project: pytest.Pytester) -> Path:
     engine = backend.load(plan)
     inputs = {"x": np.linspace(-1, 1, 3 * 64, dtype=np.float32).reshape(3, 64)}
     np.savez(project.path / "inputs.npz", **inputs)
-    np.savez(project.path / "outputs.npz", **engine.session(0).run(inputs))
+    np.savez(project.path / "outputs.npz", **engine.session(1).run(inputs))
     return project.path
 
 

@@ -111,6 +111,19 @@ def test_workers_probe_nothing_and_record_everything(project: pytest.Pytester, r
     assert len({record.run for record in found}) == 1
 
 
+def test_what_no_worker_can_cover_is_recorded_once_and_counted(project: pytest.Pytester, records: Records):
+    project.makepyfile(RUNS)
+    result = project.runpytest_inprocess("-n2", *ARGUMENTS[1:-1], "--trt-backend=fake,fake:absent")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["trt-harness: 2 cells, 1 of them not covered here, *"])
+    assert result.parseoutcomes()["passed"] == 1
+    result.stdout.fnmatch_lines(["*1 passed, 1 not covered in *"])
+    assert Counter((record.cell.backend, record.verdict) for record in records()) == {
+        ("fake", "passed"): 1,
+        ("fake:absent", "not_covered"): 1,
+    }
+
+
 def test_a_worker_that_dies_fails_its_cell_by_name_and_the_rest_runs(project: pytest.Pytester, records: Records):
     project.makepyfile(RUNS)
     result = project.runpytest_inprocess(
@@ -120,6 +133,13 @@ def test_a_worker_that_dies_fails_its_cell_by_name_and_the_rest_runs(project: py
     result.stdout.fnmatch_lines(["*the process that ran it (gw*) died*", "repeat: python -m pytest *--trt-in-process*"])
     verdicts = Counter((record.cell.model, record.verdict) for record in records())
     assert verdicts == {("mlp", "error"): 3, ("conv", "passed"): 3}
+
+
+def test_workers_that_can_not_even_collect_end_the_run(project: pytest.Pytester):
+    project.makepyfile(RUNS + "\nimport os, sys\nif 'PYTEST_XDIST_WORKER' in os.environ: os._exit(7)\n")
+    result = project.runpytest_subprocess("-n2", *ARGUMENTS, timeout=120)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*workers died in a row before they had collected a test*"])
 
 
 def test_a_host_that_dies_costs_one_cell_and_no_worker(project: pytest.Pytester, records: Records):

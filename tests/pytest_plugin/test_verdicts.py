@@ -90,23 +90,25 @@ def test_builds(trt_plan):
         ("deserialize_none", "deserialize", "*the runtime returned None*"),
         ("enqueue_false", "run", "*the enqueue returned False*"),
         ("crash_build", "build", "*signal 11 (SIGSEGV)*"),
-        ("hang_build", "build", "*no answer within 2 s*"),
+        ("hang_build", "build", "*no answer within 3 s*"),
         ("crash_load", "deserialize", "*signal 11 (SIGSEGV)*"),
         ("crash_run", "run", "*signal 11 (SIGSEGV)*"),
         ("exit_run", "run", "*exit status 3*"),
-        ("hang_run", "run", "*no answer within 2 s*"),
-        ("hang_gil", "run", "*no answer within 2 s*"),
+        ("hang_run", "run", "*no answer within 3 s*"),
+        ("hang_gil", "run", "*no answer within 3 s*"),
     ],
 )
 def test_a_failure_of_a_stage_has_its_name_its_words_and_its_command(
     project: pytest.Pytester, records: Records, fault: str, stage: str, said: str
 ):
     project.makepyfile(RUNS)
-    timeouts = ("--trt-build-timeout=2", "--trt-run-timeout=2")
+    timeouts = ("--trt-build-timeout=3", "--trt-run-timeout=3") if fault.startswith("hang") else ()
     result = project.runpytest_inprocess(*FAKE, f"--trt-backend=fake:{fault}", *timeouts)
     result.assert_outcomes(failed=1)
     node = f"{next(project.path.glob('test_*.py')).name}::test_runs[[]mlp-fp32-opt-fake:{fault}]"
-    repeat = f"repeat: python -m pytest '{node}' --trt-backend fake:{fault} --trt-build-timeout 2 --trt-run-timeout 2"
+    repeat = f"repeat: python -m pytest '{node}' --trt-backend fake:{fault}" + "".join(
+        f" {option.replace('=', ' ')}" for option in timeouts
+    )
     result.stdout.fnmatch_lines([f"{stage}: *", repeat])
     result.stdout.fnmatch_lines([said])
     result.stdout.no_fnmatch_line("*def test_runs*")

@@ -30,6 +30,11 @@ def import_path() -> list[str]:
     return sys.path
 
 
+def contents(path: str) -> str:
+    with open(path) as file:  # noqa: PTH123
+        return file.read()
+
+
 def environment() -> dict[str, str]:
     return dict(os.environ)
 

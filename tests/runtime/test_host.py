@@ -513,28 +513,21 @@ def test_a_request_leaves_a_breadcrumb(backend: HostedBackend, tmp_path: Path) -
     assert read_breadcrumb(crumb) is None
     backend.client.breadcrumb = crumb
     backend.label("test_matches_oracle[bert-fp16-opt-rtx] at some length")
-    seen: list[dict[str, Any] | None] = []
-
-    def look() -> None:
-        while not (seen and seen[-1]):
-            seen.append(read_breadcrumb(crumb))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    with pytest.raises(RunError):
-        call(backend, "die", signal=11)
-    thread.join()
+    during = json.loads(call(backend, "contents", path=str(crumb)).partition("\n")[0])
     expected = {
         "label": "test_matches_oracle[bert-fp16-opt-rtx] at some length",
         "backend": "fake",
         "device": 0,
         "stage": "run",
-        "request": "tests.runtime.bodies:die",
+        "request": "tests.runtime.bodies:contents",
         "host": backend.client.facts["pid"],
         "over": False,
     }
-    assert seen[-1] == expected
+    assert during == expected
     assert read_breadcrumb(crumb) == {**expected, "over": True}
+    with pytest.raises(RunError):
+        call(backend, "die", signal=11)
+    assert read_breadcrumb(crumb) == {**expected, "request": "tests.runtime.bodies:die", "over": True}
     backend.label("short")
     call(backend, "echo")
     assert (read_breadcrumb(crumb) or {})["label"] == "short"
