@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,8 +156,15 @@ def _pairs(texts: Sequence[str], _base: Path) -> tuple[tuple[str, str], ...]:
 def _interpreters(texts: Sequence[str], base: Path) -> tuple[tuple[str, str], ...]:
     pairs = _pairs(texts, base)
     _chosen(BACKENDS)([backend for backend, _ in pairs], base)
+    return tuple((backend, _program(file, base)) for backend, file in pairs)
+
+
+def _program(file: str, base: Path) -> str:
     # Not resolved: a virtual environment's interpreter is a link, and is told by where it lies.
-    return tuple((backend, os.path.abspath(base / Path(file).expanduser())) for backend, file in pairs)  # noqa: PTH100
+    path = shutil.which(os.path.abspath(base / Path(file).expanduser()) if os.sep in file else file)  # noqa: PTH100
+    if path is None:
+        raise SpecError(f"{file!r} is no program: name a Python that has the backend's packages")
+    return path
 
 
 def _build_options(texts: Sequence[str], base: Path) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ import harness
 from harness.cli import build, check, doctor, expectations, models
 from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
 from harness.cli.output import print_json, repeat, say
-from harness.errors import ComparisonFailure, HarnessError, SpecError, StageError, UnsupportedError
+from harness.errors import ComparisonFailure, Regression, SpecError, StageError, UnsupportedError
 
 HELP = """Build, check and inspect models on NVIDIA TensorRT.
 
@@ -77,10 +77,8 @@ def _told(error: Exception, arguments: list[str]) -> tuple[int, str]:
         return INVALID, f"error: {error}"
     if isinstance(error, UnsupportedError):
         return NOTHING, f"not covered here: {error}"
-    if isinstance(error, (StageError, ComparisonFailure)):
+    if isinstance(error, (StageError, ComparisonFailure, Regression)):
         return FAILED, f"failed: {error}"
-    if isinstance(error, HarnessError):
-        return INVALID, f"error: {error}"
     again = [argument for argument in arguments if argument != "--traceback"]
     return FAULT, (
         f"internal error: {type(error).__name__}: {error}\n"

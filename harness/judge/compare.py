@@ -133,10 +133,11 @@ class _Judge:
         """A pass against an oracle that would pass anything is none."""
         if result.failure is not None or self.weak == "ignore" or self.bitwise is not None:
             return result
-        reason = self.reference.weak.get(result.name) or self.blind(result, want)
+        admitted = self.reference.admitted.get(result.name, "")
+        reason = self.reference.weak.get(result.name) or admitted or self.blind(result, want)
         if not reason:
             return result
-        if self.weak == "note":
+        if self.weak == "note" or admitted:
             return replace(result, note=f"weak oracle: {reason}")
         return replace(result, failure=Failure.WEAK_ORACLE, detail=reason)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class Reference:
     """What a run is judged against.
 
     ``origins`` says how each output is judged, ``seen`` holds the tensors inside the model that this
-    takes, ``weak`` why the oracle proves little for an output. ``oracle`` says who made it.
+    takes, ``weak`` why the oracle proves little for an output, ``admitted`` that of outputs whose model
+    declares it: no failure, and noted. ``oracle`` says who made it.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Reference:
     origins: Mapping[str, Origin]
     seen: Mapping[str, Array] = field(default_factory=dict)
     weak: Mapping[str, str] = field(default_factory=dict)
+    admitted: Mapping[str, str] = field(default_factory=dict)
     tolerances: tuple[ToleranceOverride, ...] = ()
     tags: tuple[str, ...] = ()
 
@@ -151,8 +153,9 @@ def digest_arrays(arrays: Mapping[str, Array]) -> str:
 def _of(model: ModelSpec, made: Reference) -> Reference:
     """``made`` with what the model itself declares, which its bytes do not show."""
     declared = {tag.removeprefix(WEAK) for tag in model.tags if tag.startswith(WEAK)}
-    weak = {name: why for name, why in made.weak.items() if not declared & {name, "*"}}
-    return Reference(model.id, made.oracle, made.outputs, made.origins, made.seen, weak, model.tolerances, model.tags)
+    admitted = {name: why for name, why in made.weak.items() if declared & {name, "*"}}
+    weak = {name: why for name, why in made.weak.items() if name not in admitted}
+    return replace(made, model=model.id, weak=weak, admitted=admitted, tolerances=model.tolerances, tags=model.tags)
 
 
 def _exposing(model: ModelSpec, path: Path, names: tuple[str, ...]) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.judge.graph import CARRY, Flow, Node, flow
+from harness.judge.provenance import FLOATS
 from harness.spec.data import Kind
 from harness.spec.tensor import Dim
 
@@ -66,7 +67,6 @@ def shape_tensors(path: Path) -> frozenset[str]:
 
 
 _INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
-_FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 # operators that hand on the elements of these inputs as they are
 _MOVES = frozenset(
     {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "Slice", "Concat"}
@@ -121,14 +121,14 @@ def _uses(graph: Flow, name: str) -> Iterator[Found]:
     integer = dtype in _INTEGERS
     if (integer or dtype == "bool") and _masks(graph, name):
         yield Found("mask", "a mask: it reaches a Softmax through logic alone")
-    elif dtype in _FLOATS and "mask" in name.lower() and _masks(graph, name):
+    elif dtype in FLOATS and "mask" in name.lower() and _masks(graph, name):
         yield Found("mask", "a mask by its name, and it reaches a Softmax through logic alone")
     for value, node, index in _reached(graph, name):
         if integer:
             found = _index_use(graph, value, node, index)
             if found is not None:
                 yield found
-        elif (node.op, index) in _DOMAINS and dtype in _FLOATS and not _whole_exponent(graph, node):
+        elif (node.op, index) in _DOMAINS and dtype in FLOATS and not _whole_exponent(graph, node):
             low, high = _DOMAINS[node.op, index]
             yield Found("uniform", f"{node.op} {node.name!r} is defined there", low, high)
 

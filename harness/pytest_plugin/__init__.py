@@ -98,7 +98,10 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     run = run_of(config)
     run.in_use = True
     run.share_exports()
-    settled = collection.settle(run, items)
+    try:
+        settled = collection.settle(run, items)
+    except SpecError as error:  # an interpreter that can't be started
+        raise pytest.UsageError(str(error)) from None
     if not run.is_worker:
         _announce(config, settled)
 

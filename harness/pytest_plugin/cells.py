@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from harness.errors import SpecError
+from harness.runtime.capability import CAPABILITIES
 from harness.settings import BACKENDS, BEST, FAKE, Settings, Shard
 from harness.spec import POINTS, RECIPES, ModelSpec, Point, Recipe
 from harness.spec.cell import Cell
-from harness.spec.names import suggestion
-from harness.spec.profile import places
+from harness.spec.names import listed, suggestion
+from harness.spec.profile import GIVEN, places
 
 MARK = (
     "trt(models, precisions, points, backends, variants, needs, over): run this test once for every cell, see "
     "harness.pytest_plugin.cells.Ask"
 )
-GIVEN = "given"  # the point of inputs that the user brought
 AXES = ("model", "precision", "variant", "point", "backend")
 FP32_ONLY = "fp32_only"  # the tag of a model that makes no cell at another precision: slow to build, and shows little
 WORD = re.compile(r"[A-Za-z0-9_]+")
@@ -50,7 +50,7 @@ class Ask:
     over: Sequence[str] = ("model", "precision", "point", "backend")
 
     def __post_init__(self) -> None:
-        for name, known in {"precisions": RECIPES, "points": POINTS, "over": AXES}.items():
+        for name, known in {"precisions": RECIPES, "points": POINTS, "needs": CAPABILITIES, "over": AXES}.items():
             for value in getattr(self, name) or ():
                 if value not in known:
                     hint = suggestion(str(value), known)
@@ -132,7 +132,7 @@ def select(models: Sequence[ModelSpec], own: frozenset[str], settings: Settings)
     for pattern in settings.model:
         if not any(_matches(model, pattern) for model in models):
             ids = [model.id for model in models]
-            raise SpecError(f"--trt-model: no model {pattern!r}: {suggestion(pattern, ids)}models: {', '.join(ids)}")
+            raise SpecError(f"--trt-model: no model {pattern!r}: {suggestion(pattern, ids)}models: {listed(ids)}")
     chosen = []
     for model in models:
         patterns = [pattern for pattern in settings.model if _matches(model, pattern)]
@@ -140,6 +140,15 @@ def select(models: Sequence[ModelSpec], own: frozenset[str], settings: Settings)
         if by_size and (patterns or not settings.model):
             chosen.append(model)
     return tuple(chosen)
+
+
+def unknown(models: Any, catalog: Sequence[ModelSpec]) -> str:
+    """What is wrong with the mark's ``models``: a name that no model has, whatever the options leave; "" if nothing."""
+    for name in (models,) if isinstance(models, str) else models if isinstance(models, (list, tuple)) else ():
+        if isinstance(name, str) and not any(_matches(model, name) for model in catalog):
+            hint = suggestion(name, [model.id for model in catalog])
+            return f"no model {name!r}: {hint}bring models of your own with --trt-models"
+    return ""
 
 
 def wanted(model: ModelSpec, models: Any) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import HarnessError, SpecError, UnsupportedError
 from harness.ledger.records import Record
-from harness.pytest_plugin.cells import Ask, Case, cases, renamed
+from harness.pytest_plugin.cells import Ask, Case, cases, renamed, unknown
 from harness.pytest_plugin.problem import ModelFile
 from harness.pytest_plugin.run import Run, run_of
 
@@ -47,6 +47,9 @@ def generate(metafunc: pytest.Metafunc) -> None:
         found: Sequence[Case | None] = list(cases(metafunc.function.__name__, ask, run.models, run.settings))
     except HarnessError as error:
         raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
+    said = unknown(ask.models, run.catalog.models)
+    if said and not run.catalog.problems:  # a file that can't be read explains itself, and what it lacks
+        metafunc.definition.warn(pytest.PytestCollectionWarning(f"trt(models=...): {said}"))
     # An empty set would be a test that is skipped, and pass for one: it is taken out instead.
     found = found or [None]
     metafunc.parametrize(PARAMETER, found, ids=[case.cell.params if case else "none" for case in found], indirect=True)
@@ -90,7 +93,6 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
     from filelock import FileLock
 
     found = [(item, item.stash[CASE]) for item in items if CASE in item.stash]
-    run.cells = [(case.cell, item.path) for item, case in found]
     run.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(run.folder / "settling.lock"):
         first = not (run.folder / SETTLED).exists()
@@ -103,6 +105,7 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
                 run.choose(case, needs(item))
             except UnsupportedError as error:
                 missing[item] = error
+        run.cells = [(case.cell, item.path) for item, case in found]
         settled = Settled(asked, len(found), len(missing))
         if first:
             run.log.extend(_record(run, item, error) for item, error in missing.items())

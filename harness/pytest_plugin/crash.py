@@ -44,11 +44,12 @@ def record_of(folder: Path, process: str, node: str) -> Record | None:
     if found.get("node") != node:
         return None
     crumbs = [crumb for path in _crumbs(folder, process) if (crumb := read_breadcrumb(path)) and crumb["label"] == node]
-    at = next((f", at {crumb['request']}" for crumb in crumbs if not crumb["answered"]), "")
+    at = next((f", at {crumb['request']}" for crumb in crumbs if not crumb["over"]), "")
     stage = next((crumb["stage"] for crumb in crumbs), "")
     return Record(
         cell=Cell(**found["cell"]),
         verdict="error",
+        node=node,
         stage=stage,
         message=f"the process that ran it ({process}) died{at}",
         started=found["started"],

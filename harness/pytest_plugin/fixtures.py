@@ -10,6 +10,7 @@ covered*, before anything is built for it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,7 +97,7 @@ def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator
 
     See `harness.pytest_plugin.types.Engines`.
     """
-    handles: list[Handle] = []
+    handles = contextlib.ExitStack()
 
     def engine(
         spec: EngineSpec | None = None,
@@ -117,16 +118,14 @@ def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator
                 asked.config if config is None else config,
             )
         progress = reporter(_trt.run.config, _trt.case.cell.id)
-        handle = _trt.run.pool.engine(
-            asked, backend or trt_backend, private=private, rebuilt=rebuilt, progress=progress
+        handle = handles.enter_context(
+            _trt.run.pool.engine(asked, backend or trt_backend, private=private, rebuilt=rebuilt, progress=progress)
         )
-        handles.append(handle)
         _trt.hold(handle)
         return handle
 
-    yield engine
-    for handle in reversed(handles):
-        handle.close()
+    with handles:
+        yield engine
 
 
 @pytest.fixture

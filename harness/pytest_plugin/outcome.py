@@ -126,7 +126,8 @@ def _judge_pass(report: pytest.TestReport, story: Story, run: Run) -> None:
 
 def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story, run: Run) -> None:
     stage, message = _stage(error, story), str(error) or type(error).__name__
-    wrong = isinstance(error, (HarnessError, AssertionError))  # else: at fault
+    fault = type(error) is HarnessError  # of an engine host, whose traceback comes as a note
+    wrong = isinstance(error, (HarnessError, AssertionError)) and not fault
     entry = None
     if wrong and report.when != "teardown":
         entry = run.expectations_of(story.file).match(story.cell, stage, message, story.environment)
@@ -139,7 +140,8 @@ def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story
     if isinstance(error, HarnessError):
         command = repeat(run.config, story.node)
         report.outcome = "failed"
-        report.longrepr = message if command in message else f"{message}\nrepeat: {command}"
+        told = "\n".join([message, *getattr(error, "__notes__", ())]) if fault else message
+        report.longrepr = told if command in told else f"{told}\nrepeat: {command}"
 
 
 def _stage(error: BaseException, story: Story) -> str:

@@ -119,7 +119,9 @@ class DeviceLock:
         """A free device among ``numbers``, held until `release`; waits while there is none."""
         from filelock import FileLock, Timeout
 
-        self._folder.mkdir(mode=0o777, parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(PermissionError):  # it is another user's, who has opened it to us
+            self._folder.chmod(0o777)
         while True:
             for slot, number in itertools.product(range(self._share), numbers):
                 lock = FileLock(self._folder / f"{_name(number)}.{slot}.lock", mode=0o666)

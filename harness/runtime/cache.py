@@ -119,23 +119,19 @@ def _opened(data: Array, plan_key: str) -> tuple[str, Array | None]:
 
 
 def _write_whole(path: Path, *parts: Any) -> None:
-    """Write beside ``path``, to the disk, then rename: a reader sees all of it or nothing."""
+    """Write beside ``path``, then rename: a reader sees all of it or nothing.
+
+    Nothing waits for the disk: what a power cut leaves torn is found by its SHA-256, and built again.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             for part in parts:
                 file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
 
 
 def _warn(message: str) -> None:

@@ -9,6 +9,13 @@ from typing import Any
 
 from harness.errors import UnsupportedError
 
+CAPABILITIES = (  # that a backend may report, by name
+    *("import", "gpu", "parse", "build", "deserialize", "run"),
+    *("tf32", "fp16", "strong_typing", "weak_typing"),
+    *("profiles", "shape_tensors", "data_dependent_shapes", "cuda_graph"),
+    *("progress", "refit", "timing_cache", "network_function", "plan_file"),
+)
+
 
 class State(str, enum.Enum):
     """The four answers that must not be mixed up."""

@@ -399,7 +399,7 @@ def _locate(packages: tuple[str, ...], python: str) -> dict[str, list[Path]]:
 @functools.cache
 def _ask_where(packages: tuple[str, ...], python: str) -> dict[str, list[str]]:
     ask = subprocess.run([python, "-I", "-c", _LOCATE, *packages], capture_output=True, text=True, timeout=60)
-    if ask.returncode:
+    if ask.returncode or not ask.stdout:  # no Python: starting the host says so
         return {name: [] for name in packages}
     found: dict[str, list[str]] = json.loads(ask.stdout)
     return found

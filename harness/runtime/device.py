@@ -6,7 +6,6 @@ Every resource has ``close()`` and is a context manager. Every CUDA status other
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -57,12 +56,6 @@ def describe(device: int) -> dict[str, Any]:
 def use(device: int) -> None:
     """Make ``device`` the current one of this thread."""
     check(cudart.cudaSetDevice(device))
-
-
-def free_memory() -> int:
-    """Bytes that are free on the current device."""
-    free, _ = check(cudart.cudaMemGetInfo())
-    return int(free)
 
 
 class Resource:
@@ -191,12 +184,3 @@ class Graph(Resource):
         if self._run is not None:
             run, self._run = self._run, None
             check(cudart.cudaGraphExecDestroy(run))
-
-
-def driver_library() -> str:
-    """How the driver's library answers a plain load: "" when it loads, else the loader's own words."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        return str(error)
-    return ""

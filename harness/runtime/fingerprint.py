@@ -11,16 +11,15 @@ PLAN_FORMAT = 1  # raise it when the harness itself builds other plans from equa
 
 # Of `Probe.environment`, what a plan may depend on; a backend leaves out what does not apply to it.
 FACTS = (
-    "libraries",  # {name: version} beside the runtime's own version: parser, cuBLAS, cuDNN
+    "library_version",  # "8.6.0": of the library under the bindings, which have the backend's version
     "gpu",  # the product's name
     "compute_capability",  # "9.0"
     "cuda_driver",  # 12020: the CUDA version of the driver, which is one for all drivers of a branch
-    "cpu",  # for a plan that holds code or layouts for this processor
 )
 
 
 def fingerprint(probe: Probe) -> str:
-    """SHA-256 over backend, versions, GPU product, compute capability, driver class and `PLAN_FORMAT`.
+    """SHA-256 over backend, its versions, GPU product, compute capability, driver class and `PLAN_FORMAT`.
 
     The class of a driver is the CUDA version it brings: 535.161.08 and 535.54.03 count as one. What else
     the environment holds (memory, UUID, numpy) does not count.

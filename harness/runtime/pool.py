@@ -12,7 +12,6 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -23,7 +22,7 @@ from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
 from harness.runtime.fingerprint import environment, fingerprint
 from harness.runtime.request import resolve
-from harness.spec.canonical import digest, digest_files
+from harness.spec.canonical import digest
 from harness.spec.engine import EngineSpec
 from harness.spec.source import NetworkFunction, PlanFile
 
@@ -207,8 +206,6 @@ class EnginePool:
             from harness.judge.precision import VERSION
 
             makers.append(f"conversion {VERSION}")
-        if spec.config.plugins:  # the key has their paths, the plan their contents
-            makers.append(digest_files([_existing(path) for path in spec.config.plugins]))
         return spec.key, spec.plan_key(digest(makers))
 
     def _facts(self, spec: EngineSpec, backend: str, key: str, seconds: Mapping[str, float]) -> dict[str, object]:
@@ -375,13 +372,6 @@ class PooledSession:
 def _is_reproducible(spec: EngineSpec) -> bool:
     """Whether the key holds all that the plan is made from: of a callable it has only a version, if that."""
     return not isinstance(spec.model.source, NetworkFunction) or bool(spec.model.source.version)
-
-
-def _existing(library: str) -> Path:
-    path = Path(library)
-    if not path.is_file():
-        raise SpecError(f"plugin library {library}: no such file")
-    return path
 
 
 def _repetition(error: StageError) -> Callable[[], StageError]:

@@ -11,10 +11,8 @@ from harness.judge.oracle import Oracle, Reference
 from harness.runtime.backend.protocol import Array, EngineInfo, IOTensor
 from harness.spec.model import ModelSpec, admit
 from harness.spec.onnx_model import Interface
-from harness.spec.profile import Point, Profile, places
+from harness.spec.profile import GIVEN, Point, Profile, places
 from harness.spec.tensor import Dim, TensorSpec
-
-GIVEN = "given"  # the point of inputs that the user brought
 
 
 @dataclass(frozen=True, eq=False)

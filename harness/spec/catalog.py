@@ -22,11 +22,11 @@ from types import ModuleType
 
 from harness.errors import SpecError
 from harness.spec.model import ModelSpec
-from harness.spec.names import suggestion
+from harness.spec.names import listed, suggestion
+from harness.spec.source import OnnxFunction
 
 GROUP = "trt_harness.models"
 DISTRIBUTION = "trt-harness"
-SHOWN = 20  # names that a message lists
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,27 @@ class Problem:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Models in order, each `ModelSpec.id` once, and the files that could not be read."""
+    """Models in order, each `ModelSpec.id` once, and the files that could not be read.
+
+    SpecError when two models have one id, or one would be taken for the other where both are exported.
+    """
 
     models: tuple[ModelSpec, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, ModelSpec] = {}
+        exported: dict[str, ModelSpec] = {}
         for model in self.models:
             if seen.setdefault(model.id, model) is not model:
                 raise SpecError(_clash(seen[model.id], model))
+            if isinstance(model.source, OnnxFunction):
+                first = exported.setdefault(model.source.name, model)
+                if first.source != model.source:
+                    raise SpecError(
+                        f"{first.id} and {model.id} are built by two functions into one file, "
+                        f"{model.source.name!r}: give one OnnxFunction another name"
+                    )
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self.models)
@@ -65,8 +76,7 @@ class Catalog:
             if model.id == id:
                 return model
         known = [model.id for model in self.models]
-        more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-        raise SpecError(f"no model {id!r}: {suggestion(id, known)}models: {', '.join(known[:SHOWN]) or 'none'}{more}")
+        raise SpecError(f"no model {id!r}: {suggestion(id, known)}models: {listed(known)}")
 
     def extended(self, models: Iterable[ModelSpec], problems: Iterable[Problem] = ()) -> Catalog:
         """This catalog and more after it."""

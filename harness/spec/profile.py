@@ -10,6 +10,7 @@ from harness.errors import SpecError
 
 Point = Literal["min", "opt", "max"]
 POINTS: tuple[Point, ...] = get_args(Point)
+GIVEN = "given"  # where a model is asked that brings its own inputs: at no point of its profiles
 
 
 @dataclass(frozen=True)

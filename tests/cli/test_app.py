@@ -11,7 +11,7 @@ import time
 import pytest
 
 from harness.cli import options
-from harness.errors import ParseError, UnsupportedError
+from harness.errors import HarnessError, ParseError, Regression, UnsupportedError
 from tests.cli.conftest import Trt
 
 HEAVY = {"numpy", "onnx", "onnxruntime", "pytest", "hypothesis", "rich"}
@@ -87,7 +87,9 @@ class TestErrors:
         [
             (UnsupportedError("x", "seen", "buy one"), 3, "not covered here: x: seen (to cover it: buy one)"),
             (ParseError("no", log=("[E] why",)), 1, "failed: parse: no\n  | [E] why"),
+            (Regression("slower"), 1, "failed: slower"),
             (ValueError("odd"), 70, "internal error: ValueError: odd"),
+            (HarnessError("fault in the engine host: odd"), 70, "internal error: HarnessError: fault in the engine"),
         ],
     )
     def test_codes(self, trt: Trt, failing, error: Exception, code: int, said: str) -> None:  # type: ignore[no-untyped-def]

@@ -21,8 +21,9 @@ from harness.errors import RunError
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.capability import Probe, State
 from harness.settings import Settings
+from harness.spec.build import BuildConfig
 from tests.contract import bodies
-from tests.contract.checks import CHECKS, RELU_RANGE, floats, said
+from tests.contract.checks import CHECKS, RELU_RANGE, RESHAPE_CONTENTS, _reshape, floats, said
 from tests.contract.subjects import (
     DOUBLES,
     SUBJECTS,
@@ -156,6 +157,25 @@ def test_plan_of_another_version_is_refused(double: Bench, tmp_path_factory: pyt
     with pytest.raises(DeserializeError) as caught:
         double.backend.load(plan)
     said(caught.value, "Serialization")
+
+
+def test_a_shape_tensor_stays_where_a_graph_was_told_it_is(double: Bench) -> None:
+    double.need("run", "shape_tensors")
+    session = double.session(double.engine(_reshape(double), contents=RESHAPE_CONTENTS))
+    told = []
+    for shape in ((8, 3), (2, 12)):
+        session.run({"x": floats(4, 6), "shape": np.array(shape, np.int64)})
+        told.append(session.context.get_tensor_address("shape"))
+    assert told[0] == told[1]
+
+
+def test_a_plan_that_needs_a_plugin_library_is_not_kept(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process would have to load the library first."""
+    monkeypatch.setattr("harness.runtime.backend.nv.build._load_plugins", lambda *_: None)
+    config = BuildConfig(tactic_sources=())
+    assert double.build(double.relu(), RELU_RANGE, config=config).keep
+    config = BuildConfig(tactic_sources=(), plugins=("/some/libplugin.so",))
+    assert not double.build(double.relu(), RELU_RANGE, config=config).keep
 
 
 def test_what_is_closed_is_freed(double: Bench) -> None:

@@ -227,6 +227,13 @@ def test_a_weak_oracle_is_noted_for_special_inputs() -> None:
     assert comparison.outputs[0].note == "weak oracle: constant"
 
 
+def test_a_weakness_that_the_model_admits_passes_and_is_noted() -> None:
+    comparison = compare({"y": WANT}, reference(admitted={"y": "constant"}), "fp32")
+    assert comparison.passed
+    assert comparison.outputs[0].note == "weak oracle: constant"
+    assert not compare({"y": WANT + 1}, reference(admitted={"y": "constant"}), "fp32").passed
+
+
 def test_a_real_failure_counts_before_a_weak_oracle() -> None:
     comparison = compare({"y": WANT + 1}, reference(weak={"y": "constant"}), "fp32")
     assert failure(comparison) is Failure.MISMATCH

@@ -132,6 +132,7 @@ def test_a_choice_that_nothing_meets_is_refused(options: dict[str, str], said: s
         ({"over": ("backend",)}, "'model' is missing"),
         ({"over": ("model", "size")}, "over: unknown 'size'"),
         ({"backends": ("cuda",)}, "backends: unknown 'cuda'"),
+        ({"needs": ("cuda_graphs",)}, "needs: unknown 'cuda_graphs': did you mean 'cuda_graph'?"),
     ],
 )
 def test_a_mark_that_is_not_understood(arguments: dict[str, tuple[str, ...]], said: str):

@@ -64,6 +64,20 @@ def test_an_empty_set_is_deselected_and_not_skipped(project: pytest.Pytester):
     result.assert_outcomes(passed=1, deselected=1)
 
 
+def test_a_name_that_no_model_has_is_a_warning(project: pytest.Pytester):
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.trt(models=["brt", "mlp", "conv*"], over=("model",))
+        def test_model(trt_model): ...
+        """
+    )
+    result = project.runpytest_inprocess("-W", "default::pytest.PytestCollectionWarning", "--trt-model=mlp")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*no model 'brt': did you mean 'bert'? bring models of your own with --trt-models"])
+
+
 def test_cells_of_one_engine_lie_together_whatever_the_module(project: pytest.Pytester):
     project.makepyfile(test_a=RUNS, test_b=RUNS, test_c="def test_plain(): ...")
     result = project.runpytest_inprocess("--collect-only", "-q", "--trt-model=mlp,bert", "--trt-point=opt")
@@ -143,6 +157,18 @@ def test_a_plugin_that_hides_a_fixture_is_refused_and_a_conftest_is_not(project:
     refused.stdout.fnmatch_lines(["*its fixture 'trt_session' is not the harness's but of the plugin impostor*"])
     project.makeconftest(fixture)
     project.runpytest_inprocess(*arguments).assert_outcomes(passed=1)
+
+
+def test_an_interpreter_that_can_not_be_started_ends_the_run(project: pytest.Pytester):
+    project.makepyfile(RUNS)
+    python = project.path / "python"
+    python.write_text("no program")
+    python.chmod(0o755)
+    arguments = ("--trt-model=mlp", "--trt-backend=tensorrt", f"--trt-python=tensorrt={python}")
+    result = project.runpytest_inprocess(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*tensorrt: the engine host can't be started with {python}: * Exec format error*"])
+    result.stderr.no_fnmatch_line("*Traceback*")
 
 
 def test_every_setting_is_in_the_help_with_its_twins(project: pytest.Pytester):

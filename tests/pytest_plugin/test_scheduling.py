@@ -56,6 +56,12 @@ def test_a_device_is_the_same_whatever_it_is_called_here(tmp_path: Path, monkeyp
     assert second.acquire([0, 1]) == 1
 
 
+def test_devices_are_shared_with_other_users(tmp_path: Path):
+    folder = tmp_path / "devices"
+    DeviceLock(folder).acquire([0])
+    assert folder.stat().st_mode & 0o777 == 0o777  # whatever the umask
+
+
 def _die_with_a_device(folder: Path) -> None:
     DeviceLock(folder).acquire([0])
     multiprocessing.current_process().kill()

@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SpecError
-from harness.runtime.backend import registry
 from harness.settings import BACKENDS, Settings, Shard
 from harness.spec import POINTS, RECIPES, BuildConfig
-
-
-def test_backends_are_those_of_the_registry():
-    assert registry.NAMES == BACKENDS
 
 
 def test_defaults_ask_for_everything():
@@ -54,7 +49,7 @@ def test_paths_start_where_they_were_written(tmp_path: Path, monkeypatch: pytest
 
 def test_an_interpreter_that_is_a_link_stays_one(tmp_path: Path):
     real, link = tmp_path / "real", tmp_path / "venv" / "python"
-    real.touch()
+    real.touch(mode=0o755)
     link.parent.mkdir()
     link.symlink_to(real)
     assert Settings.read({"python": [f"tensorrt={link}"]}, environment={}).python == (("tensorrt", str(link)),)
@@ -76,6 +71,7 @@ def test_an_interpreter_that_is_a_link_stays_one(tmp_path: Path):
         ("build_option", "aux_streams=few", "aux_streams: 'few' is not a whole number"),
         ("build_option", "workspace", "write KEY=VALUE"),
         ("python", "cuda=/usr/bin/python", "choose from tensorrt, tensorrt_rtx, onnxruntime"),
+        ("python", "tensorrt=/nowhere/python", "'/nowhere/python' is no program: name a Python that has"),
         ("in_process", "perhaps", "neither true nor false"),
     ],
 )

@@ -132,6 +132,16 @@ def test_a_fault_keeps_its_traceback(project: pytest.Pytester, records: Records)
     assert [record.verdict for record in records()] == ["error"]
 
 
+def test_a_fault_of_an_engine_host_is_no_failure_of_the_model(project: pytest.Pytester, records: Records):
+    """And comes with the traceback from there."""
+    project.makepyfile(RUNS)
+    result = project.runpytest_inprocess(*FAKE, "--trt-backend=fake:bug")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["fault in the engine host: *", "In the engine host:", "*Error*", "repeat: python *"])
+    (record,) = records()
+    assert (record.verdict, record.stage) == ("error", "run")
+
+
 def test_the_users_own_skips_and_expected_failures_count_as_such(project: pytest.Pytester, records: Records):
     project.makepyfile(
         """

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,10 +95,10 @@ def test_a_damaged_entry_fails_nothing_where_warnings_are_errors(cache: PlanCach
 
 
 def test_a_full_disk_costs_a_warning(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fdopen", full)
     with pytest.warns(PlanCacheWarning, match="could not be written .No space left on device"):
         cache.put(KEY, PLAN, {})
     assert list(cache.folder.iterdir()) == []

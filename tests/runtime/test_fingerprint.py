@@ -18,7 +18,7 @@ PROBE = Probe(
         "gpu": "NVIDIA H200",
         "compute_capability": "9.0",
         "cuda_driver": 12020,
-        "libraries": {"cudnn": "8.9.7"},
+        "library_version": "8.6.1",
         "gpu_memory": 150_000_000_000,
         "gpu_uuid": "12ab",
     },
@@ -32,7 +32,7 @@ PROBE = Probe(
         {"gpu": ""},
         {"compute_capability": "8.9"},
         {"cuda_driver": 12040},
-        {"libraries": {"cudnn": "8.9.8"}},
+        {"library_version": "8.6.0"},
     ],
 )
 def test_it_follows_the_machine(change: dict[str, object]) -> None:

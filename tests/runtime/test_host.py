@@ -400,6 +400,12 @@ def test_a_host_that_can_not_start_is_an_absent_backend(make: Make, tmp_path: Pa
         backend.client.request("probe_steps", {}, stage="probe", timeout=9, summary="probe")
 
 
+def test_a_program_that_is_no_python_is_an_absent_backend(make: Make) -> None:
+    found = make("tensorrt", python="/bin/true").probe().find("build")
+    assert found.state is State.ABSENT
+    assert "exit status 0" in found.evidence
+
+
 def test_an_interpreter_that_is_not_there_is_a_request_to_mend(make: Make) -> None:
     with pytest.raises(SpecError, match="can't be started with /nowhere/python"):
         make(python="/nowhere/python").probe()

@@ -11,9 +11,9 @@ from harness.errors import SpecError
 from harness.judge.oracle import Oracle
 from harness.runtime.backend.onnxruntime import reference_name, reference_runner
 from harness.runtime.backend.protocol import EngineInfo, IOTensor
-from harness.runtime.qualify import GIVEN, interface_of, questions
+from harness.runtime.qualify import interface_of, questions
 from harness.spec import Interface, ModelSpec, OnnxFile, PlanFile, Profile, TensorSpec, interface
-from harness.spec.profile import POINTS, places
+from harness.spec.profile import GIVEN, POINTS, places
 from tests.spec.onnx_files import linear
 
 TWO = (Profile.of({"batch": (1, 2, 4)}), Profile.of({"x:0": 8}))

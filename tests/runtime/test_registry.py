@@ -65,9 +65,3 @@ def test_an_unknown_name_is_refused(name: str) -> None:
 def test_an_unknown_fault_is_refused_before_a_host_is_needed() -> None:
     with pytest.raises(SpecError, match="unknown fault 'nam'"):
         create("fake:nam", HostSettings())
-
-
-def test_names_are_those_of_the_settings() -> None:
-    from harness.settings import BACKENDS
-
-    assert registry.NAMES == BACKENDS

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 import harness
@@ -20,6 +21,7 @@ from harness.spec import (
     ModelSpec,
     NetworkFunction,
     OnnxFile,
+    OnnxFunction,
     PlanFile,
     Profile,
     ToleranceOverride,
@@ -54,6 +56,14 @@ class TestCatalog:
     def test_two_of_one_id_name_both_origins(self) -> None:
         with pytest.raises(SpecError, match="'a_full': one from here, one from there"):
             Catalog((model("a", "here", "full"),)).extended([model("a_full", "there")])
+
+    def test_two_functions_may_not_export_into_one_file(self) -> None:
+        """Whoever came second would be taken for whoever came first."""
+        built = ModelSpec("a", OnnxFunction("net", onnx.ModelProto))
+        assert len(Catalog((built, replace(built, size="full")))) == 2  # the same model, in another role
+        other = ModelSpec("b", OnnxFunction("net", lambda: onnx.ModelProto()))
+        with pytest.raises(SpecError, match="a and b are built by two functions into one file, 'net'"):
+            Catalog((built, other))
 
 
 class Checkout:

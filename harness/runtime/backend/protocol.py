@@ -3,10 +3,7 @@
 A backend works in the process it is made in. Those that load a vendor's runtime are made in an
 engine host and reached through `harness.runtime.backend.hosted`, which has the same shape.
 
-Capabilities that any backend may report, by name: ``import``, ``parse``, ``build``,
-``deserialize``, ``run``, ``tf32``, ``fp16``, ``strong_typing``, ``weak_typing``, ``profiles``,
-``shape_tensors``, ``data_dependent_shapes``, ``cuda_graph``, ``progress``, ``refit``,
-``timing_cache``, ``network_function``, ``plan_file``.
+What it can do it reports by the names in `harness.runtime.capability.CAPABILITIES`.
 """
 
 from __future__ import annotations
@@ -63,7 +60,7 @@ class Plan:
     data: Array
     seconds: Mapping[str, float] = field(default_factory=dict)  # "parse", "build"
     log: tuple[str, ...] = ()
-    keep: bool = True  # False when it refers to files of this run, and is of no use without them
+    keep: bool = True  # False when it needs what only this run or process has: a file, a loaded plugin library
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from harness.errors import SpecError
 from harness.runtime.backend.protocol import Backend
+from harness.settings import BACKENDS
 
-NAMES = ("tensorrt", "tensorrt_rtx", "onnxruntime")
 IN_HOST = ("tensorrt", "tensorrt_rtx", "fake")  # those that could take the process that asks with them
 
 
@@ -30,7 +30,7 @@ def create(name: str, hosts: HostSettings, device: int = 0) -> Backend:
     """The backend called ``name``, on ``device`` (by its number among those visible).
 
     ``fake`` may be followed by a fault, as in ``fake:wrong_rows`` (`harness.runtime.backend.fake`).
-    SpecError for a name that is none of `NAMES`. Nothing is imported or started yet but onnxruntime.
+    SpecError for a name that is none of `BACKENDS`. Nothing is imported or started yet but onnxruntime.
     """
     backend = _checked(name)
     if backend == "fake":
@@ -62,6 +62,6 @@ def make(name: str, device: int = 0) -> Backend:
 
 def _checked(name: str) -> str:
     backend, _, fault = name.partition(":")
-    if backend == "fake" or (backend in NAMES and not fault):
+    if backend == "fake" or (backend in BACKENDS and not fault):
         return backend
-    raise SpecError(f"unknown backend {name!r}: choose from {', '.join(NAMES)}")
+    raise SpecError(f"unknown backend {name!r}: choose from {', '.join(BACKENDS)}")

@@ -15,37 +15,49 @@ from harness.spec.precision import Recipe
 
 
 def build(dialect: Dialect, builder: Any, request: BuildRequest, logger: Any, progress: Progress | None = None) -> Plan:
-    """Parse and build. ParseError, BuildError; UnsupportedError for what this version lacks."""
+    """Parse and build. ParseError, BuildError; UnsupportedError for what this version lacks.
+
+    The seconds of "parse" are those until the network stands, those of "build" all the others: options,
+    the builder itself, the copy of the plan, and letting go of network and config.
+    """
     if request.recipe.typing == "weak" and not dialect.weak_typing:
         raise UnsupportedError("weak typing", f"{dialect.trt.__name__} {dialect.version} types every network strongly")
+    started = time.perf_counter()
+    with logger.listen() as heard:
+        plan, parsed = _parse_and_build(dialect, builder, request, logger, progress)
+    seconds = {"parse": parsed - started, "build": time.perf_counter() - parsed}
+    # Only where its plugin libraries are loaded can a plan be: in this process, after this build.
+    return Plan(np.frombuffer(plan, np.uint8), seconds, heard.log, keep=not request.config.plugins)
+
+
+def _parse_and_build(
+    dialect: Dialect, builder: Any, request: BuildRequest, logger: Any, progress: Progress | None
+) -> tuple[bytes, float]:
+    """The plan, and when the network stood."""
     strong = request.recipe.typing == "strong" and dialect.strong_typing
     tell = progress or (lambda _phase, _step, _steps: None)
+    tell("parse", 0, 1)
     with logger.listen() as heard:
         network = _made(builder.create_network(dialect.network_flags(strongly_typed=strong)), "network", heard)
-        _load_plugins(builder, request.config.plugins, logger)
-        started = time.perf_counter()
-        tell("parse", 0, 1)
-        plan = None
-        if request.network:
-            plan = call(network, request, logger)
-        else:
-            parse(dialect, network, request.model, logger)
-        parsed = time.perf_counter()
-        tell("build", 0, 1)
-        if plan is None:
-            config = _configure(dialect, builder, request, strong, logger)
-            _add_profiles(builder, network, config, request, logger)
-            if progress is not None and dialect.progress_monitor:
-                config.progress_monitor = dialect.monitor(progress)
-            with logger.listen() as building:
-                memory = builder.build_serialized_network(network, config)
-                if memory is None:
-                    words = building.says("the builder returned no plan and named no reason")
-                    raise BuildError(words, log=building.log)
-                plan = bytes(memory)
-        built = time.perf_counter()
-    seconds = {"parse": parsed - started, "build": built - parsed}
-    return Plan(np.frombuffer(plan, np.uint8), seconds, heard.log)
+    _load_plugins(builder, request.config.plugins, logger)
+    plan = None
+    if request.network:
+        plan = call(network, request, logger)
+    else:
+        parse(dialect, network, request.model, logger)
+    parsed = time.perf_counter()
+    tell("build", 0, 1)
+    if plan is not None:
+        return plan, parsed
+    config = _configure(dialect, builder, request, strong, logger)
+    _add_profiles(builder, network, config, request, logger)
+    if progress is not None and dialect.progress_monitor:
+        config.progress_monitor = dialect.monitor(progress)
+    with logger.listen() as heard:
+        memory = builder.build_serialized_network(network, config)
+        if memory is None:
+            raise BuildError(heard.says("the builder returned no plan and named no reason"), log=heard.log)
+    return bytes(memory), parsed
 
 
 def _made(thing: Any, what: str, heard: Any) -> Any:

@@ -101,6 +101,7 @@ class Dialect:
         # While a builder has a batch size of its own, batches are implicit unless said otherwise.
         self.must_ask_for_explicit_batch = hasattr(trt.Builder, "max_batch_size")
         self.progress_monitor = hasattr(trt, "IProgressMonitor")
+        self.allocates_outputs = hasattr(trt, "IOutputAllocator")
         self.ahead_of_time = hasattr(trt, "ComputeCapability")
         self.library_version = library_version(self.version.split(".")[0])
         # 8.6.1 added calls to the parser that bindings of 8.6.1 make in a library of 8.6.0 too: it dies.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ def _import(backend: NvBackend) -> Found:
         ("strong_typing", dialect.strong_typing, "NetworkDefinitionCreationFlag.STRONGLY_TYPED"),
         ("progress", dialect.progress_monitor, "IProgressMonitor"),
         ("tf32", dialect.has_flag("TF32"), "BuilderFlag.TF32"),
+        ("data_dependent_shapes", dialect.allocates_outputs, "IOutputAllocator"),
         ("network_function", True, "INetworkDefinition"),
         ("plan_file", True, "Runtime"),
     ):
@@ -204,7 +206,8 @@ def _timing_cache(backend: NvBackend) -> Found:
     product = network.add_matrix_multiply(a, trt.MatrixOperation.NONE, a, trt.MatrixOperation.TRANSPOSE)
     network.mark_output(product.get_output(0))
     config = builder.create_builder_config()
-    with backend.logger.listen() as heard:
+    with backend.logger.listen() as heard, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # RTX gives one with every call: it is what is looked for
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
         before = bytes(cache.serialize())

@@ -89,8 +89,9 @@ class NvSession:
                     words = heard.says("refused without a reason")
                     raise RunError(f"input {tensor.name!r} of shape {array.shape}: {words}", log=heard.log)
             if tensor.shape_tensor:
-                self._host[tensor.name] = array = array.copy()
-                self._address(tensor.name, array.ctypes.data)
+                home = self._home(tensor.name, array.shape, array.dtype)
+                home[...] = array
+                self._address(tensor.name, home.ctypes.data)
             else:
                 self._buffers[tensor.name].reserve(array.nbytes)
                 self._address(tensor.name, self._buffers[tensor.name].address)
@@ -125,12 +126,18 @@ class NvSession:
                 continue
             shapes[tensor.name] = shape
             if tensor.shape_tensor:
-                self._host[tensor.name] = np.empty(shape, storage(tensor.dtype))
-                self._address(tensor.name, self._host[tensor.name].ctypes.data)
+                self._address(tensor.name, self._home(tensor.name, shape, storage(tensor.dtype)).ctypes.data)
             else:
                 self._buffers[tensor.name].reserve(nbytes(tensor.dtype, shape))
                 self._address(tensor.name, self._buffers[tensor.name].address)
         return shapes
+
+    def _home(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """Memory of a shape tensor, the same as long as its shape is: a captured graph goes on using it."""
+        kept = self._host.get(name)
+        if kept is None or kept.shape != shape or kept.dtype != dtype:
+            kept = self._host[name] = np.empty(shape, dtype)
+        return kept
 
     def _address(self, name: str, address: int) -> None:
         with self.logger.listen() as heard:
@@ -239,10 +246,10 @@ def nbytes(dtype: str, shape: Shape) -> int:
 
 
 def as_dtype(tensor: IOTensor, array: Array) -> Array:
-    """``array``, contiguous, in the engine's type. RunError when that would change a value.
+    """``array``, contiguous, in the engine's type. RunError for an integer that does not fit it.
 
-    Versions before 10 bind int64 as int32 and double as float, so a caller's own types are narrowed
-    here; nothing else is converted.
+    Versions before 10 bind int64 as int32, and all bind double as float, so a caller's own types are
+    narrowed here (a double is rounded); nothing else is converted.
     """
     wanted = storage(tensor.dtype)
     if array.dtype == wanted:
