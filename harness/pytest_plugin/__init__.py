@@ -198,7 +198,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     elif run.in_use and session.exitstatus == pytest.ExitCode.OK:
         if run.problems:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        elif terminal.nothing_covered(run.recorded.records):
+        elif terminal.left_out(run, run.recorded.records):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 

@@ -14,6 +14,7 @@ from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
 from harness.settings import BACKENDS, BEST
 
+WORK = ("parse", "build", "deserialize", "run")  # what a backend is for, as capabilities
 WIDEST = 120  # columns of the table: on a wider terminal it would be torn apart, and a log has no width
 
 
@@ -63,8 +64,8 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
             color=reporter._tw.hasmarkup,
         ):
             reporter.write_line(line)
-        if nothing_covered(found.records):
-            reporter.write_line("nothing was covered here: no success, whatever the absence of failures says", red=True)
+        for words in left_out(run, found.records):
+            reporter.write_line(f"{words}: no success, whatever the absence of failures says", red=True)
         reporter.write_line(f"records: {_relative(run.folder)}")
     said = [*found.problems, *problems]
     if said:
@@ -73,9 +74,23 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
             reporter.write_line(line)
 
 
-def nothing_covered(records: Collection[Record]) -> bool:
-    """Whether there were cells and none of them was covered here."""
-    return bool(records) and all(record.verdict == "not_covered" for record in records)
+def left_out(run: Run, records: Collection[Record]) -> list[str]:
+    """What should have covered cells here and covered none, in words: a run with any is no success.
+
+    That is every backend that was asked for by name, one that is installed and fails at what it is
+    for, and all of them together.
+    """
+    covered = {record.backend for record in records if record.verdict != "not_covered"}
+    idle = {record.backend for record in records} - covered
+    named = run.settings.backend if run.settings.backend != BACKENDS else ()
+    found = [f"{name} was asked for and covered nothing" for name in named if name in idle]
+    for name, probe in run.probes.items():
+        useless = [c for c in probe.capabilities if c.name in WORK and c.state is State.USELESS]
+        if useless and name not in named:
+            found.append(f"{name} is installed and fails at {useless[0].name}: {useless[0].evidence}")
+    if records and not covered:
+        found.append("nothing was covered here")
+    return found
 
 
 def _describe(probe: Probe) -> str:

@@ -234,9 +234,9 @@ def _tiny(backend: NvBackend, precision: str = "fp32", profiles: int = 1) -> Pla
 
 
 def _missing(backend: NvBackend, names: tuple[str, ...], evidence: str) -> tuple[Capability, ...]:
-    """``names`` as needing a GPU where there is none, as absent where there is."""
+    """``names`` as needing a GPU where there is none; where there is one, as there and of no use."""
     problem, _ = look_for_gpu(backend.device)
-    state, fix = (State.NEEDS_GPU, GPUS[backend.name]) if problem else (State.ABSENT, "")
+    state, fix = (State.NEEDS_GPU, GPUS[backend.name]) if problem else (State.USELESS, "")
     return tuple(Capability(name, state, evidence, fix) for name in names)
 
 
