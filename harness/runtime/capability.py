@@ -23,7 +23,7 @@ class State(str, enum.Enum):
     PRESENT = "present"  # it is there, and did something when tried
     ABSENT = "absent"  # it is not installed, or this version does not have it
     NEEDS_GPU = "needs-gpu"  # it is there and a GPU that it supports is not
-    USELESS = "useless"  # the call is there and does nothing
+    USELESS = "useless"  # it is there, and does nothing or fails at what it is for
 
 
 @dataclass(frozen=True)
