@@ -45,10 +45,10 @@ class UnsupportedError(HarnessError):
 class StageError(HarnessError):
     """A backend failed at ``stage``.
 
-    ``log`` holds every message of warning severity or worse that the backend's logger received
-    during the failing call; ``crash`` says how the engine host died ("signal 11 (SIGSEGV)",
-    "no answer within 300 s"), or is None when it answered; ``detail`` has what only this stage
-    knows (``node``, ``operator``, ``reason`` of a parser).
+    ``log`` holds what the backend's logger received during the failing call, in order, of INFO or
+    worse, and says so where there was more than it holds; ``crash`` says how the engine host died
+    ("signal 11 (SIGSEGV)", "no answer within 300 s"), or is None when it answered; ``detail`` has
+    what only this stage knows (``node``, ``operator``, ``reason`` of a parser).
     """
 
     stage: ClassVar[str] = ""

@@ -21,6 +21,7 @@ def model(
     name: str,
     *,
     profile: Ranges | None = None,
+    further: tuple[Ranges, ...] = (),
     values: Mapping[str, Values] | None = None,
     tiny: Mapping[str, Any] | None = None,
     full: Mapping[str, Any] | None = None,
@@ -35,7 +36,8 @@ def model(
     """Turns ``author(g, **parameters)``, which fills a `Graph`, into one `ModelSpec` a size.
 
     ``tiny`` and ``full`` are the parameters of the sizes; without ``full`` there is one size.
-    ``full_profile`` and ``full_inputs`` replace ``profile`` and ``inputs`` there.
+    ``further`` are the profiles beside ``profile``, of either size; ``full_profile`` and ``full_inputs``
+    replace ``profile`` and ``inputs`` there.
     """
     sizes = {"tiny": (tiny or {}, profile, inputs)}
     if full is not None:
@@ -49,7 +51,7 @@ def model(
                 ModelSpec(
                     name=name,
                     source=OnnxFunction(identity, functools.partial(_build, identity, author, parameters)),
-                    profiles=(Profile.of(ranges, values),),
+                    profiles=tuple(Profile.of(each, values) for each in (ranges, *further)),
                     inputs=rules,
                     size=size,
                     family=author.__module__.rpartition(".")[2],

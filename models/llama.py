@@ -23,6 +23,7 @@ VOCABULARY = 256
 @model(
     "llama",
     profile={"batch": (1, 2, 4), "seq": (1, 8, 24)},
+    further=({"batch": (1, 8, 16), "seq": (1, 4, 6)},),  # many requests, each of a few tokens
     batch="batch",
     inputs=(InputRule("input_ids", "integers", low=0, high=VOCABULARY - 1),),
     tiny={"layers": 2, "width": 64, "heads": 4, "groups": 2},

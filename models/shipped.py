@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.spec import ModelSpec, OnnxFile, Profile, Values, interface
+from harness.spec.canonical import digest_files
 from harness.spec.source import export_folder
 
 if TYPE_CHECKING:
@@ -111,9 +112,9 @@ class DataSet:
         import numpy as np
         import onnx
 
-        path = export_folder() / f"{self.name}.{what}s.npz"
+        files = [self.case / "test_data_set_0" / f"{what}_{place}.pb" for place in range(len(tensors))]
+        path = export_folder() / f"{self.name}.{what}s-{digest_files(files)[:16]}.npz"
         if not path.exists():
-            files = [self.case / "test_data_set_0" / f"{what}_{place}.pb" for place in range(len(tensors))]
             arrays = [onnx.numpy_helper.to_array(onnx.load_tensor(str(file))) for file in files]
             named: dict[str, Any] = dict(zip((tensor.name for tensor in tensors), arrays, strict=True))
             handle, work = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)

@@ -60,6 +60,7 @@ def check(
     Without --precision at fp32, that is as the model is; without --backend on the best one here.
     """
     from harness.cli.qualify import Qualification
+    from harness.ledger.completeness import lost
     from harness.runtime.choice import needs_of, roles
     from harness.runtime.workbench import Workbench
 
@@ -98,6 +99,7 @@ def check(
 
     points = [known for known in POINTS if known in settings.point]
     records: list[Record] = []
+    expected: list[Cell] = []
     with Workbench(settings, settings.cache or PLANS) as bench, progress_bar() as progress:
         run = Qualification(bench, points, settings.seed, again, progress)
         work = [
@@ -107,12 +109,23 @@ def check(
         ]
         _explain(work)
         for spec, chosen in work:
+            expected += run.cells(spec, chosen)
             records += run.records(spec, chosen)
         described = bench.oracle.description
     if not json:
         _show(asked, records, run.comparisons)
-    code = _code(records)
-    document = {"model": asked.id, "oracle": described, "records": [jsons.loads(r.to_json()) for r in records]}
+    whole = {record.cell for record in records if not record.cell.point}
+    left = [cell.id for cell in expected if replace(cell, point="") not in whole]
+    problems = lost(left, (record.cell.id for record in records))
+    for problem in problems:
+        say(problem)
+    code = FAILED if problems else _code(records)
+    document = {
+        "model": asked.id,
+        "oracle": described,
+        "records": [jsons.loads(r.to_json()) for r in records],
+        "problems": problems,
+    }
     leave(code, document, as_json=json)
 
 

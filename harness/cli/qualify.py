@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.errors import ComparisonFailure, StageError, UnsupportedError
 from harness.judge.compare import NARROWER, Comparison, compare
 from harness.ledger.records import Record, Verdict
 from harness.runtime.backend.protocol import Progress
-from harness.runtime.choice import Roles
+from harness.runtime.choice import Roles, not_applied
 from harness.runtime.fingerprint import environment
 from harness.runtime.qualify import Question, interface_of, questions
 from harness.runtime.workbench import Workbench
 from harness.settings import BEST
 from harness.spec import EngineSpec, Interface, Point, interface
 from harness.spec.cell import Cell
+from harness.spec.profile import GIVEN, places
 
 BUILD, CHECK = "build", "check"  # what stands for the test in a record's cell
 Repeat = Callable[[Cell], str]  # the command that does one cell again
@@ -34,6 +35,19 @@ class Qualification:
     repeat: Repeat
     progress: Progress | None = None
     comparisons: dict[Cell, Comparison] = field(default_factory=dict)
+
+    def cells(self, spec: EngineSpec, roles: Roles) -> Iterator[Cell]:
+        """Those that `records` must leave a record of: one of the whole engine stands for all of its points."""
+        model = spec.model
+        whole = Cell(CHECK, model.id, spec.precision.name)
+        if roles.builder:
+            yield replace(whole, test=BUILD, backend=roles.builder.backend)
+        if isinstance(roles.runner, UnsupportedError):
+            yield replace(whole, backend=roles.asked)
+            return
+        given = model.data is not None or model.golden is not None
+        for place in [GIVEN] if given else [place for place, *_ in places(model.profiles, self.points)]:
+            yield replace(whole, point=place, backend=roles.runner.backend)
 
     def records(self, spec: EngineSpec, roles: Roles) -> Iterator[Record]:
         """Build where nothing but building is possible, then build, run and compare where all of it is."""
@@ -115,6 +129,7 @@ class Qualification:
             if isinstance(error, StageError):
                 message += f"\n  repeat     {self.repeat(cell)}"
         found = self.comparisons.get(cell)
+        facts = {**more.pop("facts", {}), **not_applied(cell.backend, spec.config)}
         return Record(
             cell=cell,
             verdict=verdict,
@@ -124,6 +139,7 @@ class Qualification:
             key=spec.key,
             environment={} if cell.backend == BEST else environment(self.bench.probe(cell.backend)),
             comparison=found.as_json() if found else None,
+            facts=facts,
             started=started or time.time(),
             duration=time.time() - started if started else 0.0,
             **more,

@@ -6,7 +6,6 @@ may pick either: what it picked has to be worth as much, and nothing clear may b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +15,9 @@ import numpy.typing as npt
 
 from harness.judge.comparison import Failure, OutputComparison
 from harness.judge.elements import Mask, equal, first, marked, near, off, wide
+from harness.judge.layout import laid, undone
 from harness.judge.oracle import Reference
-from harness.judge.provenance import FLOATS, Choice, Kind, Layout, Origin
+from harness.judge.provenance import FLOATS, Choice, Kind, Origin
 from harness.judge.tolerance import EXACT, Tolerance
 
 Array = npt.NDArray[Any]
@@ -152,31 +152,6 @@ class ChoiceJudge:
         with np.errstate(invalid="ignore"):
             close: Mask = np.abs(x - y) <= bounds.atol + bounds.rtol * np.maximum(np.abs(x), np.abs(y))
         return close & np.isfinite(x) & np.isfinite(y)
-
-
-def undone(got: Array, layout: tuple[Layout, ...], raw: Array) -> Array | None:
-    """``got`` in the shape in which the operator gave it; None when the steps can't be taken back."""
-    for position, step in reversed(list(enumerate(layout))):
-        if step.op == "transpose":
-            got = got.transpose(np.argsort(step.permutation))
-        elif any(earlier.op == "transpose" for earlier in layout[:position]):
-            return None  # the shape between a transpose and a reshape isn't known
-    if got.size == raw.size:
-        return got.reshape(raw.shape)
-    return got if got.ndim == raw.ndim else None
-
-
-def laid(mask: Mask, layout: tuple[Layout, ...], shape: tuple[int, ...]) -> Mask | None:
-    """``mask``, of the tensor as it was decided, in the layout and shape of the output; None when it can't be."""
-    for step in layout:
-        if step.op == "transpose":
-            mask = mask.transpose(step.permutation)
-    if layout and mask.size == math.prod(shape):
-        return mask.reshape(shape)
-    try:
-        return np.broadcast_to(mask, shape)
-    except ValueError:
-        return None
 
 
 def _by_score(rows: Indices, scores: Array) -> Array:

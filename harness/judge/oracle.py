@@ -6,9 +6,10 @@ this module as a callable; `harness.runtime.backend.onnxruntime.reference_runner
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import onnx
 from onnx import inliner
 
 from harness.errors import BuildError, ParseError, RunError, SpecError, UnsupportedError
+from harness.judge.following import CHOSEN, choices_of, followers, with_choices_given
 from harness.judge.graph import flow
 from harness.judge.inputs import binding_of, check_arrays, read_arrays
 from harness.judge.provenance import FLOATS, Kind, Origin, provenance
@@ -29,6 +31,7 @@ from harness.spec.source import exported
 
 Array = npt.NDArray[Any]
 Runner = Callable[[Path, Mapping[str, Array]], dict[str, Array]]
+Rechosen = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 MEMORY = 1 << 28  # bytes of references kept
 TINY = 1e-6  # an output nowhere larger than this says nothing: rounding errors of values near one are as large
@@ -41,7 +44,8 @@ class Reference:
 
     ``origins`` says how each output is judged, ``seen`` holds the tensors inside the model that this
     takes, ``weak`` why the oracle proves little for an output, ``admitted`` that of outputs whose model
-    declares it: no failure, and noted. ``oracle`` says who made it.
+    declares it: no failure, and noted. ``oracle`` says who made it. ``rechosen`` takes what a run gave
+    and gives the outputs, by name, that would be others had the oracle chosen as the run did.
     """
 
     model: str
@@ -53,6 +57,7 @@ class Reference:
     admitted: Mapping[str, str] = field(default_factory=dict)
     tolerances: tuple[ToleranceOverride, ...] = ()
     tags: tuple[str, ...] = ()
+    rechosen: Rechosen | None = None
 
 
 class Oracle:
@@ -138,7 +143,27 @@ class Oracle:
         outputs = {name: everything[name] for name in shown}
         special = any(not _finite(array) for array in inputs.values())
         weak = {} if special else _weak(outputs, origins)
-        return Reference(model.id, self.description, outputs, origins, everything, weak)
+        made = Reference(model.id, self.description, outputs, origins, everything, weak)
+        if followers(origins) and any(origin.kind in CHOSEN for origin in origins.values()):
+            return replace(made, rechosen=functools.partial(self._rechosen, model, path, dict(inputs), made))
+        return made
+
+    def _rechosen(
+        self, model: ModelSpec, path: Path, inputs: Mapping[str, Array], made: Reference, got: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        choices = choices_of(got, made.outputs, made.origins, made.seen)
+        if not choices:
+            return {}
+        names, outputs = tuple(choices), followers(made.origins)
+
+        def build() -> onnx.ModelProto:
+            return with_choices_given(_opened(path), names, outputs)
+
+        self.runs += 1
+        try:
+            return self._run(_variant(model, [*names, *outputs], build), {**inputs, **choices})
+        except RunError:  # a choice of what is not there, which is judged and told where it is shown
+            return {}
 
 
 def digest_arrays(arrays: Mapping[str, Array]) -> str:
@@ -162,12 +187,20 @@ def _exposing(model: ModelSpec, path: Path, names: tuple[str, ...]) -> Path:
     """The model with ``names`` among its outputs, in the export folder."""
 
     def build() -> onnx.ModelProto:
-        opened = load(path, weights=True)
-        if opened.functions:
-            opened = inliner.inline_local_functions(opened)
+        opened = _opened(path)
         opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         return opened
 
+    return _variant(model, names, build)
+
+
+def _opened(path: Path) -> onnx.ModelProto:
+    model = load(path, weights=True)
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def _variant(model: ModelSpec, names: Sequence[str], build: Callable[[], onnx.ModelProto]) -> Path:
+    """What ``build`` makes of the model for ``names``, in the export folder."""
     return exported(f"{model.id}-{model.source.digest()[:16]}-{digest(names)[:8]}", build)
 
 

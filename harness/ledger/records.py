@@ -84,9 +84,9 @@ class Record:
 
     def to_json(self) -> str:
         """One line without its end. TypeError for what JSON has no word for."""
-        fields = {"schema": SCHEMA, "id": self.cell.id, **{f.name: getattr(self, f.name) for f in _FIELDS}}
+        fields = {"schema": SCHEMA, "id": self.cell.id, **vars(self), "cell": vars(self.cell)}
         try:  # nearly always; only numbers that JSON can't spell need every value looked at
-            return json.dumps(fields, separators=(",", ":"), allow_nan=False, default=_plainly)
+            return _JSON.encode(fields)
         except ValueError:
             return json.dumps(_spelled(plain(fields)), separators=(",", ":"), allow_nan=False, default=_number)
 
@@ -109,9 +109,6 @@ class Record:
         if record.verdict not in VERDICTS:
             raise RecordError(f"unknown verdict {record.verdict!r}")
         return record
-
-
-_FIELDS = dataclasses.fields(Record)
 
 
 def new_run_id() -> str:
@@ -212,6 +209,9 @@ def _spelled(value: Any) -> Any:
 def _plainly(value: Any) -> Any:
     """What json does not know of a record's values."""
     return _number(value) if hasattr(value, "item") else plain(value)
+
+
+_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plainly)
 
 
 def _number(value: Any) -> Any:

@@ -5,6 +5,7 @@ It does nothing, prints nothing and probes nothing in a run without a cell of ou
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         settled = collection.settle(run, items)
     except SpecError as error:  # an interpreter that can't be started
         raise pytest.UsageError(str(error)) from None
-    if not run.is_worker:
+    if run.is_worker:
+        gc.freeze()  # what was collected stays to the end, and looking through it for garbage takes seconds
+    else:
         _announce(config, settled)
 
 
@@ -147,10 +150,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    story = item.stash.get(STORY, None)
-    if story is None:
+    case = item.stash.get(CASE, None)
+    if case is None:
         return (yield)
     run = run_of(item.config)
+    # Another plugin's hook may have skipped it before ours began: that, too, is to be recorded.
+    story = item.stash.setdefault(STORY, Story(run, case, item.nodeid, item.path))
     raised = call.excinfo
     if raised is not None and isinstance(raised.value, HarnessError) and not item.get_closest_marker("xfail"):
         call.excinfo = None  # a traceback is costly, and would not be shown
@@ -196,7 +201,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         config.workeroutput["trt_problems"] = list(run.problems)  # type: ignore[attr-defined]
         run.close()
     elif run.in_use and session.exitstatus == pytest.ExitCode.OK:
-        if run.problems:
+        if run.problems or collection.lost_records(run):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif terminal.left_out(run, run.recorded.records):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
@@ -213,5 +218,5 @@ def pytest_testnodedown(node: WorkerController, error: object) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     run = run_of(config)
-    if run.in_use:
+    if run.in_use and not run.is_worker:  # workers are asked, too: what they print goes nowhere
         terminal.summary(run, terminalreporter, run.problems)

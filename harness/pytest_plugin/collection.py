@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError, SpecError, UnsupportedError
+from harness.ledger.completeness import lost
 from harness.ledger.records import Record
 from harness.pytest_plugin.cells import Ask, Case, cases, renamed, unknown
 from harness.pytest_plugin.problem import ModelFile
@@ -24,11 +26,12 @@ SETTLED = "settled.json"  # in the run's folder: written last of what is settled
 
 @dataclass(frozen=True)
 class Settled:
-    """What a run comes to here: the backends asked for, cells in all, and those that nothing covers."""
+    """What a run comes to here: the backends asked for, cells in all, those that nothing covers, and all by node."""
 
     asked: tuple[str, ...]
     cells: int
     uncovered: int
+    nodes: tuple[str, ...]
 
 
 def generate(metafunc: pytest.Metafunc) -> None:
@@ -90,27 +93,28 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
     Whichever process comes to it first does so for all, since the controller of xdist does not know
     the cells; every other one finds the same results, and so keeps the same items.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     found = [(item, item.stash[CASE]) for item in items if CASE in item.stash]
+    asked = tuple(dict.fromkeys(case.backend for _, case in found if case.backend))
     run.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.folder / "settling.lock"):
-        first = not (run.folder / SETTLED).exists()
-        asked = tuple(dict.fromkeys(case.backend for _, case in found if case.backend))
-        if first:
+    with FileLock(run.folder / "probing.lock"):
+        if not run.probed:
             run.probe_all(asked)
-        missing = {}
-        for item, case in found:
-            try:
-                run.choose(case, needs(item))
-            except UnsupportedError as error:
-                missing[item] = error
-        run.cells = [(case.cell, item.path) for item, case in found]
-        settled = Settled(asked, len(found), len(missing))
-        if first:
+    missing = {}
+    for item, case in found:
+        try:
+            run.choose(case, needs(item))
+        except UnsupportedError as error:
+            missing[item] = error
+    run.cells = [(case.cell, item.path) for item, case in found]
+    settled = Settled(asked, len(found), len(missing), tuple(item.nodeid for item, _ in found))
+    # Nobody waits for the records: should their writer die, the worker that replaces it comes here, too.
+    with contextlib.suppress(Timeout), FileLock(run.folder / "settling.lock", timeout=0):
+        if not (run.folder / SETTLED).exists():
             run.log.extend(_record(run, item, error) for item, error in missing.items())
             whole = run.folder / f"{SETTLED}.{run.process}"
-            whole.write_text(json.dumps([settled.asked, settled.cells, settled.uncovered]))
+            whole.write_text(json.dumps([settled.asked, settled.cells, settled.uncovered, settled.nodes]))
             whole.replace(run.folder / SETTLED)
     items[:] = [item for item in items if item not in missing]
     return settled
@@ -119,10 +123,17 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
 def settled(run: Run) -> Settled | None:
     """What another process settled; None while none has."""
     try:
-        asked, cells, uncovered = json.loads((run.folder / SETTLED).read_text())
+        asked, cells, uncovered, nodes = json.loads((run.folder / SETTLED).read_text())
     except FileNotFoundError:
         return None
-    return Settled(tuple(asked), cells, uncovered)
+    return Settled(tuple(asked), cells, uncovered, tuple(nodes))
+
+
+def lost_records(run: Run) -> list[str]:
+    """What the records of ``run`` lack, in words, when all processes have come to their end."""
+    expected = settled(run)
+    recorded = (record.node for record in run.recorded.records)
+    return lost(expected.nodes if expected else (), recorded, run.recorded.problems)
 
 
 def needs(item: pytest.Item) -> tuple[str, ...]:

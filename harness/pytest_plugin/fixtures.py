@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from harness.errors import SpecError
 from harness.pytest_plugin.outcome import repeat
 from harness.pytest_plugin.progress import reporter
 from harness.pytest_plugin.relation import Relation
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 def _trt(request: pytest.FixtureRequest) -> Story:
     """The cell under way. Its parameter is a `Case`; the hooks have made a story of it already."""
     story: Story = request.node.stash[STORY]
+    story.fixture = request.getfixturevalue  # for those that need another one at times: pytest makes `request` slowly
     return story
 
 
@@ -135,11 +137,11 @@ def trt_engine(trt_engines: Engines) -> Handle:
 
 
 @pytest.fixture
-def trt_profile(request: pytest.FixtureRequest, _trt: Story) -> int:
+def trt_profile(_trt: Story) -> int:
     """The number of the cell's profile; for inputs of the user's own, of the first that admits them."""
     if _trt.case.model.data is None:
         return _trt.case.profile
-    return int(request.getfixturevalue("trt_golden").profile)
+    return int(_trt.fixture("trt_golden").profile)
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def trt_session(trt_engine: Handle, trt_profile: int) -> Session:
 
 
 @pytest.fixture
-def trt_interface(request: pytest.FixtureRequest, _trt: Story) -> Interface:
+def trt_interface(_trt: Story) -> Interface:
     """What the model takes and gives: as its file declares, or, without a file, as its engine says."""
     source = _trt.case.model.source
     if source.kind == "onnx":
@@ -157,11 +159,11 @@ def trt_interface(request: pytest.FixtureRequest, _trt: Story) -> Interface:
             return interface(source.path())
     from harness.runtime.qualify import interface_of
 
-    return interface_of(request.getfixturevalue("trt_engine").info)
+    return interface_of(_trt.fixture("trt_engine").info)
 
 
 @pytest.fixture
-def trt_make_inputs(request: pytest.FixtureRequest, _trt: Story, trt_interface: Interface) -> MakeInputs:
+def trt_make_inputs(_trt: Story, trt_interface: Interface) -> MakeInputs:
     """Makes inputs for the cell's model, the same for the same seed; see `harness.pytest_plugin.types.MakeInputs`."""
     case, settings = _trt.case, _trt.run.settings
 
@@ -170,7 +172,7 @@ def trt_make_inputs(request: pytest.FixtureRequest, _trt: Story, trt_interface: 
 
         with _trt.spending("inputs"):
             if case.model.data is not None:
-                inputs = dict(request.getfixturevalue("trt_golden").inputs)
+                inputs = dict(_trt.fixture("trt_golden").inputs)
             else:
                 profile = admit(case.model.id, case.model.profiles[case.profile], trt_interface)
                 binding, contents = profile.binding(case.point), profile.contents(case.point)
@@ -194,12 +196,18 @@ def trt_inputs(trt_make_inputs: MakeInputs) -> dict[str, Array]:
 def trt_golden(_trt: Story, trt_interface: Interface) -> Question:
     """What the model's owner gave to run: ``inputs``, the ``profile`` that they fit, and ``reference()``.
 
-    With golden outputs the reference is those, with inputs alone the oracle's.
+    With golden outputs the reference is those, with inputs alone the oracle's. SpecError when there is neither.
     """
     from harness.runtime.qualify import questions
 
+    model = _trt.case.model
+    if model.data is None and model.golden is None:
+        raise SpecError(
+            f"trt_golden: {model.id} brings no inputs and no golden outputs: give it some (data or golden), use "
+            "trt_inputs and trt_oracle, or let the mark choose: trt(models=lambda model: model.data or model.golden)"
+        )
     with _trt.spending("inputs"):
-        return next(questions(_trt.case.model, trt_interface, (), _trt.run.settings.seed, _trt.run.oracle))
+        return next(questions(model, trt_interface, (), _trt.run.settings.seed, _trt.run.oracle))
 
 
 @pytest.fixture
@@ -220,7 +228,7 @@ def trt_require(_trt: Story) -> Require:
     def require(comparison: Comparison) -> None:
         with _trt.spending("compare"):
             _trt.comparison = summary(comparison)
-        comparison.require(_trt.case.cell, repeat(_trt.run.config, _trt.node))
+        comparison.require(_trt.case.cell, "" if comparison.passed else repeat(_trt.run.config, _trt.node))
 
     return require
 

@@ -127,7 +127,7 @@ def _judge_pass(report: pytest.TestReport, story: Story, run: Run) -> None:
 def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story, run: Run) -> None:
     stage, message = _stage(error, story), str(error) or type(error).__name__
     fault = type(error) is HarnessError  # of an engine host, whose traceback comes as a note
-    wrong = isinstance(error, (HarnessError, AssertionError)) and not fault
+    wrong = isinstance(error, (HarnessError, AssertionError, pytest.fail.Exception)) and not fault
     entry = None
     if wrong and report.when != "teardown":
         entry = run.expectations_of(story.file).match(story.cell, stage, message, story.environment)

@@ -23,7 +23,7 @@ from harness.pytest_plugin import cells, crash, scheduling
 from harness.pytest_plugin.options import settings_of
 from harness.pytest_plugin.story import Story
 from harness.runtime.capability import Capability, Probe, State
-from harness.runtime.choice import choose, needs_of
+from harness.runtime.choice import choose, needs_of, not_applied
 from harness.runtime.fingerprint import environment
 from harness.runtime.workbench import Workbench
 from harness.settings import BACKENDS, BEST
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from harness.runtime.pool import EnginePool
 
 EXPORTS = "exports"
+PROBES = "probes.json"
 PASSING = (crash.SUFFIX, crash.CRUMB, ".lock")  # files that mean nothing once the run is over
 RUN = pytest.StashKey["Run"]()
 
@@ -101,16 +102,21 @@ class Run:
         with Workbench(self.settings, self.plans) as bench:
             found = {name: bench.probe(name) for name in names}
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "probes.json"
+        path = self.folder / PROBES
         whole = path.with_suffix(".tmp")
         whole.write_text(json.dumps({name: asdict(probe) for name, probe in found.items()}, indent=1, default=str))
         whole.replace(path)
         return found
 
+    @property
+    def probed(self) -> bool:
+        """Whether some process has come to the end of `probe_all`."""
+        return (self.folder / PROBES).exists()
+
     @functools.cached_property
     def probes(self) -> dict[str, Probe]:
         """What `probe_all` found, in whichever process."""
-        found = json.loads((self.folder / "probes.json").read_text())
+        found = json.loads((self.folder / PROBES).read_text())
         return {name: _probe(content) for name, content in found.items()}
 
     @functools.cached_property
@@ -139,6 +145,7 @@ class Run:
         story.environment = self.environments.get(story.backend, {})
         story.backend = self.choose(story.case, needs)
         if story.backend:
+            story.facts.update(not_applied(story.backend, self.spec_of(story.case).config))
             story.environment = self.environments[story.backend]
             # Here, and not while a plan is locked in the cache: another process may wait for it, with our device.
             self.backend(story.backend, story.node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class Story:
     started: float = field(default_factory=time.time)
     key: str = ""
     plan_key: str = ""
+    fixture: Callable[[str], Any] = field(init=False, repr=False)  # the value of another fixture of this cell
     _handles: list[Handle] = field(default_factory=list)
 
     @property

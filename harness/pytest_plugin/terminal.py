@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.ledger.records import Record
-from harness.pytest_plugin.collection import Settled
+from harness.pytest_plugin.collection import Settled, lost_records
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
 from harness.settings import BACKENDS, BEST
@@ -67,7 +67,7 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
         for words in left_out(run, found.records):
             reporter.write_line(f"{words}: no success, whatever the absence of failures says", red=True)
         reporter.write_line(f"records: {_relative(run.folder)}")
-    said = [*found.problems, *problems]
+    said = [*lost_records(run), *problems]
     if said:
         reporter.section("known failures and records: problems", red=True)
         for line in said:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from harness.errors import UnsupportedError
 from harness.runtime.capability import Probe
 from harness.settings import BACKENDS, BEST
+from harness.spec.build import BuildConfig
 from harness.spec.model import ModelSpec
 
 ONNXRUNTIME = "onnxruntime"
@@ -38,6 +40,21 @@ def needs_of(model: ModelSpec) -> tuple[str, ...]:
         *(("profiles",) if len(model.profiles) > 1 else ()),
         *(("shape_tensors",) if any(profile.values for profile in model.profiles) else ()),
     )
+
+
+def not_applied(backend: str, config: BuildConfig) -> dict[str, list[str]]:
+    """``{"options_not_applied": [...]}``: what a record says of build options that ``backend`` has no use for.
+
+    Build options steer a builder, and onnxruntime has none: its cells ask and answer the same whatever
+    they say, so that they are covered, and the record says which were left aside. A plugin library is no
+    such option: without it the model is another, and the backend refuses.
+    """
+    if backend != ONNXRUNTIME:
+        return {}
+    plain = BuildConfig()
+    names = [field.name for field in dataclasses.fields(config) if field.name != "plugins"]
+    named = [name for name in names if getattr(config, name) != getattr(plain, name)]
+    return {"options_not_applied": named} if named else {}
 
 
 def choose(probe: Callable[[str], Probe], asked: str, needs: Iterable[str]) -> Choice:

@@ -23,13 +23,13 @@ import tempfile
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import STAGES, RunError, SpecError, StageError
 from harness.runtime.backend.protocol import Progress
+from harness.runtime.messages import Messages
 from harness.runtime.wire import Arena, Channel, value_to_error
 
 # Wheels that bring a backend's shared libraries, by package, and beside them those of CUDA.
@@ -250,7 +250,7 @@ class _Host:
             theirs.close()
             self._channel = Channel(ours, outgoing, incoming)
             self._finish = weakref.finalize(self, _end, self.process, opened.pop_all())
-        self._forwarded: deque[str] = deque(maxlen=50)
+        self._forwarded = Messages()
         self._mark = 0  # where in the output the request under way began
         self.in_step = True  # whether every request sent was answered
 
@@ -268,7 +268,7 @@ class _Host:
 
     def _exchange(self, message: Any, stage: str, timeout: float, progress: Progress | None) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
-        self._forwarded.clear()
+        self._forwarded = Messages()
         self._mark = os.fstat(self._output.fileno()).st_size
         try:
             if message is not None:
@@ -283,7 +283,7 @@ class _Host:
                         progress(phase, step, total)
                 elif "log" in got:
                     name, level, text = got["log"]
-                    self._forwarded.append(text)
+                    self._forwarded.add(level, text)
                     logging.getLogger(name).log(level, "%s", text)
                 else:
                     self.in_step = True
@@ -305,7 +305,7 @@ class _Host:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_STOP_TIMEOUT)
         code = self.process.returncode
-        log = (*self._forwarded, *self._tail())
+        log = (*self._forwarded.lines, *self._tail())
         self.kill()
         if hang:
             return _Death(stage, hang, log, hang=True)

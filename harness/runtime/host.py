@@ -174,8 +174,8 @@ class Host:
     def build(self, request: BuildRequest) -> Plan:
         return self._backend.build(request, self._progress)
 
-    def load(self, plan: Array) -> tuple[int, EngineInfo]:
-        engine = self._backend.load(plan)
+    def load(self, plan: Array, plugins: tuple[str, ...]) -> tuple[int, EngineInfo]:
+        engine = self._backend.load(plan, plugins)
         number = self._number()
         self._engines[number] = engine
         return number, engine.info

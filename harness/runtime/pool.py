@@ -113,6 +113,7 @@ class EnginePool:
         """The plan alone, for where it can be built and not loaded. Raises as `engine` does."""
         started = time.perf_counter()
         key, plan_key = self._keys(spec, backend)
+        made = time.perf_counter() - started  # the model, if it was not there: what follows may wait for a lock
         if plan_key in self._failures:
             raise self._failures[plan_key]()
         source = spec.model.source
@@ -120,14 +121,14 @@ class EnginePool:
             return BuiltPlan(np.fromfile(source.path(), np.uint8), key, plan_key, cached=True)
         cache = self._cache if _is_reproducible(spec) and not rebuilt else None
         if cache is None:
-            plan = self._build(spec, backend, plan_key, progress, started)
+            plan = self._build(spec, backend, plan_key, progress, made)
             return BuiltPlan(plan.data, key, plan_key, cached=False, seconds=plan.seconds)
         found = cache.get(plan_key)
         if found is None:
             with cache.lock(plan_key):
                 found = cache.get(plan_key)  # another process may have built it meanwhile
                 if found is None:
-                    plan = self._build(spec, backend, plan_key, progress, started)
+                    plan = self._build(spec, backend, plan_key, progress, made)
                     if plan.keep:
                         cache.put(plan_key, plan.data, self._facts(spec, backend, key, plan.seconds))
                     return BuiltPlan(plan.data, key, plan_key, cached=False, seconds=plan.seconds)
@@ -168,7 +169,7 @@ class EnginePool:
         loaded = None if private else self._shared.pop(plan_key, None)
         if loaded is None:
             plan = self.plan(spec, backend, rebuilt=rebuilt, progress=progress)
-            loaded = self._load(plan, backend)
+            loaded = self._load(plan, backend, spec.config.plugins)
         if private:
             self._private.append(loaded)
         else:
@@ -217,9 +218,10 @@ class EnginePool:
             "seconds": seconds,
         }
 
-    def _build(self, spec: EngineSpec, backend: str, plan_key: str, progress: Progress | None, started: float) -> Plan:
+    def _build(self, spec: EngineSpec, backend: str, plan_key: str, progress: Progress | None, made: float) -> Plan:
+        started = time.perf_counter()
         request = resolve(spec)
-        exported = time.perf_counter() - started
+        exported = made + time.perf_counter() - started
         try:
             with self._watched(backend):
                 plan = self._backend(backend).build(request, progress)
@@ -228,11 +230,11 @@ class EnginePool:
             raise
         return dataclasses.replace(plan, seconds={"export": exported, **plan.seconds})
 
-    def _load(self, plan: BuiltPlan, backend: str) -> _Loaded:
+    def _load(self, plan: BuiltPlan, backend: str, plugins: tuple[str, ...]) -> _Loaded:
         self._make_room(plan.data.nbytes)
         try:
             with self._watched(backend):
-                engine = self._backend(backend).load(plan.data)
+                engine = self._backend(backend).load(plan.data, plugins)
                 info = engine.info
         except StageError as error:
             if error.crash is not None:

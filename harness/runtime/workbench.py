@@ -44,14 +44,7 @@ class Workbench:
         from harness.runtime.backend.registry import HostSettings, create
 
         if name not in self._backends:
-            asked = self.settings
-            hosts = HostSettings(
-                python=dict(asked.python),
-                build_timeout=asked.build_timeout,
-                run_timeout=asked.run_timeout,
-                probe_timeout=asked.probe_timeout,
-                in_process=asked.in_process,
-            )
+            hosts = HostSettings.of(self.settings)
             made = create(name, hosts, self._device() if name.startswith("tensorrt") else 0)
             self._backends[name] = made
             self._open.callback(made.close)

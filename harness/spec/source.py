@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
+import json
 import os
 import shutil
+import sys
 import tempfile
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +71,7 @@ class OnnxFunction:
     kind = "onnx"
 
     def path(self) -> Path:
-        return exported(self.name, self.build)
+        return exported(f"{self.name}-{producer(self.build)[:16]}", self.build)
 
     def digest(self) -> str:
         from harness.spec.onnx_model import files_of
@@ -123,6 +127,57 @@ def _digest_of(files: list[Path]) -> str:
 @functools.lru_cache(maxsize=1024)
 def _digest_in_state(files: tuple[Path, ...], _states: tuple[tuple[int, int], ...]) -> str:
     return digest_files(list(files))
+
+
+MAKERS = ("numpy", "onnx", "spox")  # distributions whose version may change what a function builds
+
+
+def producer(build: Callable[..., Any]) -> str:
+    """SHA-256 of what stands behind ``build``: a kept export folder must not serve what an older one built.
+
+    That is the source of its module and of those beside it in a package, the same for functions that
+    it is bound to, its other arguments as far as they are plain, and the versions of `MAKERS`.
+    """
+    made: list[str] = [_versions()]
+    pending: list[Any] = [build]
+    seen: list[Any] = []  # a function may be bound to itself
+    while pending:
+        part = pending.pop(0)
+        if any(part is one for one in seen):
+            continue
+        seen.append(part)
+        if isinstance(part, functools.partial):
+            pending += [part.func, *part.args, *(part.keywords[name] for name in sorted(part.keywords))]
+        elif callable(part):
+            made += [getattr(part, "__qualname__", type(part).__qualname__), _source(part.__module__)]
+            pending += inspect.getclosurevars(part).nonlocals.values() if inspect.isfunction(part) else ()
+        else:
+            made.append(json.dumps(part, sort_keys=True, default=lambda other: type(other).__qualname__))
+    return digest(made)
+
+
+@functools.cache
+def _source(module: str | None) -> str:
+    """SHA-256 of the files that a module may be made of; without any, nothing that outlives this process."""
+    found = sys.modules.get(module or "")
+    file = getattr(found, "__file__", None)
+    if file is None:
+        return uuid.uuid4().hex
+    beside = sorted(Path(file).parent.glob("*.py")) if getattr(found, "__package__", "") else [Path(file)]
+    return digest_files(beside)
+
+
+@functools.cache
+def _versions() -> str:
+    from importlib import metadata
+
+    found = []
+    for name in MAKERS:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join(found)
 
 
 @functools.cache

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from suites.numerics.which import batched, explored
+from suites.numerics.which import batched, capturing, explored
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.types import Arrays, CellOracle, Engines, Handle, MakeInputs, Relation, Session
+    from harness.spec import ModelSpec
 
 rows = pytest.mark.trt(models=batched, points="max")
 one_point = pytest.mark.trt(models=explored, points="opt")
@@ -84,10 +85,11 @@ def test_sessions_do_not_disturb_each_other(
 
 @pytest.mark.trt(models=explored, points="opt", needs="cuda_graph")
 def test_graph_replay_is_plain_enqueue(
-    trt_session: Session, trt_make_inputs: MakeInputs, trt_relation: Relation
+    trt_model: ModelSpec, trt_session: Session, trt_make_inputs: MakeInputs, trt_relation: Relation
 ) -> None:
     """Replayed on inputs other than those of the capture, so that a stale buffer shows."""
     plain = trt_session.run(trt_make_inputs(seed=1))
-    trt_session.run(trt_make_inputs(), graph=True)
+    with capturing(trt_model):
+        trt_session.run(trt_make_inputs(), graph=True)
     replayed = trt_session.run(trt_make_inputs(seed=1), graph=True)
     trt_relation.require_same_bits(replayed, plain, "plain enqueue")

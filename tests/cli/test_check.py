@@ -220,3 +220,20 @@ class TestCoverage:
         done = trt("check", model, *PROFILE, *FAKE, "fake", "--build-option", "flags=SPARSE_WEIGHTS")
         assert done.code == 3
         assert "SPARSE_WEIGHTS" in done.out
+
+    def test_an_option_that_does_not_apply_is_recorded(self, trt: Trt, model: Path) -> None:
+        option = ("--build-option", "workspace=1MiB")
+        done = trt("check", model, *PROFILE, "--backend", "onnxruntime", "--point", "opt", *option, "--json")
+        assert done.code == 0
+        assert records(done)[0].facts["options_not_applied"] == ["workspace"]
+
+    def test_a_point_that_leaves_no_record(self, trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from harness.cli import qualify
+
+        asked = qualify.questions
+        monkeypatch.setattr(qualify, "questions", lambda *given: list(asked(*given))[:-1])
+        done = trt("check", model, *PROFILE, "--backend", "onnxruntime", "--json")
+        assert [record.verdict for record in records(done)] == ["passed", "passed"]
+        assert done.code == 1
+        assert done.json["problems"] == ["no record: check[a-fp32-max-onnxruntime]"]
+        assert "no record: check[a-fp32-max-onnxruntime]" in done.err

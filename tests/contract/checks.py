@@ -46,18 +46,23 @@ def builds_a_plan(bench: Bench) -> None:
     assert plan.data.dtype == np.uint8
     assert plan.data.ndim == 1
     assert plan.data.nbytes > 64
-    assert plan.seconds.keys() == {"parse", "build"}
+    assert plan.seconds.keys() - {"transfer"} == {"parse", "build"}  # from a host
     assert all(seconds > 0 for seconds in plan.seconds.values())
 
 
 @check
 def refuses_what_is_not_onnx(bench: Bench) -> None:
+    """8.6 has no parser error for it: a line of the log for text, and nothing at all for a model cut off."""
     whole = bench.relu().read_bytes()
     for name, data in (("text", b"not an ONNX file at all"), ("cut", whole[:40])):
         with pytest.raises(ParseError) as caught:
             bench.build(bench.file(f"{name}.onnx", data), RELU_RANGE)
-        said(caught.value, "MODEL_DESERIALIZE_FAILED")
-        assert caught.value.detail["code"] == "MODEL_DESERIALIZE_FAILED"
+        if "code" in caught.value.detail:
+            said(caught.value, "MODEL_DESERIALIZE_FAILED")
+            assert caught.value.detail["code"] == "MODEL_DESERIALIZE_FAILED"
+        else:
+            assert bench.probe.version.startswith("8.")
+            assert {"text": "Failed to parse ONNX model from file", "cut": "no outputs"}[name] in str(caught.value)
 
 
 @check
@@ -249,7 +254,9 @@ def targets_are_for_those_that_build_ahead_of_time(bench: Bench) -> None:
 def refuses_a_plugin_library_that_is_not_there(bench: Bench) -> None:
     with pytest.raises(BuildError) as caught:
         bench.build(bench.relu(), RELU_RANGE, config=BuildConfig(plugins=("/absent/plugin.so",)))
-    said(caught.value, "/absent/plugin.so")
+    assert "/absent/plugin.so" in str(caught.value)
+    if not bench.probe.version.startswith("8."):  # which says nothing
+        said(caught.value)
 
 
 @check
@@ -272,6 +279,23 @@ def types_of_the_model_are_meant(bench: Bench) -> None:
     model = bench.model(nodes, {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2])})
     assert bench.build(model, RELU_RANGE, precision="fp16").data.nbytes > 64
     assert bench.build(bench.relu(), RELU_RANGE, precision="tf32").data.nbytes > 64
+
+
+@check
+def quantized_models_are_built(bench: Bench) -> None:
+    """A weakly typed network with Q/DQ wants INT8 allowed, whatever the recipe."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.float32(0.1), "scale"),
+        numpy_helper.from_array(np.int8(0), "zero"),
+    ]
+    x: Inputs = {"x": (FLOAT, ["n", 2])}
+    model = bench.model(nodes, x, {"y": (FLOAT, ["n", 2])}, "quantized", constants)
+    assert bench.build(model, RELU_RANGE).data.nbytes > 64
 
 
 # Networks that a callable makes.
@@ -488,7 +512,9 @@ def contents_decide_shapes(bench: Bench) -> None:
     bench.need("run", "shape_tensors")
     engine = bench.engine(_reshape(bench), contents=RESHAPE_CONTENTS)
     assert {tensor.name: tensor.shape_tensor for tensor in engine.info.inputs} == {"x": False, "shape": True}
-    assert engine.info.facts["profile_shapes"][0]["shape"] == [[1, 1], [4, 6], [24, 24]]
+    told = engine.info.facts["profile_shapes"][0]
+    assert told["x"] == [[4, 6]] * 3
+    assert told.get("shape") == (None if bench.probe.version.startswith("8.") else [[1, 1], [4, 6], [24, 24]])
     session, x = bench.session(engine), floats(4, 6)
     for shape in ((8, 3), (2, 12), (24, 1)):
         got = session.run({"x": x, "shape": np.array(shape, np.int64)})["y"]

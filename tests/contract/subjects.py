@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,21 @@ class Bench:
             assert not (self.stage and self.subject.gpu) or found.state is State.ABSENT, found
             raise NotCovered(f"{self.subject} {name}: {found.state.value}: {found.evidence}")
 
-    def model(self, nodes: list[onnx.NodeProto], inputs: Inputs, outputs: Inputs, name: str = "model") -> Path:
+    def model(
+        self,
+        nodes: list[onnx.NodeProto],
+        inputs: Inputs,
+        outputs: Inputs,
+        name: str = "model",
+        weights: Sequence[onnx.TensorProto] = (),
+    ) -> Path:
         """An ONNX file of ``nodes``, opset 17."""
         graph = helper.make_graph(
             nodes,
             name,
             [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in inputs.items()],
             [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in outputs.items()],
+            list(weights),
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         return self.file(f"{name}.onnx", model.SerializeToString())
@@ -149,6 +157,7 @@ def bench_of_double(subject: Subject, found: Probe, folder: Path) -> Iterator[Be
     with installed(subject.version, gpu=subject.gpu) as stage:
         from harness.runtime.backend.nv.backend import NvBackend
 
+        stage.trt.world.crash = crash
         backend = NvBackend(subject.backend)
         bench = Bench(subject, backend, found, folder, stage)
         with bench.stack:
@@ -165,13 +174,14 @@ class Crashed(BaseException):
     """The real one would have taken this process with it."""
 
 
+def crash(signal: int) -> None:
+    raise Crashed(f"signal {signal}")
+
+
 def probe_double(subject: Subject) -> Probe:
     """What the backend finds out about a double."""
     with installed(subject.version, gpu=subject.gpu) as stage:
         from harness.runtime.backend.nv.backend import NvBackend
-
-        def crash(signal: int) -> None:
-            raise Crashed(f"signal {signal}")
 
         stage.trt.world.crash = crash
         backend = NvBackend(subject.backend)

@@ -6,18 +6,22 @@ Where a double and the real one differ, the double is wrong.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import inspect
 import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
-from harness.errors import RunError
+from harness.errors import BuildError, RunError, UnsupportedError
+from harness.runtime.backend.protocol import UNCAPTURABLE
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.capability import Probe, State
 from harness.settings import Settings
@@ -26,6 +30,8 @@ from tests.contract import bodies
 from tests.contract.checks import CHECKS, RELU_RANGE, RESHAPE_CONTENTS, _reshape, floats, said
 from tests.contract.subjects import (
     DOUBLES,
+    FLOAT,
+    INT64,
     SUBJECTS,
     WITHOUT_GPU,
     Bench,
@@ -38,6 +44,10 @@ from tests.doubles import plays
 from tests.doubles.cuda_runtime import IllegalAddress
 from tests.doubles.install import installed
 from tests.doubles.module import make
+from tests.doubles.plays import build as builds
+from tests.doubles.plays import parser as parsers
+from tests.doubles.plays import run as runs
+from tests.doubles.plays.foundation import PluginRegistry
 from tests.doubles.plays.graph import Program
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
@@ -45,6 +55,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no
 ROOT = Path(__file__).parents[2]
 NV = ROOT / "harness" / "runtime" / "backend" / "nv"
 
+CAPSULE: Any = vars(datetime)["datetime_CAPI"]  # any will do for the handle of a library
 Functions = set[tuple[str, str]]  # file and qualified name
 
 _PROBES: dict[str, Probe] = {}
@@ -171,11 +182,123 @@ def test_a_shape_tensor_stays_where_a_graph_was_told_it_is(double: Bench) -> Non
 
 def test_a_plan_that_needs_a_plugin_library_is_not_kept(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process would have to load the library first."""
-    monkeypatch.setattr("harness.runtime.backend.nv.build._load_plugins", lambda *_: None)
+    monkeypatch.setattr(double.backend, "_load_plugins", lambda *_: None)
     config = BuildConfig(tactic_sources=())
     assert double.build(double.relu(), RELU_RANGE, config=config).keep
     config = BuildConfig(tactic_sources=(), plugins=("/some/libplugin.so",))
     assert not double.build(double.relu(), RELU_RANGE, config=config).keep
+
+
+def test_a_plugin_library_is_loaded_before_the_plan_that_needs_it(
+    double: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.errors import DeserializeError
+
+    plan = double.build(double.relu(), RELU_RANGE).data
+    with pytest.raises(DeserializeError, match=r"/absent/plugin\.so"):
+        double.backend.load(plan, ("/absent/plugin.so",))
+    loaded: list[str] = []
+    monkeypatch.setattr(PluginRegistry, "load_library", lambda _self, path: loaded.append(path) or CAPSULE)
+    deserialize = runs.Runtime.deserialize_cuda_engine
+    monkeypatch.setattr(
+        runs.Runtime, "deserialize_cuda_engine", lambda *given: loaded.append("plan") or deserialize(*given)
+    )
+    for _ in range(2):
+        double.backend.load(plan, ("/a/plugin.so",)).close()
+    assert loaded == ["/a/plugin.so", "plan", "plan"], "into each registry once"
+
+
+def test_tactic_sources_that_are_refused_are_told(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builds.Config, "set_tactic_sources", lambda _self, _sources: False)
+    config = BuildConfig(tactic_sources=("JIT_CONVOLUTIONS",))
+    with pytest.raises(BuildError, match="tactic sources: JIT_CONVOLUTIONS: refused"):
+        double.build(double.relu(), RELU_RANGE, config=config)
+
+
+def test_an_error_has_all_that_was_said_since_the_call_began(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert double.stage is not None
+    world = double.stage.trt.world
+    parser = parsers.Parser
+    read = parser.parse_from_file
+
+    def chatty(self: Any, path: str) -> Any:
+        world.log("VERBOSE", "a detail")
+        world.log("INFO", f"{len(path)} characters of a name")
+        return read(self, path)
+
+    monkeypatch.setattr(parser, "parse_from_file", chatty)
+    with pytest.raises(BuildError) as caught:  # by a later call than the one that spoke
+        double.build(double.relu(), {"x": ((4, 2), (3, 2), (1, 2))})
+    log = caught.value.log
+    assert log[0].startswith("[INFO] ")
+    assert log[-1].startswith("[ERROR] ")
+    assert len(log) == len(set(log)), "each once"
+    assert not [line for line in log if "a detail" in line]
+    with pytest.raises(BuildError) as caught:
+        double.build(double.relu(), {"x": ((4, 2), (3, 2), (1, 2))})
+    assert caught.value.log == log, "and nothing of the call before"
+
+
+def test_what_an_engine_shows_to_stand_against_capture_is_a_missing_ability(double: Bench) -> None:
+    double.need("run", "cuda_graph", "data_dependent_shapes")
+    node = helper.make_node("NonZero", ["x"], ["y"])
+    path = double.model([node], {"x": (FLOAT, ["n", 2])}, {"y": (INT64, [2, "found"])})
+    session = double.session(double.engine(path, RELU_RANGE))
+    with pytest.raises(UnsupportedError, match=r"cuda_graph: .*sizes of y depend on data"):
+        session.run({"x": floats(3, 2)}, graph=True)
+
+
+def test_any_other_refused_capture_is_a_failure(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = double.session(double.engine(double.relu(), RELU_RANGE))
+    assert double.stage is not None
+    cuda, world = double.stage.cuda, double.stage.trt.world
+    context = runs.Context
+    enqueue = context.execute_async_v3
+
+    def refuse(self: Any, stream: int) -> Any:
+        if cuda.streams[int(stream)].captured is None:
+            return enqueue(self, stream)
+        world.log("ERROR", "this TRT engine is not stream capturable!")
+        return False
+
+    monkeypatch.setattr(context, "execute_async_v3", refuse)
+    with pytest.raises(RunError, match="can't be captured: this TRT engine is not stream capturable!") as caught:
+        session.run({"x": floats(3, 2)}, graph=True)
+    assert caught.value.detail[UNCAPTURABLE] is True
+    said(caught.value)
+
+
+def test_a_graph_does_not_pass_for_refreshing_outputs_on_the_host(
+    double: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert double.stage is not None
+    there = double.stage.trt.world.enum("TensorLocation.HOST")
+    engine = runs.Engine
+    where = engine.get_tensor_location
+    monkeypatch.setattr(engine, "get_tensor_location", lambda self, name: there if name == "y" else where(self, name))
+    session = double.session(double.engine(double.relu(), RELU_RANGE))
+    with pytest.raises(UnsupportedError, match=r"outputs on the host.*y"):
+        session.run({"x": floats(3, 2)}, graph=True)
+
+
+def test_four_bits_are_two_to_a_byte(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is told to hold them; that the double writes nothing leaves the poison, which is all that is there."""
+    from harness.runtime.backend.nv import run
+
+    engine = double.engine(double.relu(), RELU_RANGE)
+    engine.info = replace(
+        engine.info, tensors=tuple(replace(t, dtype="int4") if t.name == "y" else t for t in engine.info.tensors)
+    )
+    session = double.session(engine)
+    monkeypatch.setattr(Program, "run", lambda _self, _inputs: {})
+    monkeypatch.setattr(Program, "output_shapes", lambda *_: {"y": (3, 2)})
+    got = session.run({"x": floats(3, 2)})["y"]
+    assert (got.shape, got.ravel().tolist()) == ((3, 2), [0x5, 0xA] * 3)
+    values = np.arange(15, dtype=np.uint8).reshape(3, 5)
+    held = run.packed("float4_e2m1fn", values)
+    assert held.nbytes == run.nbytes("float4_e2m1fn", values.shape) == 8
+    assert held[:2].tolist() == [0x10, 0x32]
+    assert np.array_equal(run.unpacked("float4_e2m1fn", held, (3, 5)), values)
 
 
 def test_what_is_closed_is_freed(double: Bench) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from tests.contract.subjects import Crashed, crash
 from tests.doubles.install import Stage, installed
 from tests.doubles.module import versions
 
@@ -67,6 +68,7 @@ def play(request: pytest.FixtureRequest) -> Iterator[Play]:
                 self.heard.append((severity.name, msg))
 
         logger = Listener()
+        stage.trt.world.crash = crash
         yield Play(stage, trt, logger, trt.Builder(logger))
         assert stage.refusals == []
 
@@ -219,9 +221,31 @@ def test_inferring_shapes_that_contradict_raises(play: Play) -> None:
     assert context.infer_shapes() == ["x", "z"]
     context.set_input_shape("x", (2, 2))
     context.set_input_shape("z", (3, 2))
-    with pytest.raises(RuntimeError, match="infer_shapes error code: -1"):
+    with pytest.raises(Crashed if play.trt.__version__.startswith("8.") else RuntimeError):
         context.infer_shapes()
     assert play.errors
+
+
+def test_a_shape_of_another_profile_is_refused_late_on_8(play: Play) -> None:
+    """As seen on 8.6: what any profile admits can be set, and the enqueue refuses it."""
+    if not play.trt.__version__.startswith("8."):
+        pytest.skip("only seen on 8.6")
+    config = play.builder.create_builder_config()
+    for low in (1, 8):
+        profile = play.builder.create_optimization_profile()
+        profile.set_shape("x", (low, 2), (low, 2), (low + 3, 2))
+        config.add_optimization_profile(profile)
+    plan = play.builder.build_serialized_network(play.parsed(relu()), config)
+    context = play.engine(plan).create_execution_context()
+    assert not context.set_input_shape("x", (5, 2))
+    assert context.set_input_shape("x", (8, 2))
+    assert tuple(context.get_tensor_shape("y")) == (8, 2)
+    context.set_tensor_address("x", 1)
+    context.set_tensor_address("y", 1)
+    assert not context.execute_async_v3(0)
+    assert any("exceed min ~ max range" in message for message in play.errors)
+    with pytest.raises(Crashed):
+        context.infer_shapes()
 
 
 def test_a_monitor_can_stop_a_build(play: Play) -> None:

@@ -24,7 +24,7 @@ from harness.judge.compare import compare
 from harness.judge.inputs import make_inputs
 from harness.judge.oracle import Oracle
 from harness.judge.precision import converted
-from harness.spec import POINTS, RECIPES, ModelSpec, OnnxFunction, Point, admit, interface
+from harness.spec import POINTS, RECIPES, ModelSpec, OnnxFunction, Point, Profile, admit, interface
 from models import WRITTEN, ZOO, light, shipped
 from models import __main__ as command
 from models.authoring import IR_VERSION, OPSET, Graph, noise
@@ -44,8 +44,8 @@ each_tiny = pytest.mark.parametrize("model", TINY, ids=lambda model: model.id)
 each_point = pytest.mark.parametrize("point", POINTS)
 
 
-def inputs_at(model: ModelSpec, point: Point, seed: int = 7) -> dict[str, Any]:
-    (profile,) = model.profiles
+def inputs_at(model: ModelSpec, point: Point, seed: int = 7, profile: Profile | None = None) -> dict[str, Any]:
+    profile = profile or model.profiles[0]
     return make_inputs(model, interface(model.source.path()), profile.binding(point), profile.contents(point), seed)
 
 
@@ -182,30 +182,31 @@ class TestEach:
 
     def test_profile_fits(self, model: ModelSpec) -> None:
         takes = interface(model.source.path())
-        (profile,) = model.profiles
-        assert admit(model.id, profile, takes) == profile
+        assert all(admit(model.id, profile, takes) == profile for profile in model.profiles)
         assert {rule.tensor for rule in model.inputs} <= {tensor.name for tensor in takes.inputs}
-        assert {name for name, _ in profile.values} <= {tensor.name for tensor in takes.inputs}
         assert model.batch is None or model.batch in takes.symbols
-        assert bool(profile.values) == ("shape_tensor" in model.tags)
+        for profile in model.profiles:
+            assert {name for name, _ in profile.values} <= {tensor.name for tensor in takes.inputs}
+            assert bool(profile.values) == ("shape_tensor" in model.tags)
 
     @each_point
     def test_runs(self, model: ModelSpec, point: Point) -> None:
         """Outputs have the shapes and types that are declared; a symbol that only outputs have is any number."""
-        (profile,) = model.profiles
-        got = run(model.source.path(), inputs_at(model, point))
-        found: dict[str, int] = {}
-        for tensor in interface(model.source.path()).outputs:
-            assert str(got[tensor.name].dtype) == tensor.dtype
-            own = [symbol for symbol in tensor.symbols if symbol not in profile.binding(point)]
-            for size, dim in zip(got[tensor.name].shape, tensor.shape, strict=True):
-                if dim in own:
-                    assert found.setdefault(str(dim), size) == size
-            assert got[tensor.name].shape == tensor.resolve({**profile.binding(point), **found})
+        for profile in model.profiles:
+            got = run(model.source.path(), inputs_at(model, point, profile=profile))
+            found: dict[str, int] = {}
+            for tensor in interface(model.source.path()).outputs:
+                assert str(got[tensor.name].dtype) == tensor.dtype
+                own = [symbol for symbol in tensor.symbols if symbol not in profile.binding(point)]
+                for size, dim in zip(got[tensor.name].shape, tensor.shape, strict=True):
+                    if dim in own:
+                        assert found.setdefault(str(dim), size) == size
+                assert got[tensor.name].shape == tensor.resolve({**profile.binding(point), **found})
 
     @pytest.mark.parametrize("point", ["opt", "max"])
     def test_signal_keeps_its_size(self, model: ModelSpec, point: Point) -> None:
-        assert strays(proto(model), inputs_at(model, point)) == []
+        for profile in model.profiles:
+            assert strays(proto(model), inputs_at(model, point, profile=profile)) == []
 
 
 @pytest.mark.parametrize(

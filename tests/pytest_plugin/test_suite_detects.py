@@ -42,6 +42,7 @@ CAUGHT = [
     ("wide_profile", "fixed", "test_a_wider_profile_changes_nothing", "compare"),
     ("other_rebuild", "mlp", "test_a_rebuild_stays_inside_tolerance", "compare"),
     ("second_session", "mlp", "test_sessions_do_not_disturb_each_other", "compare"),
+    ("uncapturable", "mlp", "test_graph_replay_is_plain_enqueue", "run"),
     ("stale_graph", "mlp", "test_graph_replay_is_plain_enqueue", "compare"),
 ]
 
@@ -65,6 +66,12 @@ def test_a_fault_is_caught(project: pytest.Pytester, records: Records, fault: st
     assert failed
     assert {record.stage for record in failed} == {stage}
     assert all(record.message for record in failed)
+
+
+def test_a_branch_explains_that_no_graph_can_be_captured(project: pytest.Pytester, records: Records):
+    run(project, "fake:uncapturable", "if_flag", "-k", "test_graph_replay_is_plain_enqueue")
+    (record,) = records()
+    assert (record.verdict, record.message.partition(": this")[0]) == ("not_covered", "cuda_graph: not with If")
 
 
 def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records):
@@ -94,7 +101,7 @@ def test_an_engine_that_binds_other_tensors_is_caught(project: pytest.Pytester):
     )
     result = project.runpytest_inprocess("--trt-backend=fake", "--trt-model=mlp", "--trt-precision=fp32")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*assert bound == declared*"])
+    result.stdout.fnmatch_lines(["*assert sorted(bound) == sorted(declared)*"])
 
 
 def test_a_comparison_failure_says_everything(project: pytest.Pytester, records: Records):

@@ -165,6 +165,90 @@ def test_the_users_own_skips_and_expected_failures_count_as_such(project: pytest
     assert verdicts["test_expected"][0] == "known_failure"
 
 
+def test_a_failure_that_the_user_declares_is_no_error(project: pytest.Pytester, records: Records):
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.trt(over=("model",))
+        def test_it(trt_model):
+            pytest.fail("not as I want it")
+        """
+    )
+    project.runpytest_inprocess(*FAKE).assert_outcomes(failed=1)
+    assert [(record.verdict, record.message) for record in records()] == [("failed", "not as I want it")]
+
+
+def test_a_model_without_data_has_nothing_golden(project: pytest.Pytester, records: Records):
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.trt(over=("model",))
+        def test_it(trt_golden): ...
+        """
+    )
+    result = project.runpytest_inprocess(*FAKE)
+    result.stdout.fnmatch_lines(["trt_golden: mlp brings no inputs and no golden outputs: give it some*"])
+    assert [(record.verdict, record.stage) for record in records()] == [("failed", "spec")]
+
+
+def test_options_that_do_not_apply_are_recorded(project: pytest.Pytester, records: Records):
+    project.makepyfile(RUNS)
+    project.runpytest_inprocess(*FAKE, "--trt-backend=onnxruntime,fake", "--trt-build-option=workspace=1MiB")
+    facts = {record.cell.backend: record.facts for record in records()}
+    assert facts == {"onnxruntime": {"options_not_applied": ["workspace"]}, "fake": {}}
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)])
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ("lines[:-1]", ["no record: test_*.py::test_runs[[]mlp-fp32-opt-fake]"]),
+        (
+            "[*lines[:-1], lines[-1][:40]]",
+            ["unreadable record: *.jsonl:2: cut short*", "no record: test_*.py::test_runs[[]mlp-fp32-opt-fake]"],
+        ),
+    ],
+)
+def test_a_cell_whose_record_is_lost_is_named_and_no_success(
+    project: pytest.Pytester, workers: tuple[str, ...], kept: str, said: list[str]
+):
+    project.makeconftest(
+        f"""
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_sessionfinish(session):
+            if not hasattr(session.config, "workerinput"):
+                for path in session.config.rootpath.glob(".trt-harness/runs/*/*.jsonl"):
+                    lines = path.read_bytes().splitlines(keepends=True)
+                    if b'"passed"' in lines[-1]:
+                        path.write_bytes(b"".join({kept}))
+        """
+    )
+    project.makepyfile(RUNS)
+    result = project.runpytest_inprocess(*FAKE, "--trt-backend=fake:absent,fake", *workers)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.parseoutcomes()["passed"] == 1
+    result.stdout.fnmatch_lines(said)
+
+
+def test_a_skip_before_our_own_hook_leaves_a_record_too(project: pytest.Pytester, records: Records):
+    project.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            pytest.skip("not on a Monday")
+        """
+    )
+    project.makepyfile(RUNS)
+    project.runpytest_inprocess(*FAKE, "--trt-backend=fake")
+    assert [(record.verdict, record.message) for record in records()] == [("not_covered", "not on a Monday")]
+
+
 def test_best_is_the_first_that_can_and_says_why(project: pytest.Pytester, records: Records):
     project.makepyfile(RUNS)
     result = project.runpytest_inprocess(*FAKE, "--trt-backend=best")

@@ -9,8 +9,8 @@ import pytest
 
 from harness.errors import UnsupportedError
 from harness.runtime.capability import Capability, Probe, State
-from harness.runtime.choice import Choice, choose, needs_of, roles
-from harness.spec import ModelSpec, NetworkFunction, OnnxFile, PlanFile, Profile, Values
+from harness.runtime.choice import Choice, choose, needs_of, not_applied, roles
+from harness.spec import BuildConfig, ModelSpec, NetworkFunction, OnnxFile, PlanFile, Profile, Values
 
 ABSENT = {"import": State.ABSENT}
 NO_GPU = {"import": State.PRESENT, "build": State.PRESENT, "run": State.NEEDS_GPU, "fp16": State.PRESENT}
@@ -95,3 +95,10 @@ def test_what_a_model_needs() -> None:
     assert needs_of(replace(model, profiles=(Profile(), Profile()))) == ("profiles",)
     shaped = Profile.of(values={"s": Values((1,), (2,), (3,))})
     assert needs_of(replace(model, profiles=(shaped,))) == ("shape_tensors",)
+
+
+def test_options_that_steer_a_builder_do_not_apply_where_there_is_none() -> None:
+    steered = BuildConfig(workspace=1 << 20, tactic_sources=(), flags=("FP16",), plugins=("/a.so",))
+    assert not_applied("onnxruntime", steered) == {"options_not_applied": ["workspace", "flags", "tactic_sources"]}
+    assert not_applied("onnxruntime", BuildConfig()) == {}
+    assert not_applied("tensorrt", steered) == {}

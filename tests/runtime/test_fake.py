@@ -21,7 +21,7 @@ from harness.errors import (
     UnsupportedError,
 )
 from harness.runtime.backend.fake import FAULT_VARIABLE, SLOWNESS, FakeBackend, Fault
-from harness.runtime.backend.protocol import POISON, Array, BuildRequest, ShapeRange
+from harness.runtime.backend.protocol import POISON, UNCAPTURABLE, Array, BuildRequest, ShapeRange
 from harness.runtime.capability import State
 from harness.runtime.fingerprint import fingerprint
 from harness.spec import RECIPES, BuildConfig
@@ -323,6 +323,23 @@ def test_a_call_that_fails_by_what_it_returns_is_an_error(request_: BuildRequest
         run(fault, request_)
     assert type(caught.value) is kind
     assert caught.value.detail["operator"] == "Constant" if fault == "parse_error" else caught.value.log
+
+
+def test_uncapturable(request_: BuildRequest) -> None:
+    backend = FakeBackend("uncapturable")
+    session = backend.load(backend.build(request_).data).session()
+    assert_equal(session.run(inputs()), right(inputs()))
+    with pytest.raises(RunError, match="can't be captured") as caught:
+        session.run(inputs(), graph=True)
+    assert caught.value.detail == {UNCAPTURABLE: True}
+
+
+def test_a_plan_that_wants_a_library_that_is_not_there(request_: BuildRequest, tmp_path: Path) -> None:
+    backend = FakeBackend()
+    plan = backend.build(request_).data
+    with pytest.raises(DeserializeError, match=r"absent\.so: the plugin library could not be loaded"):
+        backend.load(plan, (str(tmp_path / "absent.so"),))
+    backend.load(plan, (__file__,)).close()
 
 
 def test_bug(request_: BuildRequest) -> None:

@@ -46,8 +46,8 @@ class Player:
         self.happens(f"build {request.name}")
         return Plan(np.full(PLAN_SIZE, len(self.calls), np.uint8), {"parse": 1.0, "build": 2.0}, keep=self.keep)
 
-    def load(self, plan: Array) -> PlayedEngine:
-        self.happens("load")
+    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> PlayedEngine:
+        self.happens(" ".join(["load", *plugins]))
         self.beside.append(sum(name.startswith("engine") for name in self.open))
         return PlayedEngine(self, int(plan[0]))
 
@@ -270,6 +270,20 @@ def test_what_makes_a_plan_is_in_its_key(
 
 
 # What fails ---------------------------------------------------------------------------------------
+
+
+def test_an_engine_is_loaded_with_the_plugins_that_its_spec_names(
+    player: Player, cache: PlanCache, tmp_path: Path
+) -> None:
+    plan = tmp_path / "a.plan"
+    plan.write_bytes(bytes(PLAN_SIZE))
+    libraries = tuple(str(tmp_path / name) for name in ("a.so", "b.so"))
+    for library in libraries:
+        Path(library).touch()
+    config = BuildConfig(plugins=libraries)
+    spec = EngineSpec.of(ModelSpec("a", PlanFile(plan), config=config), recipe("fp32"))
+    with make_pool(player, cache) as pool, pool.engine(spec, "played"):
+        assert player.calls == [" ".join(["load", *libraries])]
 
 
 @pytest.mark.parametrize(

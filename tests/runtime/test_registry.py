@@ -12,6 +12,7 @@ from harness.runtime.backend import registry
 from harness.runtime.backend.fake import FakeBackend
 from harness.runtime.backend.hosted import HostedBackend, Timeouts
 from harness.runtime.backend.registry import HostSettings, create
+from harness.settings import Settings
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "fake", "fake:nan"])
@@ -60,6 +61,13 @@ def test_a_tensorrt_in_this_process_gets_its_device(monkeypatch: pytest.MonkeyPa
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match=r"unknown backend .*: choose from tensorrt, tensorrt_rtx, onnxruntime"):
         create(name, HostSettings())
+
+
+def test_defaults_have_one_home() -> None:
+    """That of the settings, so that a host made by hand is run as one that a run makes."""
+    assert HostSettings() == HostSettings.of(Settings())
+    asked = Settings(build_timeout=1.0, run_timeout=2.0, probe_timeout=3.0, in_process=True, python=(("fake", "/a"),))
+    assert HostSettings.of(asked) == HostSettings({"fake": "/a"}, 1.0, 2.0, 3.0, in_process=True)
 
 
 def test_an_unknown_fault_is_refused_before_a_host_is_needed() -> None:

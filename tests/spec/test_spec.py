@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ from harness.spec.canonical import canonical_json, digest
 from harness.spec.cell import Cell
 from harness.spec.onnx_model import files_of, load, save, validate
 from harness.spec.size import parse_size
-from harness.spec.source import exported
+from harness.spec.source import _source, exported, producer
 from tests.spec.onnx_files import edit, linear, move_external
 
 PROFILE = Profile.of({"batch": (1, 2, 4)})
@@ -415,6 +418,44 @@ class TestExport:
 
         assert exported("m", build) == exported("m", build) == tmp_path / "m" / "model.onnx"
         assert len(calls) == 1
+
+    def test_a_kept_folder_does_not_serve_what_another_source_built(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = onnx.load(str(linear(tmp_path / "first.onnx")))
+        second = onnx.load(str(linear(tmp_path / "second.onnx", weights=np.ones((4, 3), np.float32))))
+        package = tmp_path / "zoo"
+        package.mkdir()
+        for name in ("__init__", "blocks", "net"):
+            (package / f"{name}.py").write_text("def build(made):\n    return made\n")
+        monkeypatch.syspath_prepend(tmp_path)
+
+        def path(made: onnx.ModelProto) -> Path:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "zoo"]:
+                monkeypatch.delitem(sys.modules, name)
+            _source.cache_clear()  # as in a new process
+            build = importlib.import_module("zoo.net").build
+            return OnnxFunction("m", functools.partial(build, made)).path()
+
+        before = path(first)
+        assert path(second) == before, "the same source is taken to build the same"
+        (package / "blocks.py").write_text("def build(made):\n    return None\n")
+        after = path(second)
+        assert after != before
+        assert after.read_bytes() == second.SerializeToString()
+        assert before.parent.parent == after.parent.parent == tmp_path
+
+    def test_what_a_function_is_bound_to_is_part_of_it(self) -> None:
+        def build(width: int) -> Callable[[], onnx.ModelProto]:
+            def again() -> onnx.ModelProto:
+                assert width
+                return again()
+
+            return again
+
+        assert producer(build(2)) == producer(build(2))
+        assert producer(build(2)) != producer(build(3))
+        assert producer(functools.partial(build, 2)) != producer(functools.partial(build, width=3))
 
     def test_the_loser_of_a_race_takes_the_winners(self, tmp_path: Path) -> None:
         model = onnx.load(str(linear(tmp_path / "seed.onnx")))

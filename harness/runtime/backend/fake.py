@@ -20,6 +20,7 @@ import numpy as np
 from harness.errors import BuildError, DeserializeError, ParseError, RunError, SpecError, UnsupportedError
 from harness.runtime import probing
 from harness.runtime.backend.protocol import (
+    UNCAPTURABLE,
     Array,
     BuildRequest,
     EngineInfo,
@@ -80,6 +81,7 @@ class Fault(str, enum.Enum):
     UNWRITTEN = "unwritten"  # the last element of each output
     IMPRECISE = "imprecise"  # floats off by a hundredth of the largest
     WIDE_PROFILE = "wide_profile"  # as above, where the profile is not of one shape
+    UNCAPTURABLE = "uncapturable"  # no graph can be captured, and the engine does not show why
     STALE_GRAPH = "stale_graph"  # a replayed graph computes on the inputs of its capture
     SECOND_SESSION = "second_session"  # off while another session of the engine is open
     OTHER_REBUILD = "other_rebuild"  # off in every build but the first of a process
@@ -151,7 +153,10 @@ class FakeBackend:
         seconds = {"parse": parsed - started, "build": time.perf_counter() - parsed}
         return Plan(np.frombuffer(data, np.uint8), seconds)
 
-    def load(self, plan: Array) -> FakeEngine:
+    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> FakeEngine:
+        absent = [library for library in plugins if not os.path.exists(library)]  # noqa: PTH110 - text, as TensorRT's
+        if absent:
+            raise DeserializeError(f"{absent[0]}: the plugin library could not be loaded")
         if self._fault is Fault.NEEDS_GPU:
             raise UnsupportedError("fake deserialize: needs-gpu", "no fake GPU was found", "a fake GPU")
         return FakeEngine(plan.tobytes())
@@ -270,6 +275,8 @@ class FakeSession:
     def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
         fault = self._engine.fault
         self._check(inputs)
+        if fault is Fault.UNCAPTURABLE and graph:
+            raise RunError("this engine can't be captured", log=(_COMPLAINT,), detail={UNCAPTURABLE: True})
         if fault is Fault.STALE_GRAPH and graph:
             shapes = tuple(array.shape for _, array in sorted(inputs.items()))
             inputs = self._captured.setdefault(shapes, {name: array.copy() for name, array in inputs.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,15 @@ class HostedBackend:
         return dataclasses.replace(found, environment={**found.environment, "host": host})
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
-        """As `Backend.build`. The host was perhaps started in another folder, so paths are sent in full."""
+        """As `Backend.build`. The host was perhaps started in another folder, so paths are sent in full.
+
+        ``seconds`` has "transfer", too: what the request took beyond the host's own stages, that is a builder
+        made and configured, and the plan brought here.
+        """
         sent = dataclasses.replace(
             request, model=_absolute(request.model), network_folder=_absolute(request.network_folder)
         )
+        started, generation = time.perf_counter(), self.client.generation
         plan: Plan = self.client.request(
             "build",
             {"request": sent},
@@ -64,11 +70,14 @@ class HostedBackend:
             summary=f"build of {request.name} ({request.recipe.name})",
             progress=progress,
         )
-        return plan
+        if self.client.generation != generation:  # most of it went into starting a host
+            return plan
+        rest = time.perf_counter() - started - sum(plan.seconds.values())
+        return dataclasses.replace(plan, seconds={**plan.seconds, "transfer": rest})
 
-    def load(self, plan: Array) -> HostedEngine:
+    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> HostedEngine:
         number, info = self.client.request(
-            "load", {"plan": plan}, stage="deserialize", timeout=self.timeouts.run, summary="load"
+            "load", {"plan": plan, "plugins": plugins}, stage="deserialize", timeout=self.timeouts.run, summary="load"
         )
         return HostedEngine(self.client, self.timeouts, self.client.generation, number, info)
 

@@ -21,13 +21,13 @@ from harness.runtime.capability import Capability, Probe, State
 
 Array = npt.NDArray[Any]
 FORMAT = "trt-harness onnxruntime plan"
+PLUGINS = "plugin libraries are TensorRT's"
 SILENT = 4  # onnxruntime's severity FATAL: whatever is wrong comes as an exception, and nothing is printed
 
 _MISSING = {
     "tf32": "the CPU kernels compute float32 in full",
     "weak_typing": "onnxruntime computes in the types that the model has",
     "cuda_graph": "the CPU provider has no CUDA graphs",
-    "refit": "a session's weights can't be replaced",
     "timing_cache": "the CPU provider times no tactics",
     "progress": "a session is made in one call, which reports nothing",
     "network_function": "a callable fills a TensorRT network",
@@ -86,7 +86,9 @@ class OnnxRuntimeBackend:
             progress("build", 1, 1)
         return Plan(data, {"build": seconds}, keep=False)
 
-    def load(self, plan: Array) -> OnnxRuntimeEngine:
+    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> OnnxRuntimeEngine:
+        if plugins:
+            raise UnsupportedError("plugins", PLUGINS, _TENSORRT)
         try:
             described = json.loads(plan.tobytes())
             if described["format"] != FORMAT:
@@ -110,7 +112,7 @@ class OnnxRuntimeBackend:
         if request.recipe.typing == "weak":
             raise UnsupportedError("weak_typing", _MISSING["weak_typing"], _TENSORRT)
         if request.config.plugins:
-            raise UnsupportedError("plugins", "plugin libraries are TensorRT's", _TENSORRT)
+            raise UnsupportedError("plugins", PLUGINS, _TENSORRT)
 
 
 class OnnxRuntimeEngine:

@@ -8,7 +8,7 @@ What it can do it reports by the names in `harness.runtime.capability.CAPABILITI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from harness.spec.precision import Recipe
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Progress = Callable[[str, int, int], None]  # phase, step, number of steps
+UNCAPTURABLE = "uncapturable"  # in the ``detail`` of a RunError: what was refused is the capture of a graph
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,10 @@ class Session(Protocol):
 
         Every output buffer is poisoned first, so that what an engine does not write shows: floats
         to NaN, other types to bytes of 0xA5. With ``graph`` the launch is captured for these shapes
-        and replayed from then on, on new inputs; UnsupportedError where TensorRT says that this
-        engine can't be captured (loops, branches, sizes that depend on data).
+        and replayed from then on, on new inputs. UnsupportedError where that can't be, by what the
+        engine itself shows: sizes that depend on data, or shape tensors among inputs and outputs. Any
+        other refusal is a RunError with TensorRT's words, and ``detail["uncapturable"]``: whether the
+        model explains it, by a loop or a branch, only the model can tell.
         """
 
     def close(self) -> None: ...
@@ -130,7 +133,16 @@ class Backend(Protocol):
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
         """ParseError, BuildError, or UnsupportedError for an option that this version does not have."""
 
-    def load(self, plan: Array) -> Engine:
-        """DeserializeError with the runtime's own words."""
+    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> Engine:
+        """DeserializeError with the runtime's own words. ``plugins``: libraries that the plan needs, by path."""
 
     def close(self) -> None: ...
+
+
+def asked_name(name: str, asked: Container[str]) -> str:
+    """What the caller calls the engine's input ``name``.
+
+    An input that is an output too can't have one name twice, so the parsers of 8.6 and RTX call it ``__x``.
+    """
+    plain = name.removeprefix("__")
+    return plain if name not in asked and plain in asked else name

@@ -9,21 +9,32 @@ from pathlib import Path
 
 from harness.errors import SpecError
 from harness.runtime.backend.protocol import Backend
-from harness.settings import BACKENDS
+from harness.settings import BACKENDS, Settings
 
 IN_HOST = ("tensorrt", "tensorrt_rtx", "fake")  # those that could take the process that asks with them
 
 
 @dataclass(frozen=True)
 class HostSettings:
-    """How engine hosts are run. Timeouts in seconds; probing has one a step."""
+    """How engine hosts are run. Timeouts in seconds; probing has one a step. Defaults are those of `Settings`."""
 
     python: Mapping[str, str] = field(default_factory=dict)  # backend to interpreter, where it isn't ours
-    build_timeout: float = 1800.0
-    run_timeout: float = 300.0
-    probe_timeout: float = 120.0
-    in_process: bool = False  # no hosts at all, for a debugger
+    build_timeout: float = Settings.build_timeout
+    run_timeout: float = Settings.run_timeout
+    probe_timeout: float = Settings.probe_timeout
+    in_process: bool = Settings.in_process  # no hosts at all, for a debugger
     folder: Path | None = None  # for links to vendors' libraries; None for the user's cache folder
+
+    @classmethod
+    def of(cls, settings: Settings) -> HostSettings:
+        """What a run was asked for, as far as hosts go."""
+        return cls(
+            python=dict(settings.python),
+            build_timeout=settings.build_timeout,
+            run_timeout=settings.run_timeout,
+            probe_timeout=settings.probe_timeout,
+            in_process=settings.in_process,
+        )
 
 
 def create(name: str, hosts: HostSettings, device: int = 0) -> Backend:

@@ -15,6 +15,7 @@ import onnx
 from tests.doubles.double import NullPointer, state
 from tests.doubles.plays import graph
 from tests.doubles.plays.foundation import HostMemory, Play, PluginRegistry, World
+from tests.doubles.plays.network import QUANTIZING
 
 HEADER = struct.Struct("<4s4x24sQQ16x")  # magic, version, bytes of facts, bytes of model: 64 in all
 Shape = tuple[int, ...]
@@ -382,6 +383,9 @@ class Builder(Play):
         weak = ("FP16", "INT8", "BF16", "FP8")
         if network.strongly_typed and any(options.is_set(flag) for flag in weak):
             return "fp16 precision has been set for a network created with kSTRONGLY_TYPED flag"
+        quantized = any(node.op_type in QUANTIZING for node in network.model.graph.node)
+        if quantized and not network.strongly_typed and not options.is_set("INT8"):
+            return "Int8 precision has been set for a layer or layer output, but int8 is not configured in the builder"
         elements = {network.known(name)[0] for node in network.model.graph.node for name in node.output}
         half = onnx.TensorProto.FLOAT16 in elements
         if half and not network.strongly_typed and not options.is_set("FP16"):

@@ -219,6 +219,8 @@ class PluginRegistry(Play):
     """Knows no plugins, and loads what the dynamic loader loads."""
 
     def load_library(self, plugin_path: str) -> Any:
+        if self.world.legacy:
+            return  # 8.6 says None, and not a word
         self.world.error(
             "IPluginRegistry::loadLibrary",
             f"Unable to load library: {plugin_path}: {plugin_path}: cannot open shared object file: "

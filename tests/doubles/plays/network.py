@@ -27,6 +27,8 @@ LAYERS = {
     "IIdentityLayer": ("IDENTITY", ("Identity",)),
 }
 
+QUANTIZING = {"QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE"}
+
 
 class Tensor(Play):
     """One tensor of a network, by name."""
@@ -93,6 +95,8 @@ class Layer(Play):
     def type(self) -> Any:
         if self.cls == "IActivationLayer":  # its own `type` hides that of all layers
             return self.world.enum(f"ActivationType.{_member(ACTIVATIONS, self._node.op_type)}")
+        if self._node.op_type in QUANTIZING:
+            return self.world.enum(f"LayerType.{QUANTIZING[self._node.op_type]}")
         member = LAYERS[self.cls][0] if self.cls in LAYERS else "PLUGIN_V2"
         return self.world.enum(f"LayerType.{member}")
 

@@ -12,7 +12,7 @@ import numpy as np
 from tests.doubles.double import state
 from tests.doubles.plays import graph
 from tests.doubles.plays.build import HEADER, Blueprint, magic, read_plan, write_plan
-from tests.doubles.plays.foundation import DTYPES, HostMemory, Play, World
+from tests.doubles.plays.foundation import DTYPES, HostMemory, Play, PluginRegistry, World
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -50,6 +50,9 @@ class Runtime(Play):
             self.world.error("IRuntime::deserializeCudaEngine", words, "1: Cuda Runtime")
             return None
         return self.world.new("ICudaEngine", Engine(self.world, blueprint))
+
+    def get_plugin_registry(self) -> Any:
+        return self.world.new("IPluginRegistry", PluginRegistry(self.world))
 
     def get_engine_validity(self, plan: Any) -> tuple[Any, int]:
         data = bytes(plan)
@@ -158,7 +161,9 @@ class Engine(Play):
         return [list(values) for values in self._profile(self.blueprint.contents, name, profile) or ()]
 
     def get_profile_shape_input(self, profile: int, name: Any) -> list[list[int]]:
-        return self.get_tensor_profile_values(profile, name if isinstance(name, str) else self.get_tensor_name(name))
+        """The first element of each, as seen on 8.6."""
+        name = name if isinstance(name, str) else self.get_tensor_name(name)
+        return [values[:1] for values in self.get_tensor_profile_values(profile, name)]
 
     def serialize(self) -> Any:
         return HostMemory.of(self.world, write_plan(self.world, self.blueprint))
@@ -273,9 +278,10 @@ class Context(Play):
             )
             return False
         allowed = self._range(name)
-        if allowed is not None:
+        if allowed is not None and not _within(sizes, allowed):
             low, _, high = allowed
-            if not all(a <= size <= b for a, size, b in zip(low, sizes, high, strict=True)):
+            others = [ranges[name] for ranges in self._engine.blueprint.shapes]
+            if not (self.world.legacy and any(_within(sizes, other) for other in others)):  # 8.6 looks at all of them
                 self.world.error(
                     where,
                     f"Parameter check failed, condition: satisfyProfile. Set dimension {list(sizes)} for tensor {name} "
@@ -284,6 +290,20 @@ class Context(Play):
                 )
                 return False
         self._shapes[name] = sizes
+        return True
+
+    def _in_range(self) -> bool:
+        """Whether all inputs lie within the active profile, which 8.6 asks as late as when it infers or runs."""
+        for name, sizes in self._shapes.items():
+            allowed = self._range(name)
+            if allowed is not None and not _within(sizes, allowed):
+                self.world.error(
+                    "executionContext.cpp::validateInputBindings",
+                    f"Parameter check failed, condition: profileMaxDims.d[i] >= dimensions.d[i]. Supplied binding "
+                    f"dimension {list(sizes)} for {name} exceed min ~ max range of the profile "
+                    f"{list(allowed[0])}..{list(allowed[2])}.",
+                )
+                return False
         return True
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
@@ -327,7 +347,9 @@ class Context(Play):
 
     def infer_shapes(self) -> list[str]:
         missing = self._missing()
-        if not missing and self._output_shapes() is None:
+        if not missing and not (self._in_range() and self._output_shapes()):
+            if self.world.legacy:
+                self.world.crash(signal.SIGSEGV)  # what the real one does
             raise RuntimeError("infer_shapes error code: -1")
         return missing
 
@@ -395,7 +417,7 @@ class Context(Play):
                     "Call setInputTensorAddress or setTensorAddress before enqueue/execute.",
                 )
                 return False
-        shapes = self._output_shapes()
+        shapes = self._output_shapes() if self._in_range() else None
         if shapes is None:
             return False
         for name in engine.outputs:
@@ -438,6 +460,10 @@ class Context(Play):
         call(allocator, "notify_shape", name, self.world.double.classes["Dims"](list(array.shape)))
         self.world.cuda.flush(stream)  # what the allocator itself put on the stream comes before the result
         self.world.cuda.device_array(address or 0, array.dtype, array.shape)[...] = array
+
+
+def _within(sizes: Shape, allowed: tuple[Shape, Shape, Shape]) -> bool:
+    return all(low <= size <= high for low, size, high in zip(allowed[0], sizes, allowed[2], strict=True))
 
 
 PLAYS: dict[str, type] = {

@@ -22,6 +22,7 @@ class NvBackend:
 
     def __init__(self, name: str, device: int = 0) -> None:
         self.name, self.device = name, device
+        self._plugins: set[tuple[str, str]] = set()  # libraries, each with whose registry it was loaded into
 
     @functools.cached_property
     def dialect(self) -> Dialect:
@@ -55,13 +56,27 @@ class NvBackend:
         return probing.probe(self.name, self.probe_steps(), self.probe_step)
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
-        if not self.dialect.ahead_of_time:
-            self._use_device(BuildError)
-        return build(self.dialect, self.builder, request, self.logger, progress)
+        with self.logger.listen():
+            if not self.dialect.ahead_of_time:
+                self._use_device(BuildError)
+            self._load_plugins("builder", request.config.plugins, BuildError)
+            return build(self.dialect, self.builder, request, self.logger, progress)
 
-    def load(self, plan: Array) -> NvEngine:
-        self._use_device(DeserializeError)
-        return NvEngine(self.dialect, self.runtime, plan, self.logger)
+    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> NvEngine:
+        with self.logger.listen():
+            self._use_device(DeserializeError)
+            self._load_plugins("runtime", plugins, DeserializeError)
+            return NvEngine(self.dialect, self.runtime, plan, self.logger)
+
+    def _load_plugins(self, owner: str, libraries: tuple[str, ...], failure: type[StageError]) -> None:
+        """Load ``libraries`` into the registry of ``owner``, "builder" or "runtime", once: each has its own."""
+        for library in libraries:
+            if (owner, library) in self._plugins:
+                continue
+            with self.logger.listen() as heard:
+                if getattr(self, owner).get_plugin_registry().load_library(library) is None or heard.errors:
+                    raise failure(heard.says(f"{library}: the plugin library could not be loaded"))
+            self._plugins.add((owner, library))
 
     def _use_device(self, failure: type[StageError]) -> None:
         from harness.runtime import device
@@ -74,3 +89,4 @@ class NvBackend:
     def close(self) -> None:
         for name in ("builder", "runtime", "logger", "dialect"):
             self.__dict__.pop(name, None)
+        self._plugins.clear()

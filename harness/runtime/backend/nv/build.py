@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BuildError, SpecError, UnsupportedError
-from harness.runtime.backend.nv.dialect import Dialect, asked_name
+from harness.runtime.backend.nv.dialect import Dialect
 from harness.runtime.backend.nv.parse import call, parse
-from harness.runtime.backend.protocol import BuildRequest, Plan, Progress, Shape
+from harness.runtime.backend.protocol import BuildRequest, Plan, Progress, Shape, asked_name
 from harness.spec.precision import Recipe
 
 
@@ -26,7 +26,7 @@ def build(dialect: Dialect, builder: Any, request: BuildRequest, logger: Any, pr
     with logger.listen() as heard:
         plan, parsed = _parse_and_build(dialect, builder, request, logger, progress)
     seconds = {"parse": parsed - started, "build": time.perf_counter() - parsed}
-    # Only where its plugin libraries are loaded can a plan be: in this process, after this build.
+    # Its key knows the plugin libraries by content, and not what they load in turn.
     return Plan(np.frombuffer(plan, np.uint8), seconds, heard.log, keep=not request.config.plugins)
 
 
@@ -39,7 +39,6 @@ def _parse_and_build(
     tell("parse", 0, 1)
     with logger.listen() as heard:
         network = _made(builder.create_network(dialect.network_flags(strongly_typed=strong)), "network", heard)
-    _load_plugins(builder, request.config.plugins, logger)
     plan = None
     if request.network:
         plan = call(network, request, logger)
@@ -50,27 +49,22 @@ def _parse_and_build(
     if plan is not None:
         return plan, parsed
     config = _configure(dialect, builder, request, strong, logger)
+    if quantizes(dialect, network) and dialect.weak_typing and not strong:
+        config.set_flag(dialect.member("BuilderFlag", "INT8"))
     _add_profiles(builder, network, config, request, logger)
     if progress is not None and dialect.progress_monitor:
         config.progress_monitor = dialect.monitor(progress)
     with logger.listen() as heard:
         memory = builder.build_serialized_network(network, config)
         if memory is None:
-            raise BuildError(heard.says("the builder returned no plan and named no reason"), log=heard.log)
+            raise BuildError(heard.says("the builder returned no plan and named no reason"))
     return bytes(memory), parsed
 
 
 def _made(thing: Any, what: str, heard: Any) -> Any:
     if thing is None:
-        raise BuildError(heard.says(f"no {what} could be made, and no reason was given"), log=heard.log)
+        raise BuildError(heard.says(f"no {what} could be made, and no reason was given"))
     return thing
-
-
-def _load_plugins(builder: Any, libraries: tuple[str, ...], logger: Any) -> None:
-    for library in libraries:
-        with logger.listen() as heard:
-            if builder.get_plugin_registry().load_library(library) is None or heard.errors:
-                raise BuildError(heard.says(f"{library}: the plugin library could not be loaded"), log=heard.log)
 
 
 def _configure(dialect: Dialect, builder: Any, request: BuildRequest, strong: bool, logger: Any) -> Any:
@@ -91,7 +85,9 @@ def _configure(dialect: Dialect, builder: Any, request: BuildRequest, strong: bo
             dialect.set_option(config, "builder_optimization_level", asked.optimization_level)
         if asked.tactic_sources is not None:
             bits = sum(1 << int(dialect.member("TacticSource", name)) for name in asked.tactic_sources)
-            config.set_tactic_sources(bits)
+            if not config.set_tactic_sources(bits):
+                names = ", ".join(asked.tactic_sources) or "none at all"
+                raise BuildError(heard.says(f"tactic sources: {names}: refused, and no reason was given"))
         if asked.aux_streams is not None:
             dialect.set_option(config, "max_aux_streams", asked.aux_streams)
         if asked.hardware_compatibility is not None:
@@ -102,7 +98,7 @@ def _configure(dialect: Dialect, builder: Any, request: BuildRequest, strong: bo
         if asked.targets:
             dialect.set_target(config, asked.targets)
         if heard.errors:
-            raise BuildError(f"an option was refused: {heard.errors[0]}", log=heard.log)
+            raise BuildError(f"an option was refused: {heard.errors[0]}")
     return config
 
 
@@ -111,6 +107,12 @@ def flags_for(dialect: Dialect, recipe: Recipe, *, strong: bool) -> tuple[str, .
     if strong or (recipe.typing == "strong" and not dialect.weak_typing):
         return ()
     return recipe.flags
+
+
+def quantizes(dialect: Dialect, network: Any) -> bool:
+    """Whether the network has Q/DQ layers: a weakly typed one is built only where INT8 is allowed."""
+    kinds = [dialect.member("LayerType", name) for name in ("QUANTIZE", "DEQUANTIZE")]
+    return any(network.get_layer(index).type in kinds for index in range(network.num_layers))
 
 
 def _add_profiles(builder: Any, network: Any, config: Any, request: BuildRequest, logger: Any) -> None:
@@ -132,7 +134,7 @@ def _add_profiles(builder: Any, network: Any, config: Any, request: BuildRequest
                 values = _asked(contents, tensor.name, request, f"profile {index} gives no values for the shape tensor")
                 profile.set_shape_input(tensor.name, values.min, values.opt, values.max)
             if config.add_optimization_profile(profile) < 0 or heard.errors:
-                raise BuildError(heard.says(f"profile {index} was refused, and no reason was given"), log=heard.log)
+                raise BuildError(heard.says(f"profile {index} was refused, and no reason was given"))
 
 
 def _asked(ranges: Any, name: str, request: BuildRequest, problem: str) -> Any:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
-from collections.abc import Container
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from harness.errors import BuildError, UnsupportedError
+from harness.errors import BuildError, RunError, UnsupportedError
 
 MODULES = {
     "tensorrt": ("tensorrt", "tensorrt_bindings"),
@@ -66,15 +66,6 @@ def import_tensorrt(backend: str) -> ModuleType:
     raise ImportError("; ".join(failures))
 
 
-def asked_name(name: str, asked: Container[str]) -> str:
-    """What the caller calls the engine's input ``name``.
-
-    An input that is an output too can't have one name twice, so the RTX parser calls it ``__x``.
-    """
-    plain = name.removeprefix("__")
-    return plain if name not in asked and plain in asked else name
-
-
 def library_version(major: str) -> str | None:
     """Version of the ``libnvinfer`` in this process ("8.6.0"); None where it goes by another name, as RTX's does.
 
@@ -104,6 +95,8 @@ class Dialect:
         self.allocates_outputs = hasattr(trt, "IOutputAllocator")
         self.ahead_of_time = hasattr(trt, "ComputeCapability")
         self.library_version = library_version(self.version.split(".")[0])
+        # Where the library refuses to infer shapes, the bindings of 8.x end the process (segmentation fault).
+        self.survives_inference = not self.version.startswith("8.")
         # 8.6.1 added calls to the parser that bindings of 8.6.1 make in a library of 8.6.0 too: it dies.
         self.parser_flags_work = self.library_version is None or self.version.startswith(self.library_version)
 
@@ -182,13 +175,30 @@ class Dialect:
                 found[fact] = value if isinstance(value, (bool, int, float, str)) else value.name
         return found
 
-    def profile_values(self, engine: Any, name: str, profile: int) -> list[list[int]]:
-        """Contents (min, opt, max) that a profile allows a shape tensor."""
-        if hasattr(engine, "get_tensor_profile_values"):
-            values = engine.get_tensor_profile_values(profile, name)
-        else:
-            values = engine.get_profile_shape_input(profile, name)
-        return [list(part) for part in values]
+    def profile_values(self, engine: Any, name: str, profile: int) -> list[list[int]] | None:
+        """Contents (min, opt, max) that a profile allows a shape tensor; None where the version can't tell them.
+
+        What 8.x has for it, ``get_profile_shape_input``, gives the first element of each.
+        """
+        if not hasattr(engine, "get_tensor_profile_values"):
+            return None
+        return [list(part) for part in engine.get_tensor_profile_values(profile, name)]
+
+    def missing_inputs(self, context: Any, outputs: Iterable[str]) -> list[str]:
+        """Infer the shapes of ``outputs``; the inputs that are still to be set.
+
+        What contradicts itself is told to the logger. On 8.x each output is asked for its shape, which
+        says the same in the same words, but not whether the inputs lie within the profile: there it is
+        the enqueue that refuses them.
+        """
+        if self.survives_inference:
+            try:
+                return list(context.infer_shapes())
+            except RuntimeError as error:  # what the library returns as -1
+                raise RunError(str(error)) from error
+        for name in outputs:
+            context.get_tensor_shape(name)
+        return []
 
     def output_allocator(self, allocate: Any, notify: Any) -> Any:
         """An ``IOutputAllocator``: ``allocate(name, nbytes) -> address``, ``notify(name, shape)``.

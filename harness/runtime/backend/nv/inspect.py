@@ -14,7 +14,7 @@ def describe(dialect: Dialect, engine: Any, seconds: float) -> EngineInfo:
     tensors = tuple(tensor(dialect, engine, name) for name in names)
     facts = dialect.facts(engine)
     facts["profile_shapes"] = [
-        {t.name: profile_of(dialect, engine, t, index) for t in tensors if t.mode == "input"}
+        {t.name: told for t in tensors if t.mode == "input" and (told := profile_of(dialect, engine, t, index))}
         for index in range(engine.num_optimization_profiles)
     ]
     return EngineInfo(tensors, engine.num_optimization_profiles, facts, {"deserialize": seconds})
@@ -32,8 +32,8 @@ def tensor(dialect: Dialect, engine: Any, name: str) -> IOTensor:
     )
 
 
-def profile_of(dialect: Dialect, engine: Any, tensor: IOTensor, profile: int) -> list[list[int]]:
-    """Smallest, optimal and largest shape of an input, or contents where those decide shapes."""
+def profile_of(dialect: Dialect, engine: Any, tensor: IOTensor, profile: int) -> list[list[int]] | None:
+    """Smallest, optimal and largest shape of an input, or contents where those decide shapes and are told."""
     if tensor.shape_tensor:
         return dialect.profile_values(engine, tensor.name, profile)
     return [list(shape) for shape in engine.get_tensor_profile_shape(tensor.name, profile)]

@@ -8,22 +8,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.errors import StageError
+from harness.runtime.messages import Messages
+
 # Without a driver many calls end with this beside their own error; 35 is cudaErrorInsufficientDriver.
 NO_DRIVER_ECHO = ("catchCudaError", "cudaError 35")
 FORWARD = logging.getLogger("harness.runtime.nv")
-SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING")
+# VERBOSE is left out: a build has tens of thousands of them.
+LEVELS = {
+    "INTERNAL_ERROR": logging.ERROR,
+    "ERROR": logging.ERROR,
+    "WARNING": logging.WARNING,
+    "INFO": logging.INFO,
+}
 
 
 @dataclass(eq=False)  # told apart by identity: two that heard the same are still two
 class Heard:
-    """Messages received while listening: ``lines`` from warnings on, ``errors`` the worse ones among them."""
+    """Messages received while listening; ``errors`` has the words of the worst among them."""
 
-    lines: list[str] = field(default_factory=list)
+    messages: Messages = field(default_factory=Messages)
     errors: list[str] = field(default_factory=list)
 
     @property
     def log(self) -> tuple[str, ...]:
-        return tuple(self.lines)
+        return self.messages.lines
 
     def says(self, fallback: str) -> str:
         """The first error in the library's own words; ``fallback`` when it gave none."""
@@ -34,7 +43,9 @@ def make_logger(trt: Any) -> Any:
     """A logger of ``trt``'s own base class with a method ``listen``.
 
     TensorRT keeps the first logger it is given for the whole process, so there is one, and a call
-    is told from its neighbours by listening around it. It never raises: it is called from C++.
+    is told from its neighbours by listening around it. Who listens first listens to a whole call:
+    a `StageError` that leaves it takes along all that was heard, behind what its log has already.
+    The logger never raises: it is called from C++.
     """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -43,13 +54,14 @@ def make_logger(trt: Any) -> Any:
             self.ears: list[Heard] = []
 
         def log(self, severity: Any, msg: str) -> None:
-            if severity.name not in SEVERITIES or all(words in msg for words in NO_DRIVER_ECHO):
+            level = LEVELS.get(severity.name)
+            if level is None or all(words in msg for words in NO_DRIVER_ECHO):
                 return
             # What is forwarded as it comes survives this process, should the call end it.
-            FORWARD.log(logging.WARNING if severity.name == "WARNING" else logging.ERROR, "%s", msg)
+            FORWARD.log(level, "%s", msg)
             for heard in self.ears:
-                heard.lines.append(f"[{severity.name}] {msg}")
-                if severity.name != "WARNING":
+                heard.messages.add(level, f"[{severity.name}] {msg}")
+                if level == logging.ERROR:
                     heard.errors.append(msg)
 
         @contextlib.contextmanager
@@ -58,6 +70,10 @@ def make_logger(trt: Any) -> Any:
             self.ears.append(heard)
             try:
                 yield heard
+            except StageError as error:
+                if self.ears[0] is heard:
+                    error.log = (*error.log, *heard.log)
+                raise
             finally:
                 self.ears.remove(heard)
 

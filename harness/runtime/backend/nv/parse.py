@@ -21,7 +21,7 @@ def parse(dialect: Dialect, network: Any, path: str, logger: Any) -> None:
     with logger.listen() as heard:
         parser = dialect.trt.OnnxParser(network, logger)
         if parser is None:
-            raise ParseError(heard.says("no parser could be made, and no reason was given"), log=heard.log)
+            raise ParseError(heard.says("no parser could be made, and no reason was given"))
         # 8.6 would otherwise turn InstanceNormalization into a plugin that needs cuDNN.
         if dialect.parser_flags_work:
             parser.set_flag(dialect.member("OnnxParserFlag", "NATIVE_INSTANCENORM"))
@@ -30,16 +30,16 @@ def parse(dialect: Dialect, network: Any, path: str, logger: Any) -> None:
     if errors:
         first = errors[0]
         if "operator" not in first:  # 8.6 names it in its log alone
-            named = re.search(rf"While parsing node number {first['node']} \[(\w+)", "\n".join(heard.lines))
+            named = re.search(rf"While parsing node number {first['node']} \[(\w+)", "\n".join(heard.log))
             first["operator"] = named[1] if named else ""
         at = f"node {first['node']}" + (f" ({first['operator']})" if first.get("operator") else "")
         log = tuple(f"{e['code']} at node {e['node']} {e.get('operator', '')}: {e['reason']}" for e in errors)
-        raise ParseError(f"{first['code']} at {at}: {first['reason']}", log=(*log, *heard.log), detail=first)
+        raise ParseError(f"{first['code']} at {at}: {first['reason']}", log=log, detail=first)
     if not parsed:
-        raise ParseError(heard.says("the parser said False and named no error"), log=heard.log)
+        raise ParseError(heard.says("the parser said False and named no error"))
     # Empty and some broken files are "parsed" into nothing without a word.
     if network.num_outputs == 0:
-        raise ParseError("the parser said True, but the network has no outputs: not an ONNX model?", log=heard.log)
+        raise ParseError("the parser said True, but the network has no outputs: not an ONNX model?")
 
 
 def call(network: Any, request: BuildRequest, logger: Any) -> bytes | None:
@@ -51,11 +51,10 @@ def call(network: Any, request: BuildRequest, logger: Any) -> bytes | None:
         target = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ParseError(f"{request.network}: {error}: give it as package.module:function") from error
-    with logger.listen() as heard:
-        try:
-            result = target(network, logger)
-        except Exception as error:
-            raise ParseError(f"{request.network} raised {type(error).__name__}: {error}", log=heard.log) from error
+    try:
+        result = target(network, logger)
+    except Exception as error:
+        raise ParseError(f"{request.network} raised {type(error).__name__}: {error}") from error
     if result is None and network.num_outputs == 0:
-        raise ParseError(f"{request.network} marked no output and returned no plan", log=heard.log)
+        raise ParseError(f"{request.network} marked no output and returned no plan")
     return None if result is None else bytes(result)

@@ -12,8 +12,17 @@ import numpy as np
 
 from harness.errors import DeserializeError, RunError, UnsupportedError
 from harness.runtime.backend.nv import inspect
-from harness.runtime.backend.nv.dialect import Dialect, asked_name
-from harness.runtime.backend.protocol import POISON, Array, EngineInfo, IOTensor, Shape, poison
+from harness.runtime.backend.nv.dialect import Dialect
+from harness.runtime.backend.protocol import (
+    POISON,
+    UNCAPTURABLE,
+    Array,
+    EngineInfo,
+    IOTensor,
+    Shape,
+    asked_name,
+    poison,
+)
 from harness.runtime.device import Buffer, CudaError, Graph, Stream
 
 
@@ -26,8 +35,7 @@ class NvEngine:
         with logger.listen() as heard:
             self.engine = runtime.deserialize_cuda_engine(plan.tobytes())
         if self.engine is None:
-            words = heard.says("the runtime returned no engine and named no reason")
-            raise DeserializeError(words, log=heard.log)
+            raise DeserializeError(heard.says("the runtime returned no engine and named no reason"))
         self.info: EngineInfo = inspect.describe(dialect, self.engine, time.perf_counter() - started)
 
     def session(self, profile: int = 0) -> NvSession:
@@ -58,23 +66,24 @@ class NvSession:
             if self.context is None:
                 self._resources.close()
                 words = heard.says("no execution context could be made, and no reason was given")
-                raise DeserializeError(words, log=heard.log)
+                raise DeserializeError(words)
             if not self.context.set_optimization_profile_async(profile, self.stream.handle):
                 self.close()
-                raise DeserializeError(heard.says(f"profile {profile} was refused"), log=heard.log)
+                raise DeserializeError(heard.says(f"profile {profile} was refused"))
         self.stream.synchronize()
 
     def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
-        given = self._bind_inputs(inputs)
-        outputs = self._bind_outputs()
-        if graph:
-            self._capture(given)
-        self._fill(given, outputs)
-        if graph and self._graph is not None:
-            self._graph.launch(self.stream)
-        else:
-            self._enqueue()
-        return self._collect(outputs)
+        with self.logger.listen():
+            given = self._bind_inputs(inputs)
+            outputs = self._bind_outputs()
+            if graph:
+                self._capture(given, outputs)
+            self._fill(given, outputs)
+            if graph and self._graph is not None:
+                self._graph.launch(self.stream)
+            else:
+                self._enqueue()
+            return self._collect(outputs)
 
     def _bind_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Shapes, and contents that decide shapes, told to the context; arrays in the engine's types."""
@@ -87,23 +96,24 @@ class NvSession:
             with self.logger.listen() as heard:
                 if not self.context.set_input_shape(tensor.name, array.shape):
                     words = heard.says("refused without a reason")
-                    raise RunError(f"input {tensor.name!r} of shape {array.shape}: {words}", log=heard.log)
+                    raise RunError(f"input {tensor.name!r} of shape {array.shape}: {words}")
             if tensor.shape_tensor:
                 home = self._home(tensor.name, array.shape, array.dtype)
                 home[...] = array
                 self._address(tensor.name, home.ctypes.data)
             else:
+                array = packed(tensor.dtype, array)
                 self._buffers[tensor.name].reserve(array.nbytes)
                 self._address(tensor.name, self._buffers[tensor.name].address)
             given[tensor.name] = array
         with self.logger.listen() as heard:
             try:
-                missing = list(self.context.infer_shapes())
-            except RuntimeError as error:  # the bindings raise what the library returns as -1
-                raise RunError(heard.says(str(error)), log=heard.log) from error
+                shown = [tensor.name for tensor in self.engine.info.outputs]
+                missing = self.engine.dialect.missing_inputs(self.context, shown)
+            except RunError as error:
+                raise RunError(heard.says(error.message)) from error
         if missing or heard.errors:
-            words = heard.says(f"not enough is known to infer shapes: {missing}")
-            raise RunError(words, log=heard.log)
+            raise RunError(heard.says(f"not enough is known to infer shapes: {missing}"))
         return given
 
     def _bind_outputs(self) -> dict[str, Shape | None]:
@@ -142,7 +152,7 @@ class NvSession:
     def _address(self, name: str, address: int) -> None:
         with self.logger.listen() as heard:
             if not self.context.set_tensor_address(name, address):
-                raise RunError(f"{name!r}: {heard.says('its address was refused')}", log=heard.log)
+                raise RunError(f"{name!r}: {heard.says('its address was refused')}")
 
     def _fill(self, given: Mapping[str, Array], outputs: Mapping[str, Shape | None]) -> None:
         for name, array in given.items():
@@ -160,11 +170,14 @@ class NvSession:
     def _enqueue(self) -> None:
         with self.logger.listen() as heard:
             if not self.context.execute_async_v3(self.stream.handle):
-                raise RunError(heard.says("the enqueue said False and named no reason"), log=heard.log)
+                raise RunError(heard.says("the enqueue said False and named no reason"))
 
-    def _capture(self, given: Mapping[str, Array]) -> None:
+    def _capture(self, given: Mapping[str, Array], outputs: Mapping[str, Shape | None]) -> None:
         """Have a graph for these shapes and addresses; any other one is dropped, for it would be stale."""
-        shapes = {name: array.shape for name, array in given.items()}
+        on_host = [tensor.name for tensor in self.engine.info.outputs if tensor.shape_tensor]
+        if on_host:  # written by the host as it enqueues, which no replay repeats
+            raise UnsupportedError("cuda_graph: a replay leaves outputs on the host as they were", ", ".join(on_host))
+        shapes = {name: tuple(self.context.get_tensor_shape(name)) for name in given}
         contents = {name: array.tobytes() for name, array in given.items() if self.tensors[name].shape_tensor}
         wanted = (shapes, contents, {name: buffer.address for name, buffer in self._buffers.items()})
         if self._graphed == wanted:
@@ -179,7 +192,12 @@ class NvSession:
             self._graph = self.stream.capture(self._enqueue)
         except RunError as error:
             # The same enqueue went well a moment ago: what it lacks is not right inputs but the ability.
-            raise UnsupportedError("cuda_graph: this engine can't be captured", error.message) from error
+            waits = [name for name, shape in outputs.items() if shape is None]
+            if waits or contents:
+                why = f"sizes of {', '.join(waits)} depend on data" if waits else f"{', '.join(contents)} decide shapes"
+                raise UnsupportedError(f"cuda_graph: this engine can't be captured: {why}", error.message) from error
+            detail = {**error.detail, UNCAPTURABLE: True}
+            raise RunError(f"this engine can't be captured: {error.message}", log=error.log, detail=detail) from error
         self._graphed = wanted
 
     def _drop_graph(self) -> None:
@@ -188,27 +206,28 @@ class NvSession:
         self._graph = self._graphed = None
 
     def _collect(self, outputs: Mapping[str, Shape | None]) -> dict[str, Array]:
-        results = {}
+        results: dict[str, Array] = {}
+        shapes: dict[str, Shape] = {}
         # The number of elements of a data-dependent output is known only when the launch is over.
-        with self.logger.listen() as heard:
-            try:
-                self.stream.synchronize()
-            except CudaError as error:
-                # After an illegal access nothing in this process can use the device again.
-                detail = {**error.detail, "replace_host": True}
-                raise RunError(f"the launch failed: {error.message}", log=heard.log, detail=detail) from error
+        try:
+            self.stream.synchronize()
+        except CudaError as error:
+            # After an illegal access nothing in this process can use the device again.
+            detail = {**error.detail, "replace_host": True}
+            raise RunError(f"the launch failed: {error.message}", detail=detail) from error
         for name, bound in outputs.items():
             tensor = self.tensors[name]
             shape = self._dynamic.get(name) if bound is None else bound
             if shape is None:
                 raise RunError(f"output {name!r}: its allocator was never told a shape")
+            shapes[name] = shape
             if tensor.shape_tensor and bound is not None:
                 results[name] = self._host[name].copy()
                 continue
-            results[name] = np.empty(shape, storage(tensor.dtype))
+            results[name] = np.empty(nbytes(tensor.dtype, shape), np.uint8)
             self.stream.download(self._buffers[name], results[name])
         self.stream.synchronize()
-        return results
+        return {name: unpacked(self.tensors[name].dtype, held, shapes[name]) for name, held in results.items()}
 
     def close(self) -> None:
         self._drop_graph()
@@ -228,7 +247,12 @@ def _byte(dtype: str) -> int:
 
 
 def storage(dtype: str) -> np.dtype[Any]:
-    """The numpy type that holds ``dtype``: its own, or unsigned integers of its size for ml_dtypes' names."""
+    """The numpy type that holds ``dtype``: its own, or unsigned integers of its size for ml_dtypes' names.
+
+    Four bits are held by a byte each, in its lower half.
+    """
+    if dtype in PACKED:
+        return np.dtype(np.uint8)
     try:
         return np.dtype(dtype)
     except TypeError:
@@ -240,9 +264,23 @@ def nbytes(dtype: str, shape: Shape) -> int:
     count = 1
     for size in shape:
         count *= size
-    if dtype in ("int4", "float4_e2m1fn"):
-        return (count + 1) // 2
-    return count * storage(dtype).itemsize
+    return (count + 1) // 2 if dtype in PACKED else count * storage(dtype).itemsize
+
+
+def packed(dtype: str, array: Array) -> Array:
+    """``array`` as an engine reads it: four bits in pairs, the first of each in the lower half of a byte."""
+    if dtype not in PACKED:
+        return array
+    flat = np.append(array.reshape(-1), np.zeros(array.size % 2, np.uint8)) & 0xF
+    return flat[::2] | flat[1::2] << 4
+
+
+def unpacked(dtype: str, held: Array, shape: Shape) -> Array:
+    """The tensor whose bytes are ``held``; see `packed`."""
+    if dtype not in PACKED:
+        return held.view(storage(dtype)).reshape(shape)
+    flat = np.stack([held & 0xF, held >> 4], axis=-1).reshape(-1)
+    return flat[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
 
 
 def as_dtype(tensor: IOTensor, array: Array) -> Array:
@@ -263,6 +301,7 @@ def as_dtype(tensor: IOTensor, array: Array) -> Array:
     raise RunError(f"input {tensor.name!r}: got {array.dtype}, the engine takes {tensor.dtype}")
 
 
+PACKED = ("int4", "float4_e2m1fn")  # two elements a byte
 NARROWED = {
     (np.dtype(np.int64), np.dtype(np.int32)),
     (np.dtype(np.float64), np.dtype(np.float32)),
