@@ -3,6 +3,7 @@
 from harness.spec.build import BuildConfig
 from harness.spec.data import InputRule
 from harness.spec.engine import EngineSpec
+from harness.spec.example import Example
 from harness.spec.model import ModelSpec, ToleranceOverride, admit
 from harness.spec.onnx_model import Interface, interface
 from harness.spec.precision import RECIPES, Recipe, recipe
@@ -16,6 +17,7 @@ __all__ = [
     "BuildConfig",
     "Dim",
     "EngineSpec",
+    "Example",
     "InputRule",
     "Interface",
     "ModelSpec",

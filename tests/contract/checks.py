@@ -52,7 +52,7 @@ def builds_a_plan(bench: Bench) -> None:
 
 @check
 def refuses_what_is_not_onnx(bench: Bench) -> None:
-    """8.6 has no parser error for it: a line of the log for text, and nothing at all for a model cut off."""
+    """8.6 has no parser error for it: a line of the log, and at times nothing at all for a model cut off."""
     whole = bench.relu().read_bytes()
     for name, data in (("text", b"not an ONNX file at all"), ("cut", whole[:40])):
         with pytest.raises(ParseError) as caught:
@@ -62,7 +62,8 @@ def refuses_what_is_not_onnx(bench: Bench) -> None:
             assert caught.value.detail["code"] == "MODEL_DESERIALIZE_FAILED"
         else:
             assert bench.probe.version.startswith("8.")
-            assert {"text": "Failed to parse ONNX model from file", "cut": "no outputs"}[name] in str(caught.value)
+            words = ["Failed to parse ONNX model from file"] + ["no outputs"] * (name == "cut")  # as the cut falls
+            assert any(some in str(caught.value) for some in words)
 
 
 @check

@@ -42,8 +42,8 @@ def new_enum(double: Double, name: str, members: Mapping[str, int]) -> Any:
         "__index__": lambda self: vars(self)["value"],
         "__hash__": lambda self: vars(self)["value"],
         "__eq__": lambda self, other: type(self) is type(other) and int(self) == int(other),
-        "__repr__": lambda self: f"<{name}.{self.name}: {int(self)}>",
-        "__str__": lambda self: f"{name}.{self.name}",
+        "__repr__": lambda self: f"<{name}.{vars(self)['name']}: {int(self)}>",
+        "__str__": lambda self: f"{name}.{vars(self)['name']}",
         "__getattr__": attribute,
         "__setattr__": readonly,
     }

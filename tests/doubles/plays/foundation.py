@@ -273,10 +273,20 @@ PLAYS: dict[str, type] = {
     "IHostMemory": HostMemory,
     "IPluginRegistry": PluginRegistry,
 }
+def error_code_name(world: World, member: Any) -> Any:
+    """Of the parser's codes 8.6 has a bound method instead, which nothing can call."""
+
+    def name() -> str:
+        raise TypeError("name(): incompatible function arguments")
+
+    return name if world.legacy else vars(member)["name"]
+
+
 FUNCTIONS: dict[str, Any] = {
     "volume": volume,
     "nptype": nptype,
     "_itemsize": itemsize,
+    "_error_code_name": error_code_name,
     "init_libnvinfer_plugins": init_libnvinfer_plugins,
     "get_plugin_registry": get_plugin_registry,
 }

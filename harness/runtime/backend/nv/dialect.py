@@ -160,7 +160,8 @@ class Dialect:
 
     def parser_error(self, error: Any) -> dict[str, Any]:
         """Code, node and reason of one parser error; operator and node's name where this version tells them."""
-        detail = {"code": error.code().name, "node": error.node(), "reason": error.desc()}
+        # Of the parser's own enumerations 8.6 has ``name`` as a method of no use.
+        detail = {"code": str(error.code()).rpartition(".")[2], "node": error.node(), "reason": error.desc()}
         if hasattr(error, "node_operator"):
             detail |= {"operator": error.node_operator(), "name": error.node_name()}
         return detail
