@@ -16,10 +16,11 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from harness.errors import SpecError
 from harness.spec.build import BuildConfig
+from harness.spec.example import Example
 from harness.spec.names import suggestion
 from harness.spec.precision import RECIPES
 from harness.spec.profile import POINTS
@@ -27,6 +28,8 @@ from harness.spec.size import parse_size
 
 BACKENDS = ("tensorrt", "tensorrt_rtx", "onnxruntime")
 BEST = "best"  # the first of BACKENDS that can do what a test needs
+Effort = Literal["dev", "ci", "nightly"]  # how many shapes are tried, and how they are chosen: `harness.strategies`
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
 FAKE = "fake"  # plays a backend in the harness's own tests; "fake:nan" is one that misbehaves
 
 
@@ -146,6 +149,13 @@ def _flag(text: str) -> bool:
     return known[text.lower()]
 
 
+def _effort(text: str) -> Effort:
+    for effort in EFFORTS:
+        if text == effort:
+            return effort
+    raise SpecError(f"unknown {text!r}: {suggestion(text, EFFORTS)}choose from {', '.join(EFFORTS)}")
+
+
 def _pairs(texts: Sequence[str], _base: Path) -> tuple[tuple[str, str], ...]:
     for text in texts:
         if not text.partition("=")[0] or "=" not in text:
@@ -236,6 +246,24 @@ class Settings:
         1, _last(_count), "NUMBER", "workers that may use one GPU at a time; a measurement wants it for itself"
     )
     seed: int = _row(0, _last(_whole), "NUMBER", "seed of generated inputs")
+    effort: Effort | None = _row(
+        None,
+        _last(_effort),
+        "EFFORT",
+        f"how many shapes are tried inside the profiles: {', '.join(EFFORTS)} (default: ci where the variable CI is "
+        "set, dev elsewhere)",
+    )
+    example: Example | None = _row(
+        None, _last(Example.parse), "JSON", "try this one example, as a failure names it, in place of all others"
+    )
+    examples: Path | None = _row(
+        None, _path, "FILE", "examples to try before any other, by model (default: examples.toml beside the tests)"
+    )
+
+    @property
+    def effort_here(self) -> Effort:
+        """The effort asked for; left out, that of a CI job where the variable CI says that this is one."""
+        return self.effort or ("ci" if os.environ.get("CI") else "dev")
 
     @classmethod
     def table(cls) -> tuple[Setting, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.spec import InputRule
+
 from .declare import model
 from .operators import op
 
@@ -22,10 +24,15 @@ def give(g: Graph, outputs: dict[str, Var]) -> None:
         g.output(name, value, SHAPE)
 
 
-@model("unary", profile=BATCH, batch="batch")
+@model("unary", profile=BATCH, batch="batch", inputs=(InputRule("eighths", "integers", low=-12, high=12),))
 def unary(g: Graph) -> None:
-    """Functions of one argument, each inside its domain."""
-    x = g.input("x", SHAPE)
+    """Functions of one argument, each inside its domain.
+
+    Those with steps take odd eighths, which every type holds: of another number, rounding to float16
+    may lead over a step, and both sides of it are right.
+    """
+    x, eighths = g.input("x", SHAPE), g.input("eighths", SHAPE, "int32")
+    stepped = op.add(op.mul(op.cast(eighths, to="float32"), g.constant(0.25)), g.constant(0.125))
     size = op.add(op.abs(x), g.constant(0.5))
     small = op.mul(op.tanh(x), g.constant(0.9))
     give(
@@ -47,10 +54,10 @@ def unary(g: Graph) -> None:
             "asinh": op.asinh(x),
             "acosh": op.acosh(op.add(size, g.constant(1.0))),
             "atanh": op.atanh(small),
-            "floor": op.floor(x),
-            "ceil": op.ceil(x),
-            "round": op.round(x),
-            "sign": op.sign(x),
+            "floor": op.floor(stepped),
+            "ceil": op.ceil(stepped),
+            "round": op.round(stepped),
+            "sign": op.sign(stepped),
         },
     )
 
@@ -134,7 +141,12 @@ def bounds(g: Graph) -> None:
     x, y = g.input("x", SHAPE), g.input("y", SHAPE)
     give(
         g,
-        {"least": op.min((x, y)), "most": op.max((x, y)), "sign": op.sign(x), "kept": op.where(op.greater(x, y), x, y)},
+        {
+            "least": op.min((x, y)),
+            "most": op.max((x, y)),
+            "sign": op.sign(x),
+            "kept": op.where(op.greater(x, y), x, y),
+        },
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import build, check, doctor, expectations, models
+from harness.cli import build, check, doctor, expectations, models, shapes
 from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
 from harness.cli.output import print_json, repeat, say
 from harness.errors import ComparisonFailure, Regression, SpecError, StageError, UnsupportedError
@@ -34,6 +34,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.command("build")(build.build)
 app.command("check")(check.check)
+app.command("shapes")(shapes.shapes)
 app.add_typer(expectations.app, name="expectations")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,12 @@ Mask = npt.NDArray[np.bool_]
 
 WORST = 5  # elements shown
 CHUNK = 1 << 16  # elements looked at together, so that their float64 copies stay in the cache
+
+
+@functools.cache
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """numpy works it out anew each time, which takes longer than a short comparison."""
+    return str(dtype)
 
 
 def wide(array: Array) -> Wide:
@@ -59,6 +66,20 @@ def near(
         want,
         worst=tuple(_element(place, got, want, bounds) for _, place in ranked),
     )
+
+
+def worst(got: Array, want: Array, bounds: Tolerance) -> Element | None:
+    """The element nearest to failing; None where one is not finite, or nothing is allowed for it."""
+    excess, allowed = wide(got.reshape(-1)), wide(want.reshape(-1))
+    with np.errstate(all="ignore"):  # in place, as this is done for every run of thousands
+        excess -= allowed
+        np.abs(excess, out=excess)
+        np.abs(allowed, out=allowed)
+        allowed *= bounds.rtol
+        allowed += bounds.atol
+        excess /= allowed
+    place = int(excess.argmax())  # the first NaN, where there is one: what an infinity on either side gives
+    return _element(place, got, want, bounds) if math.isfinite(excess[place]) else None
 
 
 def equal(
@@ -128,13 +149,16 @@ def places(wrong: Mask) -> str:
 
 def _element(place: int, got: Array, want: Array, bounds: Tolerance) -> Element:
     x, y = float(got.reshape(-1)[place]), float(want.reshape(-1)[place])
-    index = tuple(int(i) for i in np.unravel_index(place, want.shape))
-    return Element(index, x, y, abs(x - y), bounds.atol + bounds.rtol * abs(y))
+    index = []
+    for size in reversed(want.shape):
+        place, at = divmod(place, size)
+        index.append(at)
+    return Element(tuple(reversed(index)), x, y, abs(x - y), bounds.atol + bounds.rtol * abs(y))
 
 
 def _ulps(got: Array, want: Array, usable: Mask) -> Wide:
     """How many representable numbers of the coarser type lie between; 0 where not usable."""
-    if str(want.dtype) not in FLOATS or str(got.dtype) not in FLOATS:
+    if dtype_name(want.dtype) not in FLOATS or dtype_name(got.dtype) not in FLOATS:
         return np.zeros(got.shape)
     kind = min(got.dtype, want.dtype, key=lambda dtype: dtype.itemsize)
     whole, least = f"i{kind.itemsize}", np.iinfo(f"i{kind.itemsize}").min

@@ -6,6 +6,7 @@ it does not promise), under a stream for each tensor, so that one more input cha
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import zipfile
@@ -62,9 +63,8 @@ def make_inputs(
     if unknown:
         known = ", ".join(tensor.name for tensor in interface.inputs)
         raise SpecError(f"{model.id}: a rule or values for {', '.join(unknown)}, which is no input; inputs: {known}")
-    onnx = model.source.kind == "onnx"
-    found = ranges.infer(model.source.path()) if onnx else {}
-    needs_contents = ranges.shape_tensors(model.source.path()) if onnx else frozenset()
+    path = model.source.path() if model.source.kind == "onnx" else None
+    found, needs_contents = ({}, frozenset()) if path is None else ranges.read(path)
     arrays = {}
     for tensor in interface.inputs:
         stream = _Stream(seed, tensor.name)
@@ -169,12 +169,23 @@ def check_arrays(
             raise SpecError(f"{model}: {where}: {tensor.name!r} is {list(got.shape)}, this point takes {list(shape)}")
 
 
+@functools.cache
+def _entropy(name: str) -> tuple[int, ...]:
+    return _words(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little"))
+
+
+def _words(number: int) -> tuple[int, ...]:
+    """``number`` in 32 bits each, up to the last that is not 0."""
+    return tuple(number >> shift & 0xFFFFFFFF for shift in range(0, max(number.bit_length(), 1), 32))
+
+
 class _Stream:
     """Numbers for one tensor."""
 
     def __init__(self, seed: int, name: str) -> None:
-        entropy = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
-        self._bits = np.random.Philox(np.random.SeedSequence([seed, entropy]))
+        # the words of [seed, entropy]: numpy takes twice as long to find them itself
+        words = np.array((*_words(seed), *_entropy(name)), np.uint32)
+        self._bits = np.random.Philox(np.random.SeedSequence(words))
 
     def raw(self, count: int) -> npt.NDArray[np.uint64]:
         return np.asarray(self._bits.random_raw(count), np.uint64)
@@ -327,6 +338,7 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or str(dtype) in ("bfloat16",)
 
 
+@functools.cache
 def _dtype(name: str) -> np.dtype[Any]:
     import ml_dtypes
 

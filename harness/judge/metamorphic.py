@@ -23,7 +23,7 @@ from harness.judge.provenance import Kind, Origin
 from harness.judge.tolerance import Tolerance
 from harness.spec.onnx_model import Interface
 from harness.spec.precision import Recipe
-from harness.spec.tensor import TensorSpec
+from harness.spec.tensor import TensorSpec, symbols
 
 BITWISE = Tolerance(0.0, 0.0, "the same plan on the same inputs: every bit")
 Array = npt.NDArray[Any]
@@ -49,6 +49,46 @@ def parts(inputs: Arrays, interface: Interface, symbol: str, size: int) -> list[
         _each(inputs, interface, symbol, lambda array, at, part=part: np.take(array, part, at))
         for part in (range(start, min(start + size, rows)) for start in range(0, rows, size))
     ]
+
+
+def hidden_symbols(interface: Interface, masks: Sequence[str]) -> tuple[str, ...]:
+    """The dimensions that may be padded under the inputs ``masks``: the last of a mask, where it is a symbol.
+
+    Left out is one that an input has twice, or in a sum such as ``past+seq``, since there is no telling
+    which part of that input the padding is.
+    """
+    last = [tensor.shape[-1] for tensor in interface.inputs if tensor.name in masks and tensor.shape]
+    plain = dict.fromkeys(dim for dim in last if isinstance(dim, str) and symbols(dim) == (dim,))
+    return tuple(
+        symbol
+        for symbol in plain
+        if all(sum(symbol in symbols(dim) for dim in t.shape) == (symbol in t.shape) for t in interface.inputs)
+    )
+
+
+def cut(inputs: Arrays, interface: Interface, symbol: str, size: int) -> dict[str, Array]:
+    """The first ``size`` places of the dimension ``symbol``."""
+    return _each(inputs, interface, symbol, lambda array, axis: np.take(array, np.arange(size), axis))
+
+
+def padded(inputs: Arrays, interface: Interface, symbol: str, size: int, masks: Sequence[str]) -> dict[str, Array]:
+    """The inputs with the dimension ``symbol`` grown to ``size``, and what was added hidden by ``masks``.
+
+    Masks are zero there; any other input starts again from its beginning, so that it holds what it may.
+    """
+
+    def grown(name: str, array: Array, axis: int) -> Array:
+        had = array.shape[axis]
+        longer: Array = np.take(array, np.arange(size) % had, axis)
+        if name in masks:
+            np.moveaxis(longer, axis, 0)[had:] = 0
+        return longer
+
+    axes = carried(interface.inputs, symbol)
+    return {
+        name: np.ascontiguousarray(grown(name, array, axes[name])) if name in axes else array
+        for name, array in inputs.items()
+    }
 
 
 def judge_duplicates(
@@ -106,18 +146,40 @@ def judge_parts(
     return _within(whole, want, reference, precision, f"the batch run in {len(pieces)} parts along {symbol}")
 
 
+def judge_padded(
+    got: Arrays, plain: Arrays, reference: Reference, interface: Interface, symbol: str, precision: Recipe | str
+) -> Comparison:
+    """Outputs for `padded` inputs: those of the ``plain`` ones, where they are not of the padding itself.
+
+    Within the tolerance: another length may take other kernels. ``reference`` is the oracle's, for the
+    plain inputs. An output that has ``symbol`` in a sum is left out.
+    """
+    kept = {}
+    for tensor in interface.outputs:
+        if tensor.name not in got or tensor.name not in plain:
+            continue
+        if symbol in tensor.shape:
+            axis = tensor.shape.index(symbol)
+            own = (*[slice(None)] * axis, slice(plain[tensor.name].shape[axis]))
+            kept[tensor.name] = got[tensor.name][own]
+        elif not any(symbol in symbols(dim) for dim in tensor.shape):
+            kept[tensor.name] = got[tensor.name]
+    want = {name: plain[name] for name in kept}
+    return _within(kept, want, reference, precision, f"the run without padding along {symbol}")
+
+
 def judge_alike(got: Arrays, want: Arrays, reference: Reference, precision: Recipe | str, other: str) -> Comparison:
     """Outputs of two engines for the same inputs: a wider profile, a rebuild. Within the tolerance.
 
     ``other`` says what gave ``want``; ``reference`` is the oracle's, for these inputs.
     """
-    return compare(got, _expecting(want, reference, other), precision, weak="ignore")
+    return compare(got, _expecting(want, reference, other), precision, weak="ignore", brief=True)
 
 
 def same_bits(got: Arrays, want: Arrays, model: str, precision: Recipe | str, other: str) -> Comparison:
     """Outputs of one plan for the same inputs: graph replay, a second session, a repetition. Every bit."""
     origins = {name: Origin(Kind.FLOAT if array.dtype.kind in "fV" else Kind.EXACT) for name, array in want.items()}
-    return compare(got, Reference(model, other, want, origins), precision, weak="ignore", bitwise=BITWISE)
+    return compare(got, Reference(model, other, want, origins), precision, weak="ignore", bitwise=BITWISE, brief=True)
 
 
 def carried(tensors: Sequence[TensorSpec], symbol: str) -> dict[str, int]:
@@ -148,6 +210,7 @@ def _within(got: Arrays, want: Arrays, reference: Reference, precision: Recipe |
         _expecting(want, reference, other),
         precision,
         weak="ignore",
+        brief=True,
     )
 
 

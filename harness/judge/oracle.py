@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ import onnx
 from onnx import inliner
 
 from harness.errors import BuildError, ParseError, RunError, SpecError, UnsupportedError
+from harness.judge.elements import dtype_name
 from harness.judge.following import CHOSEN, choices_of, followers, with_choices_given
 from harness.judge.graph import flow
 from harness.judge.inputs import binding_of, check_arrays, read_arrays
@@ -115,17 +117,7 @@ class Oracle:
 
     def _make(self, model: ModelSpec, inputs: Mapping[str, Array]) -> Reference:
         path = model.source.path()
-        origins = provenance(flow(path))
-        shown = tuple(tensor.name for tensor in interface(path).outputs)
-        inside = tuple(
-            dict.fromkeys(
-                name
-                for origin in origins.values()
-                if origin.choice is not None
-                for name in origin.choice.tensors
-                if name not in shown
-            )
-        )
+        shown, origins, inside, rechosen = _shown(path, model.source.digest())
         self.runs += 1
         try:
             everything = self._run(_exposing(model, path, inside) if inside else path, inputs)
@@ -144,7 +136,7 @@ class Oracle:
         special = any(not _finite(array) for array in inputs.values())
         weak = {} if special else _weak(outputs, origins)
         made = Reference(model.id, self.description, outputs, origins, everything, weak)
-        if followers(origins) and any(origin.kind in CHOSEN for origin in origins.values()):
+        if rechosen:
             return replace(made, rechosen=functools.partial(self._rechosen, model, path, dict(inputs), made))
         return made
 
@@ -170,9 +162,20 @@ def digest_arrays(arrays: Mapping[str, Array]) -> str:
     """SHA-256 over names, types, shapes and bytes."""
     total = hashlib.sha256()
     for name, array in sorted(arrays.items()):
-        total.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+        total.update(f"{name}\0{dtype_name(array.dtype)}\0{array.shape}\0".encode())
         total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return total.hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _shown(path: Path, _digest: str) -> tuple[tuple[str, ...], Mapping[str, Origin], tuple[str, ...], bool]:
+    """Outputs by name, where they come from, the tensors inside that judging takes; whether choices reach others."""
+    origins = provenance(flow(path))
+    shown = tuple(tensor.name for tensor in interface(path).outputs)
+    choices = [origin.choice for origin in origins.values() if origin.choice is not None]
+    inside = dict.fromkeys(name for choice in choices for name in choice.tensors if name not in shown)
+    follow = bool(followers(origins)) and any(origin.kind in CHOSEN for origin in origins.values())
+    return shown, origins, tuple(inside), follow
 
 
 def _of(model: ModelSpec, made: Reference) -> Reference:
@@ -217,15 +220,16 @@ def _reason(array: Array, origin: Origin) -> str:
         return "it has no element, as nothing was chosen" if origin.choice or origin.follows else ""
     if origin.kind is not Kind.FLOAT:
         return ""
-    values = np.asarray(array, np.float64).reshape(-1)
-    broken = int(np.count_nonzero(~np.isfinite(values)))
-    if broken:
-        return f"{broken} of {values.size} elements are not finite although the inputs are"
-    largest = float(np.abs(values).max())
+    flat = array.reshape(-1)
+    low, high = float(flat[flat.argmin()]), float(flat[flat.argmax()])  # NaN where there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        broken = int(np.count_nonzero(~np.isfinite(np.asarray(array, np.float64))))
+        return f"{broken} of {array.size} elements are not finite although the inputs are"
+    largest = max(abs(low), abs(high))
     if largest < TINY:
         return f"nothing in it is larger than {largest:.3g}, so that any noise looks like an answer"
-    if values.size > 1 and float(values.max() - values.min()) <= 1e-6 * largest:
-        return f"all its {values.size} elements are {values[0]:.6g}, so that a shuffled answer looks right"
+    if array.size > 1 and high - low <= 1e-6 * largest:
+        return f"all its {array.size} elements are {low:.6g}, so that a shuffled answer looks right"
     return ""
 
 
@@ -234,9 +238,9 @@ def _by_type(array: Array) -> Kind:
 
 
 def _finite(array: Array) -> bool:
-    return str(array.dtype) not in FLOATS or bool(np.isfinite(np.asarray(array, np.float64)).all())
+    return dtype_name(array.dtype) not in FLOATS or bool(np.isfinite(np.asarray(array, np.float64)).all())
 
 
 def _size(reference: Reference) -> int:
-    unique = {id(array): array.nbytes for array in (*reference.outputs.values(), *reference.seen.values())}
-    return sum(unique.values())
+    """Bytes; what was seen has the outputs among it."""
+    return sum(array.nbytes for array in reference.seen.values())

@@ -41,12 +41,10 @@ class Found:
 
 def infer(path: Path) -> Mapping[str, Found]:
     """What the graph says of its inputs, by name; an input that it says nothing of is left out."""
-    return _infer(path, path.stat().st_mtime_ns)
+    return read(path)[0]
 
 
-@functools.lru_cache(maxsize=256)
-def _infer(path: Path, _modified: int) -> Mapping[str, Found]:
-    graph = flow(path)
+def _infer(graph: Flow) -> Mapping[str, Found]:
     found = {}
     for name in graph.inputs:
         merged = _merged(list(_uses(graph, name)))
@@ -57,7 +55,21 @@ def _infer(path: Path, _modified: int) -> Mapping[str, Found]:
 
 def shape_tensors(path: Path) -> frozenset[str]:
     """Integer inputs whose contents decide shapes, so that a profile has to give them values."""
+    return read(path)[1]
+
+
+def read(path: Path) -> tuple[Mapping[str, Found], frozenset[str]]:
+    """What `infer` and what `shape_tensors` says, for one look at the file."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _read(path: Path, _modified: int) -> tuple[Mapping[str, Found], frozenset[str]]:
     graph = flow(path)
+    return _infer(graph), _shape_tensors(graph)
+
+
+def _shape_tensors(graph: Flow) -> frozenset[str]:
     return frozenset(
         name
         for name in graph.inputs

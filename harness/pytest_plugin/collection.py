@@ -19,7 +19,13 @@ from harness.pytest_plugin.problem import ModelFile
 from harness.pytest_plugin.run import Run, run_of
 
 PARAMETER = "_trt"  # the fixture through which a test gets its cell
-NEEDS = {"trt_plan": ("build",), "trt_engines": ("deserialize",), "trt_session": ("run",)}  # by fixture requested
+NEEDS = {  # by fixture requested
+    "trt_plan": ("build",),
+    "trt_engines": ("deserialize",),
+    "trt_session": ("run",),
+    "trt_sessions": ("run",),
+    "trt_walk": ("run",),
+}
 CASE = pytest.StashKey[Case]()
 SETTLED = "settled.json"  # in the run's folder: written last of what is settled once for all processes
 

@@ -11,18 +11,21 @@ covered*, before anything is built for it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from harness.errors import SpecError
+from harness.pytest_plugin.exploring import Explore, Watched
 from harness.pytest_plugin.outcome import repeat
 from harness.pytest_plugin.progress import reporter
 from harness.pytest_plugin.relation import Relation
-from harness.pytest_plugin.story import STORY, Story, summary
-from harness.spec import BuildConfig, EngineSpec, Interface, ModelSpec, Profile, admit, interface, recipe
+from harness.pytest_plugin.story import STORY, Judged, Story, summary
+from harness.spec import BuildConfig, EngineSpec, Example, Interface, ModelSpec, Profile, admit, interface, recipe
 from harness.spec.cell import Cell
+from harness.spec.space import Space, spaces
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.types import (
@@ -34,12 +37,19 @@ if TYPE_CHECKING:
         Comparison,
         Engines,
         Handle,
+        InputsAt,
         MakeInputs,
         Question,
         Reference,
         Require,
         Session,
+        Sessions,
+        Walk,
+        Walked,
     )
+
+
+REFIT = "REFIT"  # the builder flag of an engine whose weights can be replaced
 
 
 @pytest.fixture
@@ -112,6 +122,8 @@ def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator
         rebuilt: bool = False,
     ) -> Handle:
         asked = spec or trt_spec
+        if _trt.exploring:
+            raise SpecError("an engine was asked for while examples are tried: make it before, or each one pays for it")
         if any(change is not None for change in (precision, profiles, config)):
             asked = EngineSpec(
                 asked.model,
@@ -148,6 +160,27 @@ def trt_profile(_trt: Story) -> int:
 def trt_session(trt_engine: Handle, trt_profile: int) -> Session:
     """A session of the cell's engine on the cell's profile: ``run(inputs)`` gives the outputs by name."""
     return trt_engine.session(trt_profile)
+
+
+@pytest.fixture
+def trt_sessions(_trt: Story, trt_engine: Handle) -> Sessions:
+    """Sessions of the cell's engine: ``trt_sessions(profile)``, the same each time for as long as its host lives."""
+    kept: dict[tuple[Handle, int, int], Watched] = {}
+
+    def session(profile: int = 0, number: int = 0, *, engine: Handle | None = None) -> Watched:
+        key = engine or trt_engine, profile, number
+        known = kept.get(key)
+        if known is None or not known.alive:
+            known = kept[key] = Watched(key[0].session(profile), _trt.trail)
+        return known
+
+    return session
+
+
+@pytest.fixture
+def trt_can(_trt: Story, trt_backend: str) -> Callable[[str], bool]:
+    """Whether the cell's backend has a capability, for what a test does beside its main point: ``trt_can("refit")``."""
+    return _trt.run.probes[trt_backend].has
 
 
 @pytest.fixture
@@ -193,6 +226,74 @@ def trt_inputs(trt_make_inputs: MakeInputs) -> dict[str, Array]:
 
 
 @pytest.fixture
+def trt_inputs_at(_trt: Story, trt_interface: Interface) -> InputsAt:
+    """Makes inputs at a place inside the model's profiles: ``trt_inputs_at(example)``, the same for the same one."""
+    model = _trt.case.model
+
+    def make(example: Example) -> dict[str, Array]:
+        from harness.judge.inputs import make_inputs
+
+        with _trt.spending("inputs"):
+            return make_inputs(model, trt_interface, example.binding, example.contents, example.seed)
+
+    return make
+
+
+@pytest.fixture
+def trt_spaces(_trt: Story, trt_interface: Interface) -> tuple[Space, ...]:
+    """What each profile of the cell's model admits, by the symbols that stand in the model."""
+    model = _trt.case.model
+    return spaces([admit(model.id, profile, trt_interface) for profile in model.profiles], model.relations)
+
+
+@pytest.fixture
+def trt_explore(_trt: Story, trt_spaces: tuple[Space, ...], trt_inputs_at: InputsAt) -> Explore:
+    """Tries examples from all over the model's profiles: ``trt_explore(check)`` calls ``check(example)`` for each.
+
+    Engines are made before: one that is asked for inside is refused. See `Explore`.
+    """
+    return Explore(_trt, trt_spaces, trt_inputs_at)
+
+
+@pytest.fixture
+def trt_walk(_trt: Story, trt_spec: EngineSpec, trt_backend: str, trt_can: Callable[[str], bool]) -> Walked:
+    """Drives the cell's engine through sequences of all that a runtime can be asked for: ``trt_walk()``.
+
+    See `harness.strategies.machine.run_machine`. Where weights can be replaced, the engine is one built for that.
+    """
+
+    def walk() -> Walk:
+        from harness.strategies.machine import run_machine
+
+        run, spec, effort = _trt.run, trt_spec, _trt.run.settings.effort_here
+        if trt_can("refit") and REFIT not in spec.config.flags:
+            spec = replace(spec, config=replace(spec.config, flags=(*spec.config.flags, REFIT)))
+        plan = run.pool.plan(spec, trt_backend, progress=reporter(run.config, _trt.case.cell.id))
+        _trt.built(plan)
+        with _trt.spending("run"):
+            done = run_machine(
+                run.backend(trt_backend, _trt.node),
+                run.probes[trt_backend],
+                plan.data,
+                _trt.case.model,
+                precision=spec.precision,
+                oracle=run.oracle,
+                effort=effort,
+                database=run.kept / "failed" if effort == "nightly" else None,
+                plugins=spec.config.plugins,
+            )
+        _trt.facts.update(sequences=done.sequences, steps=dict(done.steps), left_out=dict(done.off))
+        if done.failure is not None:
+            error = done.failure.error
+            _trt.facts["sequence"] = list(done.failure.steps)
+            error.__notes__ = [str(done.failure)]
+            raise error
+        return done
+
+    return walk
+
+
+@pytest.fixture
 def trt_golden(_trt: Story, trt_interface: Interface) -> Question:
     """What the model's owner gave to run: ``inputs``, the ``profile`` that they fit, and ``reference()``.
 
@@ -228,7 +329,9 @@ def trt_require(_trt: Story) -> Require:
     def require(comparison: Comparison) -> None:
         with _trt.spending("compare"):
             _trt.comparison = summary(comparison)
-        comparison.require(_trt.case.cell, "" if comparison.passed else repeat(_trt.run.config, _trt.node))
+        cell, example = _trt.case.cell, _trt.example
+        where = cell if example is None else replace(cell, point=str(example))
+        comparison.require(where, "" if comparison.passed else repeat(_trt.run.config, _trt.node, example))
 
     return require
 
@@ -237,11 +340,13 @@ def trt_require(_trt: Story) -> Require:
 def trt_compare(_trt: Story, trt_require: Require) -> Compare:
     """Judges outputs by the tolerances of the cell's precision: ``trt_compare(got, trt_oracle(inputs))``."""
 
-    def judge(got: Arrays, want: Reference, *, weak: Literal["fail", "note"] = "fail") -> Comparison:
+    def judge(got: Arrays, want: Reference, *, weak: Literal["fail", "note", "ignore"] = "fail") -> Comparison:
         from harness.judge.compare import NARROWER, compare
 
         with _trt.spending("compare"):
-            made = compare(got, want, _trt.case.recipe, narrower=NARROWER.get(_trt.backend), weak=weak)
+            narrower, brief = NARROWER.get(_trt.backend), _trt.exploring
+            made = compare(got, want, _trt.case.recipe, narrower=narrower, weak=weak, brief=brief)
+        _trt.judged = Judged(got, want.outputs, made)
         trt_require(made)
         return made
 

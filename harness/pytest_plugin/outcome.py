@@ -19,12 +19,13 @@ from harness.pytest_plugin import scheduling
 from harness.pytest_plugin.options import given
 from harness.pytest_plugin.run import Run
 from harness.pytest_plugin.story import Story
+from harness.spec import Example
 
 VERDICT = "trt_verdict"  # attribute of a report: it travels to the controller under xdist
 SHOWN = {"not_covered": ("not covered", "n", "NOT COVERED"), "known_failure": ("known failures", "k", "KNOWN FAILURE")}
 REPEATED = (
     "backend", "size", "models", "cache", "expectations", "in_process", "python", "build_timeout", "run_timeout",
-    "probe_timeout", "build_option", "memory", "seed",
+    "probe_timeout", "build_option", "memory", "seed", "examples",
 )  # fmt: skip
 
 
@@ -75,9 +76,10 @@ def tell(config: pytest.Config, records: Iterable[Record]) -> None:
             logreport(report=report)
 
 
-def repeat(config: pytest.Config, node: str) -> str:
-    """The command that runs one cell again."""
-    return shlex.join(["python", "-m", "pytest", *_named(config, node), *given(config, REPEATED)])
+def repeat(config: pytest.Config, node: str, example: Example | None = None) -> str:
+    """The command that runs one cell again, at ``example`` alone if one is given."""
+    alone = ["--trt-example", example.json()] if example else []
+    return shlex.join(["python", "-m", "pytest", *_named(config, node), *given(config, REPEATED), *alone])
 
 
 def _named(config: pytest.Config, node: str) -> list[str]:
@@ -126,7 +128,7 @@ def _judge_pass(report: pytest.TestReport, story: Story, run: Run) -> None:
 
 def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story, run: Run) -> None:
     stage, message = _stage(error, story), str(error) or type(error).__name__
-    fault = type(error) is HarnessError  # of an engine host, whose traceback comes as a note
+    fault = type(error) is HarnessError  # of an engine host
     wrong = isinstance(error, (HarnessError, AssertionError, pytest.fail.Exception)) and not fault
     entry = None
     if wrong and report.when != "teardown":
@@ -137,11 +139,14 @@ def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story
         report.wasxfail = f"reason: {entry.cause} ({entry.place}, {entry.owner}, until {entry.expires})"
         return
     story.conclude("failed" if wrong else "error", message, stage=stage)
+    notes = getattr(error, "__notes__", ())
     if isinstance(error, HarnessError):
-        command = repeat(run.config, story.node)
+        command = repeat(run.config, story.node, story.example)
         report.outcome = "failed"
-        told = "\n".join([message, *getattr(error, "__notes__", ())]) if fault else message
+        told = "\n".join([message, *notes])
         report.longrepr = told if command in told else f"{told}\nrepeat: {command}"
+    elif isinstance(error, pytest.fail.Exception) and not error.pytrace and notes:
+        report.longrepr = "\n".join([message, *notes])  # pytest shows the message alone
 
 
 def _stage(error: BaseException, story: Story) -> str:

@@ -27,9 +27,10 @@ from harness.runtime.choice import choose, needs_of, not_applied
 from harness.runtime.fingerprint import environment
 from harness.runtime.workbench import Workbench
 from harness.settings import BACKENDS, BEST
-from harness.spec import EngineSpec, ModelSpec
+from harness.spec import EngineSpec, ModelSpec, promoted
 from harness.spec.catalog import Catalog, load
 from harness.spec.cell import Cell
+from harness.spec.promoted import Promoted
 from harness.spec.source import EXPORT_VARIABLE, export_folder
 
 if TYPE_CHECKING:
@@ -55,10 +56,12 @@ class Run:
         home = config.rootpath / ".trt-harness"
         self.folder = (self.settings.output or home / "runs") / self.id
         self.plans = self.settings.cache or home / "plans"
+        self.kept = self.plans / "examples"  # what one run leaves for the next
         self.in_use = False  # whether there is a cell of ours
         self.stillborn = 0  # workers in a row that died and whose successor has not collected yet
         self._open = contextlib.ExitStack()
         self._expectations: dict[Path, Expectations] = {}
+        self._promoted: dict[Path, tuple[Promoted, ...]] = {}
         self.cells: list[tuple[Cell, Path]] = []  # that this process collected, covered or not, and their files
         self._specs: dict[tuple[str, str], EngineSpec] = {}
         self._choices: dict[tuple[str, tuple[str, ...]], str | UnsupportedError] = {}
@@ -205,10 +208,19 @@ class Run:
 
     def expectations_of(self, test: Path) -> Expectations:
         """The known failures that hold for cells of the file ``test``."""
-        folder = self.settings.expectations or _beside(test.parent)
+        folder = self.settings.expectations or _nearest(test.parent, "expectations")
         if folder not in self._expectations:
             self._expectations[folder] = load_expectations(folder, models=[model.id for model in self.catalog])
         return self._expectations[folder]
+
+    def promoted_of(self, test: Path) -> tuple[Promoted, ...]:
+        """The examples that are always tried by tests of the file ``test``. SpecError for a file that is wrong."""
+        file = self.settings.examples or _nearest(test.parent, promoted.NAME)
+        if self.settings.examples is not None and not file.is_file():
+            raise SpecError(f"--trt-examples: {file}: no such file")
+        if file not in self._promoted:
+            self._promoted[file] = promoted.read(file, [model.id for model in self.catalog])
+        return self._promoted[file]
 
     @property
     def expectations(self) -> Mapping[Path, Expectations]:
@@ -253,7 +265,7 @@ def _probe(content: dict[str, Any]) -> Probe:
     return Probe(**{**content, "capabilities": tuple(capabilities)})
 
 
-def _beside(folder: Path) -> Path:
-    """The nearest ``expectations`` folder, from ``folder`` upwards; one that does not exist when there is none."""
-    found = (parent / "expectations" for parent in (folder, *folder.parents))
-    return next((candidate for candidate in found if candidate.is_dir()), folder / "expectations")
+def _nearest(folder: Path, name: str) -> Path:
+    """The nearest ``name``, from ``folder`` upwards; one that does not exist when there is none."""
+    found = (parent / name for parent in (folder, *folder.parents))
+    return next((candidate for candidate in found if candidate.exists()), folder / name)

@@ -13,15 +13,27 @@ import pytest
 
 from harness.ledger.records import Record, Verdict
 from harness.pytest_plugin.cells import Case
+from harness.spec import Example
 from harness.spec.cell import Cell
 
 if TYPE_CHECKING:
     from harness.judge.comparison import Comparison
+    from harness.pytest_plugin.exploring import Step
     from harness.pytest_plugin.run import Run
+    from harness.runtime.backend.protocol import Array
     from harness.runtime.pool import BuiltPlan, Handle
 
 STORY = pytest.StashKey["Story"]()
 WAY = ("export", "parse", "build", "deserialize", "context", "run", "compare")  # of a cell, in order
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Outputs that were judged last, what they should have been, as far as it can be said, and the verdict."""
+
+    got: Mapping[str, Array]
+    expected: Mapping[str, Array] | None
+    comparison: Comparison
 
 
 @dataclass(eq=False)
@@ -40,6 +52,10 @@ class Story:
     cause: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     comparison: Mapping[str, Any] | None = None  # of the worst output
+    example: Example | None = None  # that is being tried
+    judged: Judged | None = None
+    exploring: bool = False  # examples are being tried: nothing is to be built
+    trail: list[Step] = field(default_factory=list)  # what watched sessions ran for the example
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
@@ -76,6 +92,19 @@ class Story:
         """The verdict, unless there is one: what went wrong first counts, and a pass until something does."""
         if self.verdict in (None, "passed"):
             self.verdict, self.message, self.stage, self.fix, self.cause = verdict, message, stage, fix, cause
+
+    @contextlib.contextmanager
+    def exploring_now(self) -> Iterator[None]:
+        """Inside examples are tried."""
+        self.exploring = True
+        try:
+            yield
+        finally:
+            self.exploring = False
+
+    def tried(self, examples: int) -> None:
+        """So many more examples were tried."""
+        self.facts["examples"] = self.facts.get("examples", 0) + examples
 
     @property
     def reached(self) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from harness.pytest_plugin.exploring import Explore, Watched
 from harness.pytest_plugin.relation import Relation
-from harness.spec import BuildConfig, EngineSpec, Interface, ModelSpec, Profile
+from harness.spec import BuildConfig, EngineSpec, Example, Interface, ModelSpec, Profile
 from harness.spec.cell import Cell
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from harness.runtime.pool import BuiltPlan, Handle
     from harness.runtime.pool import PooledSession as Session
     from harness.runtime.qualify import Question
+    from harness.strategies.machine import Walk
 
     Arrays = Mapping[str, Array]
 
@@ -28,7 +30,10 @@ __all__ = [
     "Compare",
     "Comparison",
     "Engines",
+    "Example",
+    "Explore",
     "Handle",
+    "InputsAt",
     "Interface",
     "MakeInputs",
     "ModelSpec",
@@ -37,6 +42,10 @@ __all__ = [
     "Relation",
     "Require",
     "Session",
+    "Sessions",
+    "Walk",
+    "Walked",
+    "Watched",
 ]
 
 
@@ -68,6 +77,30 @@ class MakeInputs(Protocol):
         """Inputs at the cell's point: all ``special`` (see `harness.judge.inputs`), or of another seed."""
 
 
+class InputsAt(Protocol):
+    """What `trt_inputs_at` gives."""
+
+    def __call__(self, example: Example) -> dict[str, Array]:
+        """Inputs of the sizes, the contents and the seed of ``example``. SpecError when it lacks a size."""
+
+
+class Sessions(Protocol):
+    """What `trt_sessions` gives."""
+
+    def __call__(self, profile: int = 0, number: int = 0, *, engine: Handle | None = None) -> Watched:
+        """The session ``number`` on ``profile``: opened when first asked for, and again when its host died.
+
+        Of the cell's engine, or of another ``engine`` that the test holds.
+        """
+
+
+class Walked(Protocol):
+    """What `trt_walk` gives."""
+
+    def __call__(self) -> Walk:
+        """What was walked through. The error of the shortest sequence that ends wrong, with its steps as a note."""
+
+
 class CellOracle(Protocol):
     """What `trt_oracle` gives."""
 
@@ -85,8 +118,9 @@ class Require(Protocol):
 class Compare(Protocol):
     """What `trt_compare` gives."""
 
-    def __call__(self, got: Arrays, want: Reference, *, weak: Literal["fail", "note"] = "fail") -> Comparison:
+    def __call__(self, got: Arrays, want: Reference, *, weak: Literal["fail", "note", "ignore"] = "fail") -> Comparison:
         """The comparison, when all of it holds; ComparisonFailure when not.
 
-        ``weak="note"`` is for special inputs, which make outputs constant or tiny.
+        ``weak="note"`` is for special inputs, which make outputs constant or tiny; ``weak="ignore"`` for
+        drawn shapes, which may be so small that an output has one element or none.
         """

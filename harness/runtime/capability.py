@@ -13,7 +13,7 @@ CAPABILITIES = (  # that a backend may report, by name
     *("import", "gpu", "parse", "build", "deserialize", "run"),
     *("tf32", "fp16", "strong_typing", "weak_typing"),
     *("profiles", "shape_tensors", "data_dependent_shapes", "cuda_graph"),
-    *("progress", "timing_cache", "network_function", "plan_file"),
+    *("refit", "progress", "timing_cache", "network_function", "plan_file"),
 )
 
 

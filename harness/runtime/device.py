@@ -16,6 +16,7 @@ from cuda.bindings import runtime as cudart
 from harness.errors import RunError
 
 Array = np.ndarray[Any, Any]
+_allocated: dict[int, int] = {}  # bytes by address, of all that this process has allocated and not freed
 R = TypeVar("R", bound="Resource")
 
 
@@ -56,6 +57,11 @@ def describe(device: int) -> dict[str, Any]:
 def use(device: int) -> None:
     """Make ``device`` the current one of this thread."""
     check(cudart.cudaSetDevice(device))
+
+
+def allocated() -> tuple[int, int]:
+    """How many allocations of `Buffer` are not freed, whoever forgot them, and their bytes."""
+    return len(_allocated), sum(_allocated.values())
 
 
 class Resource:
@@ -138,14 +144,29 @@ class Buffer(Resource):
         if wanted <= self.nbytes:
             return False
         self.close()
-        self.address = int(check(cudart.cudaMalloc(wanted)))
-        self.nbytes = wanted
+        self._allocate(wanted)
         return True
+
+    def move(self) -> None:
+        """Have as much memory at another address, with nothing in it."""
+        before, nbytes = self.address, self.nbytes
+        self._allocate(max(nbytes, 1))
+        if before:
+            _free(before)
+
+    def _allocate(self, nbytes: int) -> None:
+        self.address = int(check(cudart.cudaMalloc(nbytes)))
+        self.nbytes = _allocated[self.address] = nbytes
 
     def close(self) -> None:
         if self.address:
             address, self.address, self.nbytes = self.address, 0, 0
-            check(cudart.cudaFree(address))
+            _free(address)
+
+
+def _free(address: int) -> None:
+    del _allocated[address]
+    check(cudart.cudaFree(address))
 
 
 class Event(Resource):

@@ -48,7 +48,17 @@ import numpy as np
 
 from harness.errors import STAGES, DeserializeError, RunError
 from harness.runtime.backend import registry
-from harness.runtime.backend.protocol import Array, Backend, BuildRequest, Engine, EngineInfo, Plan, Session
+from harness.runtime.backend.protocol import (
+    Array,
+    Backend,
+    BuildRequest,
+    Engine,
+    EngineInfo,
+    Plan,
+    Residue,
+    Session,
+    Shape,
+)
 from harness.runtime.probing import Found, ProbedInSteps
 from harness.runtime.wire import Arena, Channel, error_to_value
 
@@ -122,6 +132,13 @@ class Host:
             "load": self.load,
             "session": self.session,
             "run": self.run,
+            "infer": self.infer,
+            "switch": self.switch,
+            "move": self.move,
+            "limit": self.limit,
+            "serialize": self.serialize,
+            "refit": self.refit,
+            "residue": self.residue,
             "close_session": self.close_session,
             "close_engine": self.close_engine,
             "invoke": invoke,
@@ -186,10 +203,29 @@ class Host:
         self._sessions[number] = (engine, session)
         return number
 
-    def run(self, session: int, inputs: dict[str, Array], graph: bool) -> dict[str, Array]:
-        if session not in self._sessions:
-            raise RunError(f"session {session} was closed, by itself or with its engine")
-        return self._sessions[session][1].run(inputs, graph=graph)
+    def run(self, session: int, inputs: dict[str, Array], graph: bool, omit: str) -> dict[str, Array]:
+        return self._session(session).run(inputs, graph=graph, omit=omit)
+
+    def infer(self, session: int, inputs: dict[str, Array]) -> dict[str, Shape]:
+        return self._session(session).infer(inputs)
+
+    def switch(self, session: int, profile: int) -> None:
+        self._session(session).switch(profile)
+
+    def move(self, session: int, tensor: str) -> None:
+        self._session(session).move(tensor)
+
+    def limit(self, session: int, tensor: str, nbytes: int | None) -> None:
+        self._session(session).limit(tensor, nbytes)
+
+    def serialize(self, engine: int) -> Array:
+        return self._engine(engine).serialize()
+
+    def refit(self, engine: int, weights: dict[str, Array]) -> None:
+        self._engine(engine).refit(weights)
+
+    def residue(self) -> Residue:
+        return self._backend.residue()
 
     def close_session(self, session: int) -> None:
         if session in self._sessions:  # it went with its engine otherwise
@@ -210,6 +246,11 @@ class Host:
         if number not in self._engines:
             raise DeserializeError(f"engine {number} was closed")
         return self._engines[number]
+
+    def _session(self, number: int) -> Session:
+        if number not in self._sessions:
+            raise RunError(f"session {number} was closed, by itself or with its engine")
+        return self._sessions[number][1]
 
     def _number(self) -> int:
         self._count += 1

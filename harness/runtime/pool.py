@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from harness.errors import DeserializeError, RunError, SpecError, StageError
-from harness.runtime.backend.protocol import Array, Backend, Engine, EngineInfo, Plan, Progress, Session
+from harness.runtime.backend.protocol import Array, Backend, Engine, EngineInfo, Plan, Progress, Session, Shape
 from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
 from harness.runtime.fingerprint import environment, fingerprint
@@ -304,6 +304,22 @@ class Handle:
         self._sessions.append(session)
         return session
 
+    def serialize(self) -> Array:
+        """As `Engine.serialize`. DeserializeError when a private engine died with its host."""
+        self._revive()
+        with self._pool._watched(self.backend):
+            return self._loaded.engine.serialize()
+
+    def refit(self, weights: Mapping[str, Array]) -> None:
+        """As `Engine.refit`. SpecError where the engine is shared: others would run on these weights."""
+        if not self.private:
+            raise SpecError(f"{self.spec.model.id} on {self.backend}: refit a private engine: this one is shared")
+        self._revive()
+        started = time.perf_counter()
+        with self._pool._watched(self.backend):
+            self._loaded.engine.refit(weights)
+        self._spent("refit", time.perf_counter() - started)
+
     def close(self) -> None:
         """Close the sessions and let the engine go. Closing again does nothing."""
         if self._closed:
@@ -352,16 +368,43 @@ class PooledSession:
         self._handle, self._loaded, self._session = handle, loaded, session
         loaded.sessions.append(session)
 
-    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:
         """As `Session.run`; a RunError, too, when the session was closed or died with its host."""
-        if self._session not in self._loaded.sessions or not self._loaded.alive:
+        with self._asked("run") as session:
+            return session.run(inputs, graph=graph, omit=omit)
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
+        with self._asked("run") as session:
+            return session.infer(inputs)
+
+    def switch(self, profile: int) -> None:
+        with self._asked("context") as session:
+            session.switch(profile)
+
+    def move(self, tensor: str) -> None:
+        with self._asked("context") as session:
+            session.move(tensor)
+
+    def limit(self, tensor: str, nbytes: int | None) -> None:
+        with self._asked("context") as session:
+            session.limit(tensor, nbytes)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked: it was not closed, and its host did not die."""
+        return self._session in self._loaded.sessions and self._loaded.alive
+
+    @contextlib.contextmanager
+    def _asked(self, stage: str) -> Iterator[Session]:
+        """The session itself, for one call, of which the seconds count for ``stage``."""
+        if not self.alive:
             raise RunError("this session is closed, or its engine host died: make a new one from its handle")
         started = time.perf_counter()
         try:
             with self._handle._pool._watched(self._handle.backend):
-                return self._session.run(inputs, graph=graph)
+                yield self._session
         finally:
-            self._handle._spent("run", time.perf_counter() - started)
+            self._handle._spent(stage, time.perf_counter() - started)
 
     def close(self) -> None:
         """Closing again does nothing, nor does closing what died with its host."""

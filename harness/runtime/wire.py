@@ -39,6 +39,7 @@ from harness.runtime.backend.protocol import (
     EngineInfo,
     IOTensor,
     Plan,
+    Residue,
     Shape,
     ShapeRange,
 )
@@ -57,6 +58,7 @@ VALUES: dict[str, type[Any]] = {
         Plan,
         Probe,
         Recipe,
+        Residue,
         ShapeRange,
         State,
     )

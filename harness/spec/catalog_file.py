@@ -13,6 +13,7 @@ relative to the file::
     tags = ["nlp"]
     batch = "batch"                      # symbol whose rows do not influence each other
     special = true                       # infinities and NaN in the inputs have a defined result
+    relations = ["kv >= q"]              # between sizes, beside their ranges: see harness.spec.space
     version = "2"                        # of a callable: change it when the network changes
     data = "inputs.npz"                  # inputs to use instead of generated ones
     golden = { inputs = "inputs.npz", outputs = "outputs.npz" }
@@ -65,6 +66,7 @@ from harness.spec.precision import recipe
 from harness.spec.profile import POINTS, Profile, Range, Values
 from harness.spec.size import parse_size
 from harness.spec.source import NetworkFunction, OnnxFile, PlanFile, Source
+from harness.spec.space import Relation
 
 T = TypeVar("T")
 CALLABLE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
@@ -114,7 +116,7 @@ def to_toml(model: ModelSpec, file: Path) -> str:
     """
     lines = [f"model = {_toml(str(file))}"]
     usual = ModelSpec(model.name, model.source)
-    optional = ("size", "family", "tags", "batch", "special", "data")
+    optional = ("size", "family", "tags", "batch", "special", "relations", "data")
     said = ["name", *(key for key in optional if getattr(model, key) != getattr(usual, key))]
     lines += [f"{key} = {_toml(getattr(model, key))}" for key in said]
     if golden := model.golden_files():
@@ -169,6 +171,7 @@ def _read_toml(file: Path) -> ModelSpec:
         tags=table.take("tags", _texts, ()),
         batch=table.take("batch", _text, None),
         special=table.take("special", _flag, False),
+        relations=table.take("relations", _relations, ()),
         config=_config(table.table("build")),
         tolerances=tuple(_tolerance(item) for item in table.tables("tolerances")),
         data=table.take("data", table.file_of, None),
@@ -385,6 +388,10 @@ def _items(value: Any) -> list[Any]:
 
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(_text(item) for item in _items(value))
+
+
+def _relations(value: Any) -> tuple[str, ...]:
+    return tuple(Relation(text).text for text in _texts(value))
 
 
 def _integers(value: Any) -> tuple[int, ...]:

@@ -53,6 +53,8 @@ class ModelSpec:
     tolerances: tuple[ToleranceOverride, ...] = ()
     golden: Golden | None = None  # .npz of inputs, .npz of the outputs they must give
     data: Path | None = None  # .npz of inputs to use instead of generated ones
+    # what the network asks of its sizes beside their ranges: see `harness.spec.space`; no builder is told
+    relations: tuple[str, ...] = field(default=(), metadata={"identity": False})
     origin: str = field(default="", metadata={"identity": False})  # file that declared it, for messages
 
     def __post_init__(self) -> None:

@@ -91,21 +91,29 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 def files_of(path: Path) -> list[Path]:
     """The model file and every external file it refers to, in a fixed order."""
-    return [path, *_external(path, path.stat().st_mtime_ns if path.exists() else 0)]
+    return [path, *_external(path, _modified(path))]
 
 
 @functools.lru_cache(maxsize=1024)
-def _external(path: Path, _modified: int) -> tuple[Path, ...]:
+def _external(path: Path, _state: int) -> tuple[Path, ...]:
     return tuple(_external_files(load(path), path))
 
 
 def interface(path: Path) -> Interface:
     """Inputs and outputs as declared; initializers that are listed as inputs don't count as such."""
-    return _interface(path, path.stat().st_mtime_ns if path.exists() else 0)
+    return _interface(path, _modified(path))
+
+
+def _modified(path: Path) -> int:
+    """What caches go by; 0 for a file that is not there, which reading it will say."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 @functools.lru_cache(maxsize=1024)
-def _interface(path: Path, _modified: int) -> Interface:
+def _interface(path: Path, _state: int) -> Interface:
     graph = load(path).graph
     weights = {tensor.name for tensor in graph.initializer}
     return Interface(

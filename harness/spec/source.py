@@ -71,9 +71,17 @@ class OnnxFunction:
     kind = "onnx"
 
     def path(self) -> Path:
-        return exported(f"{self.name}-{producer(self.build)[:16]}", self.build)
+        return exported(f"{self.name}-{self._producer[:16]}", self.build)
 
     def digest(self) -> str:
+        return self._digest
+
+    @functools.cached_property
+    def _producer(self) -> str:
+        return producer(self.build)
+
+    @functools.cached_property
+    def _digest(self) -> str:
         from harness.spec.onnx_model import files_of
 
         return _digest_of(files_of(self.path()))
@@ -120,8 +128,8 @@ class NetworkFunction:
 
 
 def _digest_of(files: list[Path]) -> str:
-    states = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-    return _digest_in_state(tuple(files), states)
+    states = [path.stat() for path in files]
+    return _digest_in_state(tuple(files), tuple((state.st_mtime_ns, state.st_size) for state in states))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -193,6 +201,11 @@ def export_folder() -> Path:
     return folder
 
 
+@functools.lru_cache(maxsize=4096)
+def _exported(folder: Path, name: str) -> Path:
+    return folder / name / "model.onnx"
+
+
 def exported(name: str, build: Callable[[], Any]) -> Path:
     """``<export folder>/<name>/model.onnx``, built by ``build()`` unless it is there already.
 
@@ -201,9 +214,9 @@ def exported(name: str, build: Callable[[], Any]) -> Path:
     """
     from harness.spec.onnx_model import save
 
-    folder = export_folder() / name
-    path = folder / "model.onnx"
-    if not path.exists():
+    path = _exported(export_folder(), name)
+    if not os.access(path, os.F_OK):  # asked for every run of thousands: `Path.exists` takes twice as long
+        folder = path.parent
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=export_folder()))
         try:
             save(build(), work / "model.onnx")

@@ -6,6 +6,7 @@ wherever it stands, and exporters do write sums for the length of a KV cache.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,8 +27,9 @@ def evaluate(dim: Dim, binding: Mapping[str, int]) -> int:
     return sum(int(term) if term.isdigit() else binding[term] for term in _terms(dim))
 
 
-def _terms(dim: str) -> list[str]:
-    return [term.strip() for term in dim.split("+")]
+@functools.lru_cache(maxsize=4096)
+def _terms(dim: str) -> tuple[str, ...]:
+    return tuple(term.strip() for term in dim.split("+"))
 
 
 @dataclass(frozen=True)

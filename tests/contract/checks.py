@@ -11,7 +11,16 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from harness.errors import BuildError, DeserializeError, ParseError, RunError, StageError, UnsupportedError
+from harness.errors import (
+    BuildError,
+    DeserializeError,
+    ParseError,
+    RefitError,
+    RunError,
+    SpecError,
+    StageError,
+    UnsupportedError,
+)
 from harness.spec.build import BuildConfig
 from tests.contract.subjects import BOOL, FLOAT, HALF, INT64, Bench, Inputs, NotCovered
 
@@ -534,8 +543,6 @@ def contents_that_contradict_are_refused(bench: Bench) -> None:
 
 @check
 def a_shape_tensor_wants_values_in_every_profile(bench: Bench) -> None:
-    from harness.errors import SpecError
-
     bench.need("shape_tensors")
     assert bench.build(_reshape(bench), contents=RESHAPE_CONTENTS).data.nbytes > 64
     with pytest.raises(SpecError, match=r"no values for the shape tensor input 'shape'"):
@@ -565,3 +572,410 @@ def a_graph_is_replayed_on_new_inputs(bench: Bench) -> None:
         assert bench.stage.cuda.launches - before == 5, "each of these was a launch of a graph"
     x = floats(3, 2, seed=6)
     assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0)), "and without one again"
+
+
+@check
+def a_graph_is_captured_again_after_another_shape_ran(bench: Bench) -> None:
+    """The run of another shape changes what a graph of the first one computes with."""
+    bench.need("run", "cuda_graph")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    for rows, graph in ((4, True), (2, False), (4, True)):
+        x = floats(rows, 2, seed=rows + graph)
+        assert np.array_equal(session.run({"x": x}, graph=graph)["y"], np.maximum(x, 0))
+
+
+# What is left out, and refused.
+
+
+def refused_and_goes_on(session: Any, x: Any, words: tuple[str, ...] = (), **asked: Any) -> StageError:
+    """A run that is refused in the library's words, with outputs untouched; the next one is right."""
+    right = floats(3, 2, seed=9)
+    assert np.array_equal(session.run({"x": right})["y"], np.maximum(right, 0))
+    with pytest.raises(RunError) as caught:
+        session.run({"x": x}, **asked)
+    assert not caught.value.crash, caught.value
+    said(caught.value, *words)
+    assert caught.value.detail["touched"] == (), "outputs of a refused run"
+    assert np.array_equal(session.run({"x": right})["y"], np.maximum(right, 0)), "and goes on"
+    return caught.value
+
+
+@check
+def a_step_that_is_left_out_is_refused(bench: Bench) -> None:
+    bench.need("run")
+    engine = bench.engine(bench.relu(), RELU_RANGE)
+    session = bench.session(engine)
+    for omit in ("shape:x", "size:x:0", "size:x:1", "address:x", "address:y"):
+        error = refused_and_goes_on(session, floats(2, 2), omit=omit)
+        if omit.startswith("address"):
+            assert "ddress" in str(error), error
+        with pytest.raises(RunError):  # by a context that was told nothing before, too
+            bench.session(engine).run({"x": floats(2, 2)}, omit=omit)
+
+
+@check
+def what_a_static_model_needs_not_is_not_missed(bench: Bench) -> None:
+    bench.need("run")
+    node = helper.make_node("Relu", ["x"], ["y"])
+    session = bench.session(bench.engine(bench.model([node], {"x": (FLOAT, [3, 2])}, {"y": (FLOAT, [3, 2])})))
+    x = floats(3, 2)
+    assert np.array_equal(session.run({"x": x}, omit="shape:x")["y"], np.maximum(x, 0))
+    with pytest.raises(RunError):
+        session.run({"x": x}, omit="address:x")
+    assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0))
+
+
+@check
+def only_a_step_that_there_is_can_be_left_out(bench: Bench) -> None:
+    bench.need("run")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    for omit, words in (
+        ("x", "write shape:<input>"),
+        ("size:x", "write shape:<input>"),
+        ("size:x:2", "has 2 dimensions"),
+        ("shape:y", "is an output"),
+        ("address:z", "no tensor 'z'"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            session.run({"x": floats(2, 2)}, omit=omit)
+    with pytest.raises(SpecError, match="not with a graph"):
+        session.run({"x": floats(2, 2)}, graph=True, omit="shape:x")
+
+
+@check
+def a_shape_tensor_that_is_nowhere_is_refused(bench: Bench) -> None:
+    bench.need("run", "shape_tensors")
+    session, x = bench.session(bench.engine(_reshape(bench), contents=RESHAPE_CONTENTS)), floats(4, 6)
+    shape = np.array([6, 4], np.int64)
+    for _ in range(2):
+        with pytest.raises(RunError) as caught:
+            session.run({"x": x, "shape": shape}, omit="address:shape")
+        assert not caught.value.crash
+        assert session.run({"x": x, "shape": shape})["y"].shape == (6, 4), "and goes on"
+
+
+@check
+def contents_outside_of_the_profile_are_refused(bench: Bench) -> None:
+    bench.need("run", "shape_tensors")
+    narrow = {"shape": ((2, 2), (4, 6), (12, 12))}
+    session, x = bench.session(bench.engine(_reshape(bench), contents=narrow)), floats(4, 6)
+    assert session.run({"x": x, "shape": np.array([12, 2], np.int64)})["y"].shape == (12, 2)
+    with pytest.raises(RunError) as caught:
+        session.run({"x": x, "shape": np.array([24, 1], np.int64)})
+    said(caught.value)
+    assert caught.value.detail["touched"] == ()
+    assert session.run({"x": x, "shape": np.array([2, 12], np.int64)})["y"].shape == (2, 12), "and goes on"
+
+
+@check
+def a_refused_run_leaves_its_outputs_alone(bench: Bench) -> None:
+    """Refused as it is told a shape, or as late as in the enqueue: 8.6, where another profile admits it."""
+    bench.need("run", "profiles")
+    engine = bench.engine(bench.relu(), RELU_RANGE, {"x": ((8, 2), (9, 2), (16, 2))})
+    session = bench.session(engine)
+    for rows in (5, 8, 16, 17, 0):
+        refused_and_goes_on(session, floats(rows, 2))
+    refused_and_goes_on(session, floats(3, 3))
+    refused_and_goes_on(session, floats(6))
+
+
+# Shapes before a run.
+
+
+@check
+def inferred_shapes_are_those_that_come_out(bench: Bench) -> None:
+    bench.need("run")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    for rows in (1, 4, 3):
+        x = floats(rows, 2)
+        assert session.infer({"x": x}) == {"y": (rows, 2)}
+        assert session.run({"x": x})["y"].shape == (rows, 2)
+
+
+@check
+def shapes_are_inferred_from_contents(bench: Bench) -> None:
+    bench.need("run", "shape_tensors")
+    session, x = bench.session(bench.engine(_reshape(bench), contents=RESHAPE_CONTENTS)), floats(4, 6)
+    for shape in ((8, 3), (2, 12)):
+        assert session.infer({"x": x, "shape": np.array(shape, np.int64)}) == {"y": shape}
+    with pytest.raises(RunError):
+        session.infer({"x": x, "shape": np.array([5, 5], np.int64)})
+    assert session.infer({"x": x, "shape": np.array([6, 4], np.int64)}) == {"y": (6, 4)}, "and goes on"
+
+
+@check
+def what_data_decide_is_not_inferred(bench: Bench) -> None:
+    bench.need("run")
+    node = helper.make_node("NonZero", ["x"], ["y"])
+    path = bench.model([node], {"x": (FLOAT, ["n", 2])}, {"y": (INT64, [2, "found"])})
+    session = bench.session(bench.engine(path, RELU_RANGE))
+    x = np.eye(2, dtype=np.float32)
+    for _ in range(2):  # a context that has run knows the size that came out then
+        assert session.infer({"x": x}) == {"y": (2, -1)}
+        assert session.run({"x": x})["y"].shape == (2, 2)
+    with pytest.raises(RunError) as caught:
+        session.run({"x": x}, omit="address:y")
+    said(caught.value)
+    assert session.run({"x": x})["y"].shape == (2, 2), "and goes on"
+
+
+@check
+def inference_refuses_what_a_run_refuses(bench: Bench) -> None:
+    bench.need("run", "profiles")
+    engine = bench.engine(bench.relu(), RELU_RANGE, {"x": ((8, 2), (9, 2), (16, 2))})
+    session = bench.session(engine)
+    for shape in ((5, 2), (8, 2), (0, 2), (3, 3), (3, 2, 1)):
+        with pytest.raises(RunError, match="'x'"):
+            session.infer({"x": floats(*shape)})
+        with pytest.raises(RunError):
+            session.run({"x": floats(*shape)})
+    assert session.infer({"x": floats(2, 2)}) == {"y": (2, 2)}, "and goes on"
+
+
+# Other profiles, other memory.
+
+
+@check
+def a_context_may_take_another_profile(bench: Bench) -> None:
+    bench.need("run", "profiles")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE, {"x": ((8, 2), (9, 2), (16, 2))}))
+    graph = bench.probe.has("cuda_graph")
+    for profile, rows, other in ((0, 4, 8), (1, 16, 4), (1, 8, 4), (0, 1, 8)):
+        session.switch(profile)
+        x = floats(rows, 2, seed=rows)
+        assert session.infer({"x": x}) == {"y": (rows, 2)}
+        with pytest.raises(RunError, match="'x'"):
+            session.infer({"x": floats(other, 2)})
+        for _ in range(2):
+            with pytest.raises(RunError):
+                session.run({"x": x}, omit="shape:x")
+        for replayed in (False, graph):
+            assert np.array_equal(session.run({"x": x}, graph=replayed)["y"], np.maximum(x, 0))
+        with pytest.raises(RunError, match="profile"):
+            session.run({"x": floats(other, 2)})
+
+
+@check
+def a_switch_forgets_shapes(bench: Bench) -> None:
+    """The shape of before lies within the new profile, too: only that it was not told again speaks against it."""
+    bench.need("run", "profiles")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE, {"x": ((2, 2), (3, 2), (8, 2))}))
+    x = floats(3, 2)
+    for profile in (1, 0):
+        session.run({"x": x})
+        session.switch(profile)
+        with pytest.raises(RunError) as caught:
+            session.run({"x": x}, omit="shape:x")
+        said(caught.value)
+        assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0)), "and goes on"
+
+
+@check
+def a_switch_forgets_the_graph(bench: Bench) -> None:
+    bench.need("run", "profiles", "cuda_graph")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE, {"x": ((2, 2), (3, 2), (8, 2))}))
+    for profile in (1, 0, 1):
+        x = floats(3, 2, seed=profile)
+        assert np.array_equal(session.run({"x": x}, graph=True)["y"], np.maximum(x, 0))
+        session.switch(profile)
+        assert np.array_equal(session.run({"x": x}, graph=True)["y"], np.maximum(x, 0))
+
+
+@check
+def a_profile_that_there_is_not_is_refused(bench: Bench) -> None:
+    bench.need("run", "profiles")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE, {"x": ((8, 2), (9, 2), (16, 2))}))
+    for profile in (2, -1):
+        with pytest.raises(RunError) as caught:
+            session.switch(profile)
+        said(caught.value)
+        x = floats(4, 2)
+        assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0)), "and stays on its own"
+
+
+@check
+def tensors_move(bench: Bench) -> None:
+    bench.need("run")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    graph = bench.probe.has("cuda_graph")
+    session.move("x")  # which has no memory yet
+    for seed, tensor in enumerate(("x", "y", "x")):
+        for replayed in (False, graph, graph):
+            x = floats(3, 2, seed=seed)
+            assert np.array_equal(session.run({"x": x}, graph=replayed)["y"], np.maximum(x, 0))
+        session.move(tensor)
+    assert np.array_equal(session.run({"x": x}, graph=graph)["y"], np.maximum(x, 0))
+    with pytest.raises(SpecError, match="no tensor 'z'"):
+        session.move("z")
+
+
+@check
+def shape_tensors_move(bench: Bench) -> None:
+    bench.need("run", "shape_tensors")
+    session, x = bench.session(bench.engine(_reshape(bench), contents=RESHAPE_CONTENTS)), floats(4, 6)
+    for shape in ((8, 3), (2, 12)):
+        assert session.run({"x": x, "shape": np.array(shape, np.int64)})["y"].shape == shape
+        session.move("shape")
+
+
+@check
+def memory_that_is_too_small_is_refused(bench: Bench) -> None:
+    """TensorRT sees addresses and no sizes: it is our own session that refuses."""
+    bench.need("run")
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    for tensor in ("x", "y"):
+        session.limit(tensor, 2 * 2 * 4)  # two rows of float32
+        for rows in (2, 3, 1, 4):
+            x = floats(rows, 2)
+            if rows <= 2:
+                assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0))
+                continue
+            with pytest.raises(RunError, match=rf"'{tensor}' needs {rows * 8} bytes, .*limited to 16") as caught:
+                session.run({"x": x})
+            assert caught.value.detail["touched"] == ()
+        session.limit(tensor, None)
+        x = floats(4, 2)
+        assert np.array_equal(session.run({"x": x})["y"], np.maximum(x, 0)), "where it is lifted"
+
+
+@check
+def memory_that_one_output_lacks_is_refused_with_the_others_untouched(bench: Bench) -> None:
+    bench.need("run")
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
+    outputs: Inputs = {"y": (FLOAT, ["n", 2]), "z": (FLOAT, ["n", 2])}
+    engine = bench.engine(bench.model(nodes, {"x": (FLOAT, ["n", 2])}, outputs), RELU_RANGE)
+    x = floats(4, 2)
+    for tensor in ("y", "z"):  # whichever is bound first has fresh memory by then
+        session = bench.session(engine)
+        session.limit(tensor, 16)
+        with pytest.raises(RunError, match=f"'{tensor}' needs") as caught:
+            session.run({"x": x})
+        assert caught.value.detail.get("touched", ()) == ()
+        session.limit(tensor, None)
+        got = session.run({"x": x})
+        assert np.array_equal(got["y"], np.maximum(x, 0))
+        assert np.array_equal(got["z"], -x)
+
+
+@check
+def memory_that_is_too_small_for_what_data_decide_is_refused(bench: Bench) -> None:
+    bench.need("run")
+    node = helper.make_node("NonZero", ["x"], ["y"])
+    path = bench.model([node], {"x": (FLOAT, ["n", 2])}, {"y": (INT64, [2, "found"])})
+    session = bench.session(bench.engine(path, RELU_RANGE))
+    x = np.ones((4, 2), np.float32)
+    session.limit("y", 16)
+    with pytest.raises(RunError, match=r"'y' needs .* limited to 16"):
+        session.run({"x": x})
+    session.limit("y", None)
+    assert np.array_equal(session.run({"x": x})["y"], np.stack(np.nonzero(x)))
+
+
+# Weights, plans, and what is left.
+
+
+def _product(bench: Bench) -> Any:
+    weight = numpy_helper.from_array(np.eye(2, dtype=np.float32), "w")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    return bench.model([node], {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2])}, "product", [weight])
+
+
+REFITTABLE = BuildConfig(tactic_sources=(), flags=("REFIT",))
+
+
+@check
+def weights_are_replaced(bench: Bench) -> None:
+    """In sessions that are open and in graphs that are captured, and in the plan that is written then."""
+    bench.need("run", "refit")
+    engine = bench.engine(_product(bench), RELU_RANGE, config=REFITTABLE)
+    session, graph = bench.session(engine), bench.probe.has("cuda_graph")
+    x = floats(3, 2)
+    for seed in range(1, 4):
+        weight = floats(2, 2, seed=seed)
+        for replayed in (graph, False):
+            session.run({"x": x}, graph=replayed)
+            engine.refit({"w": weight})
+            for one in (session, bench.session(engine)):
+                got = one.run({"x": x}, graph=replayed)["y"]
+                assert np.allclose(got, x @ weight, rtol=1e-5, atol=1e-5), (seed, replayed)
+    again = bench.backend.load(engine.serialize())
+    bench.stack.callback(again.close)
+    assert np.allclose(bench.session(again).run({"x": x})["y"], x @ weight, rtol=1e-5, atol=1e-5)
+
+
+@check
+def weights_that_do_not_fit_are_refused(bench: Bench) -> None:
+    bench.need("run", "refit")
+    engine = bench.engine(_product(bench), RELU_RANGE, config=REFITTABLE)
+    for weights in ({"v": floats(2, 2)}, {"w": floats(3, 3)}):
+        with pytest.raises(RefitError, match=f"weights {next(iter(weights))!r}") as caught:
+            engine.refit(weights)
+        said(caught.value)
+    x = floats(3, 2)
+    assert np.allclose(bench.session(engine).run({"x": x})["y"], x), "and goes on with what it had"
+
+
+@check
+def weights_of_a_plan_without_refit_are_fixed(bench: Bench) -> None:
+    bench.need("run", "refit")
+    engine = bench.engine(_product(bench), RELU_RANGE)
+    with pytest.raises(RefitError, match=r"BuilderFlag\.REFIT"):
+        engine.refit({"w": floats(2, 2)})
+
+
+@check
+def an_engine_is_written_and_read_again(bench: Bench) -> None:
+    bench.need("run")
+    engine = bench.engine(bench.relu(), RELU_RANGE)
+    plan = engine.serialize()
+    assert (plan.dtype, plan.ndim) == (np.uint8, 1)
+    again = bench.backend.load(plan)
+    bench.stack.callback(again.close)
+    x = floats(3, 2)
+    assert np.array_equal(bench.session(again).run({"x": x})["y"], np.maximum(x, 0))
+    assert again.info.facts["profile_shapes"] == engine.info.facts["profile_shapes"]
+
+
+@check
+def what_lives_is_counted(bench: Bench) -> None:
+    bench.need("run")
+    before = bench.backend.residue()
+    plan = bench.build(bench.relu(), RELU_RANGE).data
+
+    def more() -> tuple[int, ...]:
+        now = bench.backend.residue()
+        counts = ("engines", "sessions", "buffers", "nbytes")
+        return tuple(getattr(now, count) - getattr(before, count) for count in counts)
+
+    engine = bench.backend.load(plan)
+    assert more() == (1, 0, 0, 0)
+    first, second = engine.session(), engine.session()
+    assert more() == (1, 2, 0, 0)
+    for rows in (4, 1, 4):
+        first.run({"x": floats(rows, 2)})
+        assert more() == (1, 2, 2, 64), "two tensors of four rows of two floats"
+    first.move("y")
+    with pytest.raises(RunError):
+        first.run({"x": floats(5, 2)})
+    assert more() == (1, 2, 2, 64)
+    second.run({"x": floats(2, 2)})
+    assert more() == (1, 2, 4, 96)
+    first.close()
+    first.close()  # again is nothing
+    assert more() == (1, 1, 2, 32)
+    second.close()
+    assert more() == (1, 0, 0, 0)
+    engine.close()
+    assert more() == (0, 0, 0, 0)
+
+
+@check
+def errors_that_were_told_are_not_left_over(bench: Bench) -> None:
+    bench.need("run")
+    bench.backend.residue()  # whatever building and probing left
+    session = bench.session(bench.engine(bench.relu(), RELU_RANGE))
+    bench.backend.residue()
+    with pytest.raises(RunError):
+        session.run({"x": floats(5, 2)})
+    session.run({"x": floats(4, 2)})
+    assert bench.backend.residue().errors == ()

@@ -75,6 +75,11 @@ class Cuda:
         """Put ``work`` on a stream, or into the capture that it is in. False when there is no such stream."""
         return bool(self._put(int(stream), work) == Error.cudaSuccess)
 
+    def captures(self, stream: int) -> bool:
+        """Whether work put on a stream is captured, and not done."""
+        there = self.streams.get(int(stream))
+        return there is not None and there.captured is not None
+
     def run_now(self, stream: int, work: Work) -> bool:
         """Finish what is on a stream, then do ``work``; impossible, so False, while it captures."""
         there = self.streams.get(int(stream))

@@ -387,3 +387,31 @@ def test_a_failure_after_a_choice_says_so() -> None:
     origins = {"y": Origin(Kind.FLOAT, follows=("TopK 'best'",))}
     comparison = compare({"y": WANT + 1}, reference(origins=origins), "fp16")
     assert comparison.outputs[0].detail.endswith("it rests on what TopK 'best' chose by comparing floats")
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1e-3, np.nan, np.inf])
+def test_brief_says_what_is_said_at_length(wrong: float) -> None:
+    """Figures are left out of what passes; a failure is told in full."""
+    want = np.linspace(-3, 3, 4096, dtype=np.float32).reshape(8, 512)
+    got = want * np.float32(1 + 2.0**-22)
+    got[3, 7] += np.float32(wrong)
+    reference = Reference("m", "o", {"y": want}, {"y": Origin(Kind.FLOAT)})
+    brief, full = (compare({"y": got}, reference, "fp32", brief=brief) for brief in (True, False))
+    assert brief.passed == full.passed == (wrong == 0)
+    if brief.passed:
+        assert brief.outputs[0].figures is None
+        assert brief.outputs[0].tolerance == full.outputs[0].tolerance
+        assert brief.outputs[0].excess == pytest.approx(full.outputs[0].excess)
+    else:
+        assert str(brief.as_json()) == str(full.as_json())
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 1e-9])
+def test_brief_passes_nothing_that_is_judged_at_length(value: float) -> None:
+    """What is not finite, constant, or smaller than its tolerance is no plain pass."""
+    want = np.full((4, 4), value, np.float32)
+    want[0, 0] = 1e-12
+    override = (ToleranceOverride("fp32", 1e-6, 0.0, "wide"),)
+    reference = Reference("m", "o", {"y": want}, {"y": Origin(Kind.FLOAT)}, tolerances=override)
+    brief, full = (compare({"y": want.copy()}, reference, "fp32", brief=brief) for brief in (True, False))
+    assert str(brief.as_json()) == str(full.as_json())

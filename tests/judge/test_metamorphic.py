@@ -153,3 +153,75 @@ def test_the_relations_hold_for_a_real_model(model: ModelSpec) -> None:
         metamorphic.same_bits(run(path, inputs), straight, model.id, "fp32", "the first run"),
     ]
     assert [comparison.passed for comparison in comparisons] == [True] * 4
+
+
+MASKED = Interface(
+    (
+        TensorSpec("ids", "int64", ("batch", "seq")),
+        TensorSpec("mask", "bool", ("batch", "seq")),
+        TensorSpec("x", "float32", ("batch", 4)),
+    ),
+    (
+        TensorSpec("hidden", "float32", ("batch", "seq", 2)),
+        TensorSpec("pooled", "float32", ("batch",)),
+        TensorSpec("past_out", "float32", ("past+seq",)),
+    ),
+)
+WORDS = {
+    "ids": np.array([[1, 2, 3], [4, 5, 6]]),
+    "mask": np.array([[True, True, False], [True, True, True]]),
+    "x": rng.normal(size=(2, 4)).astype("f"),
+}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "masks", "found"),
+    [
+        ({"m": ("batch", "seq")}, ["m"], ("seq",)),
+        ({"m": ("batch", "seq")}, [], ()),
+        ({"m": ("batch", "past+seq"), "x": ("batch", "seq")}, ["m"], ()),  # a sum is no place of its own
+        ({"m": ("batch", "seq"), "x": ("past+seq",)}, ["m"], ()),
+        ({"m": ("batch", "seq", "seq")}, ["m"], ()),  # nor is one of two
+        ({"m": ("batch", 8)}, ["m"], ()),
+        ({"m": ("b", "s"), "n": ("b", "t")}, ["m", "n"], ("s", "t")),
+    ],
+)
+def test_dimensions_that_a_mask_hides(shapes: dict[str, tuple[str, ...]], masks: list[str], found: tuple[str, ...]):
+    face = Interface(tuple(TensorSpec(name, "float32", shape) for name, shape in shapes.items()), ())
+    assert metamorphic.hidden_symbols(face, masks) == found
+
+
+def test_padding() -> None:
+    short = metamorphic.cut(WORDS, MASKED, "seq", 2)
+    assert short["ids"].tolist() == [[1, 2], [4, 5]]
+    longer = metamorphic.padded(short, MASKED, "seq", 5, ["mask"])
+    assert longer["ids"].tolist() == [[1, 2, 1, 2, 1], [4, 5, 4, 5, 4]]
+    assert longer["mask"].tolist() == [[True, True, False, False, False]] * 2
+    assert longer["x"] is WORDS["x"]
+
+
+@pytest.mark.parametrize("spoilt", ["", "hidden", "pooled"])
+def test_padding_that_should_be_hidden(spoilt: str) -> None:
+    plain = {
+        "hidden": rng.normal(size=(2, 3, 2)).astype("f"),
+        "pooled": rng.normal(size=2).astype("f"),
+        "past_out": np.zeros(3, np.float32),
+    }
+    got = {
+        "hidden": np.concatenate([plain["hidden"], np.full((2, 2, 2), 7, "f")], axis=1),  # of the padding: anything
+        "pooled": plain["pooled"].copy(),
+        "past_out": np.ones(5, np.float32),
+    }
+    if spoilt:
+        got[spoilt].reshape(-1)[0] += 1
+    reference = Reference("m", "o", plain, {name: Origin(Kind.FLOAT) for name in plain})
+    made = metamorphic.judge_padded(got, plain, reference, MASKED, "seq", "fp32")
+    assert [output.name for output in made.failures] == [spoilt] * bool(spoilt)
+    assert [output.name for output in made.outputs] == ["hidden", "pooled"]
+
+
+def test_padding_of_which_an_output_lacks_places() -> None:
+    plain = {"hidden": rng.normal(size=(2, 3, 2)).astype("f")}
+    reference = Reference("m", "o", plain, {"hidden": Origin(Kind.FLOAT)})
+    made = metamorphic.judge_padded({"hidden": plain["hidden"][:, :2]}, plain, reference, MASKED, "seq", "fp32")
+    assert [output.failure for output in made.outputs] == [Failure.SHAPE]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,14 @@ from harness.errors import (
     BuildError,
     DeserializeError,
     ParseError,
+    RefitError,
     RunError,
     SpecError,
     StageError,
     UnsupportedError,
 )
-from harness.runtime.backend.fake import FAULT_VARIABLE, SLOWNESS, FakeBackend, Fault
-from harness.runtime.backend.protocol import POISON, UNCAPTURABLE, Array, BuildRequest, ShapeRange
+from harness.runtime.backend.fake import FAULT_VARIABLE, SLOWNESS, FakeBackend, FakeEngine, Fault
+from harness.runtime.backend.protocol import POISON, UNCAPTURABLE, Array, BuildRequest, Residue, ShapeRange
 from harness.runtime.capability import State
 from harness.runtime.fingerprint import fingerprint
 from harness.spec import RECIPES, BuildConfig
@@ -169,7 +171,7 @@ def test_it_parses_no_nonsense(request_: BuildRequest, content: bytes | str | No
 
 @pytest.mark.parametrize(
     "change",
-    [{"network": "a:b"}, {"config": BuildConfig(flags=("REFIT",))}, {"config": BuildConfig(plugins=("a.so",))}],
+    [{"network": "a:b"}, {"config": BuildConfig(flags=("INT8",))}, {"config": BuildConfig(plugins=("a.so",))}],
     ids=["network", "flag", "plugin"],
 )
 def test_it_refuses_options_that_it_lacks(request_: BuildRequest, change: dict[str, object]) -> None:
@@ -331,7 +333,7 @@ def test_uncapturable(request_: BuildRequest) -> None:
     assert_equal(session.run(inputs()), right(inputs()))
     with pytest.raises(RunError, match="can't be captured") as caught:
         session.run(inputs(), graph=True)
-    assert caught.value.detail == {UNCAPTURABLE: True}
+    assert caught.value.detail == {UNCAPTURABLE: True, "touched": ()}
 
 
 def test_a_plan_that_wants_a_library_that_is_not_there(request_: BuildRequest, tmp_path: Path) -> None:
@@ -364,12 +366,375 @@ def test_needs_gpu(request_: BuildRequest) -> None:
         backend.load(plan.data)
 
 
+# ---------------------------------------------------------------- inside the profiles
+
+GRID = """
+<ir_version: 8, opset_import: ["": 17]>
+grid (float[batch, width] x, float[batch, width] mask) => (float[batch, width] y)
+<float[1] w = {2.0}>
+{
+    kept = Mul (x, mask)
+    y = Mul (kept, w)
+}
+"""
+BOUNDS = (((1, 8), (1, 6)), ((2, 4), (3, 5)))  # smallest and largest of batch and of width, by profile
+
+
+def engine_of(fault: str, folder: Path, *flags: str) -> FakeEngine:
+    """The grid, on its two profiles."""
+    file = folder / "grid.onnx"
+    file.write_bytes(onnx.parser.parse_model(GRID).SerializeToString())
+    profiles = []
+    for (low, high), (narrow, wide) in BOUNDS:
+        sizes = ShapeRange((low, narrow), (low, narrow), (high, wide))
+        profiles.append({"x": sizes, "mask": sizes})
+    config = BuildConfig(flags=flags)
+    backend = FakeBackend(fault)
+    asked = BuildRequest("grid", RECIPES["fp32"], config, tuple(profiles), ({}, {}), model=str(file))
+    return backend.load(backend.build(asked).data)
+
+
+def grid(batch: int, width: int, seed: int = 0) -> Outputs:
+    x = np.random.default_rng(seed).standard_normal((batch, width), dtype=np.float32)
+    return {"x": x, "mask": np.ones_like(x)}
+
+
+def off(got: Array, expected: Array) -> bool:
+    return bool((got != expected).all())
+
+
+def swapped(got: Array, expected: Array) -> bool:
+    return np.array_equal(got[:2], expected[1::-1]) and np.array_equal(got[2:], expected[2:])
+
+
+PLACES: dict[str, tuple[Callable[[int, int, int], bool], Callable[[Array, Array], bool]]] = {
+    "wrong_above=batch:4": (lambda _profile, batch, _width: batch > 4, off),
+    "wrong_above=width:3": (lambda _profile, _batch, width: width > 3, off),
+    "wrong_both_max=batch,width": (lambda p, b, w: (b, w) == (BOUNDS[p][0][1], BOUNDS[p][1][1]), off),
+    "wrong_odd=width": (lambda _profile, _batch, width: width % 2 == 1, off),
+    "wrong_profile=1": (lambda profile, _batch, _width: profile == 1, off),
+    "swap_rows_above=4": (lambda _profile, batch, _width: batch > 4, swapped),
+    "wrong_above=tokens:4": (lambda _profile, _batch, _width: False, off),  # of another model
+    "wrong_both_max=batch,tokens": (lambda _profile, _batch, _width: False, off),
+    "mask_ignored=bias": (lambda _profile, _batch, _width: False, off),
+}
+
+
+@pytest.mark.parametrize("fault", PLACES)
+def test_it_is_wrong_where_it_says_and_nowhere_else(fault: str, tmp_path: Path) -> None:
+    is_wrong, how = PLACES[fault]
+    engine = engine_of(fault, tmp_path)
+    for profile, ((low, high), (narrow, wide)) in enumerate(BOUNDS):
+        session = engine.session(profile)
+        for batch in range(low, high + 1):
+            for width in range(narrow, wide + 1):
+                given = grid(batch, width)
+                got, expected = session.run(given)["y"], 2 * given["x"]
+                if is_wrong(profile, batch, width):
+                    assert how(got, expected), (profile, batch, width)
+                else:
+                    np.testing.assert_array_equal(got, expected, f"{profile} {batch} {width}")
+
+
+def test_a_switch_takes_the_fault_of_a_profile_along(tmp_path: Path) -> None:
+    session = engine_of("wrong_profile=1", tmp_path).session()
+    given = grid(3, 3)
+    for profile in (0, 1, 0):
+        session.switch(profile)
+        assert np.array_equal(session.run(given)["y"], 2 * given["x"]) is (profile == 0)
+
+
+def test_a_dimension_without_a_name_goes_by_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "plain.onnx"
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> p (float[n] x) => (float[n] y) {y = Neg(x)}'
+    )
+    model.graph.input[0].type.tensor_type.shape.dim[0].ClearField("dim_param")
+    file.write_bytes(model.SerializeToString())
+    asked = BuildRequest(
+        "p", RECIPES["fp32"], BuildConfig(), ({"x": ShapeRange((1,), (2,), (9,))},), ({},), model=str(file)
+    )
+    for size in (4, 5):
+        x = np.ones(size, np.float32)
+        assert np.array_equal(run("wrong_above=x:0:4", asked, {"x": x})["y"], -x) is (size == 4)
+
+
+def test_mask_ignored(tmp_path: Path) -> None:
+    session = engine_of("mask_ignored=mask", tmp_path).session()
+    given = grid(3, 4)
+    for part in (1.0, 0.0):
+        given["mask"][1:] = part
+        np.testing.assert_array_equal(session.run(given)["y"], 2 * given["x"])
+    assert (given["mask"][1:] == 0).all(), "the caller's is the caller's"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("wrong_above", "wrong_above=batch", "wrong_above=:4", "wrong_above=batch:four", "wrong_above=batch:-1"),
+        *("wrong_both_max=batch", "wrong_both_max=a,b,c", "wrong_both_max=a,", "wrong_odd", "wrong_odd=a,b"),
+        *("wrong_profile=second", "swap_rows_above=batch:4", "swap_rows_above", "mask_ignored="),
+        *("wrong_rows=2", "leak=1"),
+    ],
+)
+def test_a_parameter_of_another_form_is_refused(fault: str) -> None:
+    name = fault.partition("=")[0]
+    with pytest.raises(SpecError, match=f"fault '{fault}' of the backend fake: write {name}"):
+        FakeBackend(fault)
+
+
+def test_a_plan_is_kept_by_the_parameter_of_its_fault() -> None:
+    versions = {FakeBackend(f"wrong_above=batch:{n}").probe().version for n in (4, 5)}
+    assert len(versions) == 2
+
+
+# ---------------------------------------------------------------- shapes before and around a run
+
+
+def test_it_infers_what_comes_out(request_: BuildRequest) -> None:
+    session = FakeBackend().load(FakeBackend().build(request_).data).session()
+    for rows in (1, 8):
+        given = inputs(rows)
+        assert session.infer(given) == {name: array.shape for name, array in session.run(given).items()}
+    with pytest.raises(RunError, match="lies outside profile 0"):
+        session.infer(inputs(9))
+
+
+def test_wrong_inference(request_: BuildRequest) -> None:
+    backend = FakeBackend("wrong_inference")
+    session = backend.load(backend.build(request_).data).session()
+    assert session.infer(inputs(3)) == {"y": (4, 4), "best": (4,), "above": (4, 4)}
+    assert_equal(session.run(inputs(3)), right(inputs(3)))
+
+
+def test_wrong_report(request_: BuildRequest) -> None:
+    reports = []
+    for fault in ("", "wrong_report"):
+        backend = FakeBackend(fault)
+        reports.append(backend.load(backend.build(request_).data).info.facts["profile_shapes"])
+    assert reports[0] == [
+        {"x": [[1, 4], [2, 4], [8, 4]], "offset": [[1], [2], [8]]},
+        {"x": [[3, 4], [3, 4], [3, 4]], "offset": [[3], [3], [3]]},
+    ]
+    assert reports[1][0] == {"x": [[1, 4], [2, 4], [9, 5]], "offset": [[1], [2], [9]]}
+
+
+@pytest.mark.parametrize(
+    ("omit", "words"),
+    [
+        ("shape:x", "the shape of input x is not specified"),
+        ("size:x:0", r"\[-1, 4\]: a size is negative"),
+        ("size:x:1", r"\[3, -1\]: a size is negative"),
+        ("address:x", "Address is not set for tensor x"),
+        ("address:best", "Address is not set for tensor best"),
+    ],
+)
+def test_it_refuses_what_it_was_not_told(request_: BuildRequest, omit: str, words: str) -> None:
+    session = FakeBackend().load(FakeBackend().build(request_).data).session()
+    for told_before in (False, True):
+        with pytest.raises(RunError, match=words) as caught:
+            session.run(inputs(), omit=omit)
+        assert caught.value.detail == ({"touched": ()} if told_before else {}), "no run gave outputs memory yet"
+        assert_equal(session.run(inputs()), right(inputs()))
+
+
+def test_it_goes_on_after_a_refusal(request_: BuildRequest) -> None:
+    session = FakeBackend().load(FakeBackend().build(request_).data).session()
+    session.run(inputs(2))
+    with pytest.raises(RunError) as caught:
+        session.run(inputs(9))
+    assert caught.value.detail == {"touched": ()}
+    assert_equal(session.run(inputs(3)), right(inputs(3)))
+
+
+def test_lenient(request_: BuildRequest) -> None:
+    backend = FakeBackend("lenient")
+    session = backend.load(backend.build(request_).data).session(1)
+    for rows in (2, 3, 9):
+        assert session.infer(inputs(rows))["best"] == (rows,)
+        assert_equal(session.run(inputs(rows)), right(inputs(rows)))
+    with pytest.raises(RunError, match="float64"):
+        session.run(inputs() | {"x": np.zeros((3, 4))})
+
+
+def test_touches(request_: BuildRequest) -> None:
+    backend = FakeBackend("touches")
+    session = backend.load(backend.build(request_).data).session()
+    assert_equal(session.run(inputs()), right(inputs()))
+    with pytest.raises(RunError) as caught:
+        session.run(inputs(9))
+    assert caught.value.detail == {"touched": ("y", "best", "above")}
+    assert_equal(session.run(inputs()), right(inputs()))
+
+
+def test_upset(request_: BuildRequest) -> None:
+    backend = FakeBackend("upset")
+    session = backend.load(backend.build(request_).data).session()
+    assert_equal(session.run(inputs()), right(inputs()))
+    with pytest.raises(RunError):
+        session.run(inputs(), omit="shape:x")
+    assert differs(session.run(inputs()), right(inputs()))
+    assert_equal(session.run(inputs()), right(inputs()))
+
+
+def test_keeps_shape(request_: BuildRequest) -> None:
+    backend = FakeBackend("keeps_shape")
+    session = backend.load(backend.build(request_).data).session()
+    with pytest.raises(RunError, match="not specified"):
+        session.run(inputs(), omit="shape:x")
+    session.run(inputs())
+    session.switch(1)
+    assert_equal(session.run(inputs(), omit="shape:x"), right(inputs()))
+
+
+def test_it_switches_profiles(request_: BuildRequest) -> None:
+    session = FakeBackend().load(FakeBackend().build(request_).data).session()
+    session.switch(1)
+    with pytest.raises(RunError, match="lies outside profile 1"):
+        session.run(inputs(2))
+    with pytest.raises(RunError, match="no such profile"):
+        session.switch(2)
+    assert_equal(session.run(inputs(3)), right(inputs(3)))
+    session.switch(0)
+    assert_equal(session.run(inputs(2)), right(inputs(2)))
+
+
+def test_memory_is_limited(request_: BuildRequest) -> None:
+    session = FakeBackend().load(FakeBackend().build(request_).data).session()
+    for tensor, size in (("x", 16), ("y", 16), ("best", 8), ("above", 4)):  # bytes a row
+        session.limit(tensor, 3 * size)
+        assert_equal(session.run(inputs(3)), right(inputs(3)))
+        with pytest.raises(
+            RunError, match=f"'{tensor}' of shape .* needs {4 * size} bytes, .* limited to {3 * size}"
+        ) as e:
+            session.run(inputs(4))
+        assert e.value.detail == {"touched": ()}
+        session.limit(tensor, None)
+        assert_equal(session.run(inputs(4)), right(inputs(4)))
+    with pytest.raises(SpecError, match="no tensor 'z': the engine has x, offset, y"):
+        session.limit("z", 1)
+
+
+# ---------------------------------------------------------------- state
+
+
+def test_its_weights_are_replaced(tmp_path: Path) -> None:
+    engine = engine_of("", tmp_path, "REFIT")
+    session, given = engine.session(), grid(3, 4)
+    session.run(given, graph=True)
+    engine.refit({"w": np.array([5], np.float32)})
+    for one in (session, engine.session()):
+        for graph in (True, False):
+            np.testing.assert_array_equal(one.run(given, graph=graph)["y"], 5 * given["x"])
+    again = FakeBackend().load(engine.serialize())
+    np.testing.assert_array_equal(again.session().run(given)["y"], 5 * given["x"])
+    again.refit({"w": np.array([3], np.float32)})
+    np.testing.assert_array_equal(again.session().run(given)["y"], 3 * given["x"])
+    np.testing.assert_array_equal(session.run(given)["y"], 5 * given["x"])
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    engine, given = engine_of("", tmp_path, "REFIT"), grid(3, 4)
+    good = np.array([5], np.float32)
+    for weights, words in (
+        ({"w": good, "v": good}, "no weights 'v': the engine has w"),
+        ({"w": np.array([5.0])}, "'w' are float64"),
+        ({"w": np.array([5, 5], np.float32)}, r"'w' are float32\(2,\), the engine has float32\(1,\)"),
+    ):
+        with pytest.raises(RefitError, match=words):
+            engine.refit(weights)
+        np.testing.assert_array_equal(engine.session().run(given)["y"], 2 * given["x"])
+    with pytest.raises(RefitError, match=r"without BuilderFlag\.REFIT"):
+        engine_of("", tmp_path).refit({"w": good})
+
+
+def test_stale_refit(tmp_path: Path) -> None:
+    engine, given = engine_of("stale_refit", tmp_path, "REFIT"), grid(3, 4)
+    before = engine.session()
+    engine.refit({"w": np.array([5], np.float32)})
+    np.testing.assert_array_equal(before.run(given)["y"], 2 * given["x"])
+    np.testing.assert_array_equal(engine.session().run(given)["y"], 5 * given["x"])
+
+
+def test_stale_graph_shape(tmp_path: Path) -> None:
+    session = engine_of("stale_graph_shape", tmp_path).session()
+    first, again, other = grid(3, 4), grid(3, 4, seed=1), grid(2, 4)
+    np.testing.assert_array_equal(session.run(first, graph=True)["y"], 2 * first["x"])
+    np.testing.assert_array_equal(session.run(again, graph=True)["y"], 2 * again["x"])
+    np.testing.assert_array_equal(session.run(other, graph=True)["y"], 2 * first["x"], "replayed as captured")
+    np.testing.assert_array_equal(session.run(other)["y"], 2 * other["x"])
+
+
+@pytest.mark.parametrize("event", ["run", "switch", "move"])
+def test_a_graph_goes_with_what_it_was_captured_for(tmp_path: Path, event: str) -> None:
+    """So that the stale graph's fault is one of its own, and not of what is honest."""
+    session = engine_of("stale_graph_shape", tmp_path).session()
+    session.run(grid(3, 4), graph=True)
+    if event == "run":
+        session.run(grid(2, 4))
+    elif event == "switch":
+        session.switch(1)
+    else:
+        session.move("x")
+    given = grid(2, 3)
+    np.testing.assert_array_equal(session.run(given, graph=True)["y"], 2 * given["x"])
+
+
+def test_other_context(tmp_path: Path) -> None:
+    engine = engine_of("other_context", tmp_path)
+    first, second = engine.session(), engine.session()
+    a, b = grid(3, 4), grid(2, 2)
+    np.testing.assert_array_equal(first.run(a)["y"], 2 * a["x"], "alone")
+    np.testing.assert_array_equal(second.run(b)["y"], 2 * a["x"])
+    np.testing.assert_array_equal(first.run(a)["y"], 2 * b["x"])
+    second.close()
+    np.testing.assert_array_equal(first.run(a)["y"], 2 * a["x"])
+
+
+def test_what_lives_is_counted(request_: BuildRequest) -> None:
+    backend = FakeBackend()
+    assert backend.residue() == Residue()
+    engine = backend.load(backend.build(request_).data)
+    assert backend.residue() == Residue(engines=1)
+    first, second = engine.session(), engine.session()
+    assert backend.residue() == Residue(engines=1, sessions=2)
+    for rows in (3, 1, 3):
+        first.run(inputs(rows))
+        assert backend.residue() == Residue(1, 2, 5, 3 * (16 + 8 + 16 + 8 + 4))
+    first.move("x")
+    second.run(inputs(1))
+    assert backend.residue() == Residue(1, 2, 10, 4 * (16 + 8 + 16 + 8 + 4))
+    for _ in range(2):
+        first.close()
+        assert backend.residue() == Residue(1, 1, 5, 16 + 8 + 16 + 8 + 4)
+    with pytest.raises(RunError, match="the session is closed"):
+        first.run(inputs())
+    second.close()
+    engine.close()
+    assert backend.residue() == Residue()
+
+
+def test_leak(request_: BuildRequest) -> None:
+    backend = FakeBackend("leak")
+    engine = backend.load(backend.build(request_).data)
+    session = engine.session()
+    assert_equal(session.run(inputs()), right(inputs()))
+    open_ = backend.residue()
+    session.close()
+    del session
+    gc.collect()
+    assert backend.residue() == open_ == Residue(1, 1, 5, 3 * 52)
+    engine.close()
+    assert backend.residue() == Residue(0, 1, 5, 3 * 52)
+
+
 IN_A_HOST = {fault for fault, _, _ in CRASHES} | {"crash_probe", "hang_probe"}  # in test_host
 
 
 def test_every_fault_is_tried() -> None:
+    places = {fault.partition("=")[0] for fault in PLACES}
     alone = {fault.value for fault in Fault if f"test_{fault.value}" in globals()}
-    assert {fault.value for fault in Fault if fault} == {*SPOILT, *REFUSALS, *alone, *IN_A_HOST}
+    assert {fault.value for fault in Fault if fault} == {*SPOILT, *REFUSALS, *alone, *IN_A_HOST, *places}
 
 
 def test_a_fault_for_one_model_spares_the_others(request_: BuildRequest) -> None:

@@ -28,6 +28,7 @@ from harness.errors import (
     DeserializeError,
     HarnessError,
     ParseError,
+    RefitError,
     RunError,
     SpecError,
     StageError,
@@ -35,7 +36,7 @@ from harness.errors import (
 )
 from harness.runtime import client as client_module
 from harness.runtime.backend.hosted import HostedBackend, Timeouts
-from harness.runtime.backend.protocol import BuildRequest, ShapeRange
+from harness.runtime.backend.protocol import BuildRequest, Residue, ShapeRange
 from harness.runtime.capability import State
 from harness.runtime.client import HostClient, HostDied, describe_exit, library_folders, read_breadcrumb
 from harness.spec import RECIPES, BuildConfig
@@ -106,6 +107,65 @@ def test_a_model_goes_all_the_way(shared: HostedBackend, affine: BuildRequest) -
     assert heard[:2] == [("parse", 0, 1), ("build", 0, 1)]
     session.close()
     engine.close()
+
+
+def test_a_session_does_all_that_one_in_this_process_does(shared: HostedBackend, tmp_path: Path) -> None:
+    before = shared.residue()
+    engine = shared.load(shared.build(scaled(tmp_path, "REFIT")).data)
+    session = engine.session()
+    assert session.infer({"x": ROWS}) == {"y": (2, 4)}
+    np.testing.assert_array_equal(session.run({"x": ROWS})["y"], 2 * ROWS)
+    with pytest.raises(RunError, match="Address is not set for tensor y") as caught:
+        session.run({"x": ROWS}, omit="address:y")
+    assert caught.value.detail == {"touched": ()}
+    session.limit("y", 16)
+    with pytest.raises(RunError, match=r"'y' of shape .2, 4. needs 32 bytes, its memory is limited to 16"):
+        session.run({"x": ROWS})
+    session.limit("y", None)
+    session.move("x")
+    session.switch(1)
+    with pytest.raises(RunError, match="outside profile 1"):
+        session.run({"x": ROWS})
+    with pytest.raises(RunError, match="no such profile"):
+        session.switch(2)
+    session.switch(0)
+    with pytest.raises(SpecError, match="no tensor 'z'"):
+        session.move("z")
+    engine.refit({"w": np.array([3], np.float32)})
+    np.testing.assert_array_equal(session.run({"x": ROWS})["y"], 3 * ROWS)
+    with pytest.raises(RefitError, match="no weights 'v': the engine has w"):
+        engine.refit({"v": np.array([3], np.float32)})
+    again = shared.load(engine.serialize())
+    np.testing.assert_array_equal(again.session().run({"x": ROWS})["y"], 3 * ROWS)
+    found = shared.residue()
+    assert (found.engines - before.engines, found.sessions - before.sessions) == (2, 2)
+    assert (found.buffers - before.buffers, found.nbytes - before.nbytes) == (4, 2 * 64)
+    session.close()
+    engine.close()
+    again.close()
+    assert shared.residue() == before
+
+
+def scaled(tmp_path: Path, *flags: str) -> BuildRequest:
+    """``y = w x`` with w = 2, over a batch of one to eight rows, or of sixteen."""
+    import onnx.parser
+
+    text = """<ir_version: 8, opset_import: ["": 17]> scaled (float[batch, 4] x) => (float[batch, 4] y)
+              <float[1] w = {2.0}> { y = Mul (x, w) }"""
+    file = tmp_path / "scaled.onnx"
+    file.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    profiles = tuple({"x": ShapeRange(*((rows, 4) for rows in sizes))} for sizes in ((1, 2, 8), (16, 16, 16)))
+    return BuildRequest("scaled", RECIPES["fp32"], BuildConfig(flags=flags), profiles, ({}, {}), model=str(file))
+
+
+def test_nothing_lives_where_no_host_does(backend: HostedBackend, affine: BuildRequest) -> None:
+    assert backend.residue() == Residue()
+    assert backend.client.generation == 0, "and none was started to ask"
+    backend.load(backend.build(affine).data).session()
+    assert (backend.residue().engines, backend.residue().sessions) == (1, 1)
+    kill(backend)
+    assert backend.residue() == Residue()
+    assert backend.client.generation == 1
 
 
 def test_paths_are_those_of_the_client(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from harness.errors import BuildError, DeserializeError, ParseError, RunError, UnsupportedError
+from harness.errors import BuildError, DeserializeError, ParseError, RunError, SpecError, UnsupportedError
 from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend, reference_name, reference_runner
-from harness.runtime.backend.protocol import BuildRequest, ShapeRange
+from harness.runtime.backend.protocol import BuildRequest, Residue, ShapeRange
 from harness.runtime.capability import CAPABILITIES
 from harness.spec import BuildConfig, recipe
 from harness.spec.source import EXPORT_VARIABLE, export_folder
@@ -71,7 +72,92 @@ def test_what_the_engine_says_of_itself(model: Path, backend: OnnxRuntimeBackend
         ("n", "output", "int64", (2,)),
     ]
     assert info.profiles == 2
-    assert info.facts == {"optimized": True, "threads": 1}
+    assert info.facts == {
+        "optimized": True,
+        "threads": 1,
+        "profile_shapes": [{"x": [[1, 4], [2, 4], [8, 4]]}, {"x": [[16, 4], [16, 4], [32, 4]]}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("omit", "words"),
+    [
+        ("shape:x", "the shape of input x is not specified"),
+        ("size:x:1", r"of shape \[2, -1\]: a size is negative"),
+        ("address:x", "Address is not set for tensor x"),
+        ("address:y", "Address is not set for tensor y"),
+    ],
+)
+def test_what_it_was_not_told_is_refused(model: Path, backend: OnnxRuntimeBackend, omit: str, words: str) -> None:
+    session = backend.load(backend.build(request(model)).data).session()
+    with pytest.raises(RunError, match=words):
+        session.run({"x": rows(2)}, omit=omit)
+    assert np.array_equal(session.run({"x": rows(2)})["y"], 2 * rows(2))
+
+
+def test_a_static_shape_need_not_be_told(tmp_path: Path, backend: OnnxRuntimeBackend) -> None:
+    static = spec(tmp_path, graph([node("Relu", ["x"], ["y"])], [value("x", [2, 4])], [value("y", [2, 4])]))
+    asked = request(static.source.path(), profiles=({},), contents=({},))
+    session = backend.load(backend.build(asked).data).session()
+    assert np.array_equal(session.run({"x": rows(2)}, omit="shape:x")["y"], rows(2))
+
+
+def test_shapes_are_inferred(model: Path, backend: OnnxRuntimeBackend) -> None:
+    session = backend.load(backend.build(request(model)).data).session()
+    for count in (1, 8):
+        assert session.infer({"x": rows(count)}) == {"y": (count, 4), "n": (2,)}
+    with pytest.raises(RunError, match="dimension 0 is 9, profile 0 allows 1 to 8"):
+        session.infer({"x": rows(9)})
+
+
+def test_it_switches_profiles(model: Path, backend: OnnxRuntimeBackend) -> None:
+    session = backend.load(backend.build(request(model)).data).session()
+    session.switch(1)
+    assert session.run({"x": rows(20)})["y"].shape == (20, 4)
+    with pytest.raises(RunError, match="dimension 0 is 8, profile 1 allows 16 to 32"):
+        session.run({"x": rows(8)})
+    with pytest.raises(RunError, match="no profile 2: the engine has 2"):
+        session.switch(2)
+    session.switch(0)
+    assert session.run({"x": rows(8)})["y"].shape == (8, 4)
+
+
+def test_memory_is_limited(model: Path, backend: OnnxRuntimeBackend) -> None:
+    session = backend.load(backend.build(request(model)).data).session()
+    for tensor in ("x", "y"):
+        session.limit(tensor, 2 * 16)
+        assert session.run({"x": rows(2)})["y"].shape == (2, 4)
+        with pytest.raises(RunError, match=f"'{tensor}' of shape .3, 4. needs 48 bytes, its memory is limited to 32"):
+            session.run({"x": rows(3)})
+        session.limit(tensor, None)
+        assert session.run({"x": rows(3)})["y"].shape == (3, 4)
+    session.move("y")
+    for ask in (session.move, lambda name: session.limit(name, 1)):
+        with pytest.raises(SpecError, match="no tensor 'z': the engine has x, y, n"):
+            ask("z")
+
+
+def test_a_plan_is_written_again_and_its_weights_are_fixed(model: Path, backend: OnnxRuntimeBackend) -> None:
+    plan = backend.build(request(model)).data
+    engine = backend.load(plan)
+    assert np.array_equal(engine.serialize(), plan)
+    with pytest.raises(UnsupportedError, match="weights are fixed"):
+        engine.refit({"w": np.eye(4, dtype=np.float32)})
+    assert not backend.probe().has("refit")
+
+
+def test_what_lives_is_counted(model: Path, backend: OnnxRuntimeBackend) -> None:
+    engine = backend.load(backend.build(request(model)).data)
+    first, second = engine.session(), engine.session(1)
+    assert backend.residue() == Residue(engines=1, sessions=2)
+    for _ in range(2):
+        first.close()
+        assert backend.residue() == Residue(engines=1, sessions=1)
+    del second
+    gc.collect()
+    assert backend.residue() == Residue(engines=1, sessions=1), "forgotten is not closed"
+    engine.close()
+    assert backend.residue() == Residue(sessions=1)
 
 
 def test_a_profile_admits_its_own_shapes_only(model: Path, backend: OnnxRuntimeBackend) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import BuildError, DeserializeError, ParseError, RunError, SpecError, StageError
-from harness.runtime.backend.protocol import Array, BuildRequest, EngineInfo, Plan, Progress
+from harness.errors import BuildError, DeserializeError, ParseError, RefitError, RunError, SpecError, StageError
+from harness.runtime.backend.protocol import Array, BuildRequest, EngineInfo, Plan, Progress, Residue, Shape
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
@@ -51,6 +51,9 @@ class Player:
         self.beside.append(sum(name.startswith("engine") for name in self.open))
         return PlayedEngine(self, int(plan[0]))
 
+    def residue(self) -> Residue:
+        return Residue(len(self.open))
+
     def close(self) -> None: ...
 
     def happens(self, call: str) -> None:
@@ -83,6 +86,13 @@ class PlayedEngine(Played):
         self.made = made
         self.info = EngineInfo((), 1, {"device_memory": MEMORY}, {"deserialize": 0.5})
 
+    def serialize(self) -> Array:
+        self.player.happens("serialize")
+        return np.full(PLAN_SIZE, self.made, np.uint8)
+
+    def refit(self, weights: Mapping[str, Array]) -> None:
+        self.player.happens(" ".join(["refit", *weights]))
+
     def session(self, profile: int = 0) -> PlayedSession:  # noqa: ARG002
         self.player.happens("session")
         return PlayedSession(self)
@@ -97,10 +107,26 @@ class PlayedSession(Played):
         super().__init__(engine.player, f"session of {engine.name}")
         self.engine = engine
 
-    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:  # noqa: ARG002
-        assert self.host == self.player.host
-        self.player.happens("run")
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:  # noqa: ARG002
+        self.happens("run" + f" without {omit}" * bool(omit))
         return {"y": np.array([self.engine.made])}
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:  # noqa: ARG002
+        self.happens("infer")
+        return {"y": (1,)}
+
+    def switch(self, profile: int) -> None:
+        self.happens(f"switch {profile}")
+
+    def move(self, tensor: str) -> None:
+        self.happens(f"move {tensor}")
+
+    def limit(self, tensor: str, nbytes: int | None) -> None:
+        self.happens(f"limit {tensor} {nbytes}")
+
+    def happens(self, call: str) -> None:
+        assert self.host == self.player.host
+        self.player.happens(call)
 
 
 @pytest.fixture
@@ -357,6 +383,56 @@ def test_an_error_that_the_host_survives_costs_no_engine(
             session.run({})
         assert len(pool) == 1
         session.run({})
+
+
+def test_a_session_passes_on_all_that_it_is_asked(pool: EnginePool, player: Player, specs: list[EngineSpec]) -> None:
+    with pool.engine(specs[0], "player") as handle:
+        session = handle.session()
+        player.calls.clear()
+        session.run({}, omit="shape:x")
+        assert session.infer({}) == {"y": (1,)}
+        session.switch(1)
+        session.move("y")
+        session.limit("y", 7)
+        session.limit("y", None)
+        assert player.calls == ["run without shape:x", "infer", "switch 1", "move y", "limit y 7", "limit y None"]
+        assert session.alive
+        session.close()
+        assert not session.alive
+        asked = [lambda: session.infer({}), lambda: session.switch(1), lambda: session.move("y")]
+        for ask in (*asked, lambda: session.limit("y", 7)):
+            with pytest.raises(RunError, match="this session is closed"):
+                ask()
+
+
+@pytest.mark.parametrize("what", ["infer", "switch"])
+def test_a_host_may_die_of_anything_asked_of_a_session(
+    pool: EnginePool, player: Player, specs: list[EngineSpec], what: str
+) -> None:
+    with pool.engine(specs[0], "player") as handle:
+        session = handle.session()
+        player.failures = [crash(RunError)]
+        with pytest.raises(RunError):
+            session.infer({}) if what == "infer" else session.switch(1)
+        assert not session.alive
+        assert len(pool) == 0
+        assert result(handle) == 1
+
+
+def test_only_a_private_engine_is_refitted(pool: EnginePool, player: Player, specs: list[EngineSpec]) -> None:
+    with pool.engine(specs[0], "player") as shared, pytest.raises(SpecError, match="a on player: refit a private"):
+        shared.refit({"w": np.zeros(1)})
+    with pool.engine(specs[0], "player", private=True) as handle:
+        player.calls.clear()
+        handle.refit({"w": np.zeros(1)})
+        assert handle.serialize().tolist() == [1] * PLAN_SIZE
+        assert player.calls == ["refit w", "serialize"]
+        assert handle.timings["refit"] > 0
+        player.failures = [crash(RefitError)]
+        with pytest.raises(RefitError):
+            handle.refit({"w": np.zeros(1)})
+        with pytest.raises(DeserializeError, match="private engine died with it"):
+            handle.serialize()
 
 
 def test_a_private_engine_does_not_come_back(pool: EnginePool, player: Player, specs: list[EngineSpec]) -> None:

@@ -31,6 +31,7 @@ from harness.runtime.backend.protocol import (
     EngineInfo,
     IOTensor,
     Plan,
+    Residue,
     ShapeRange,
     poison,
 )
@@ -136,6 +137,7 @@ VALUES = [
     IOTensor("x", "input", "bfloat16", (-1, 3), shape_tensor=True),
     EngineInfo((IOTensor("x", "input", "float32", ()),), 2, {"layers": ["a"], "bytes": 5}, {"deserialize": 0.5}),
     Capability("run", State.NEEDS_GPU, "cudaError 35", "a GPU"),
+    Residue(1, 2, 3, 4, ("an error",)),
     State.USELESS,
     Probe("tensorrt", "8.6.1", (Capability("import", State.PRESENT, "8.6.1"),), {"gpu": "", "sm": (8, 0)}),
 ]

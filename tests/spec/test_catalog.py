@@ -224,6 +224,7 @@ class TestToml:
             tags = ["x", "y"]
             batch = "batch"
             special = true
+            relations = ["size[0] <= 8"]
             data = "in.npz"
             golden = { inputs = "in.npz", outputs = "out.npz" }
             [[profiles]]
@@ -271,6 +272,7 @@ class TestToml:
             tags=("x", "y"),
             batch="batch",
             special=True,
+            relations=("size[0] <= 8",),
             config=BuildConfig(
                 2 << 30, 3, ("F",), (), (str(folder / "lib.so"),), 0, "AMPERE_PLUS", "DETAILED", ("SM89",)
             ),
@@ -336,6 +338,7 @@ class TestToml:
             ("[[tolerances]]\nprecision = 'fp16'\nreason = 'x'\natol = -1", "expected a finite number"),
             ("name = 'a-b'", "name = 'a-b': expected letters, digits and '_'"),
             ("name = 3", "name = 3: expected text"),
+            ("relations = ['kv = q']", "relation 'kv = q': it can't be read"),
             ("special = 1", "special = 1: expected true or false"),
             ("data = 'no.npz'", r"data = 'no\.npz': no such file: .*no\.npz"),
             ("version = '2'", "'version' goes with 'callable'"),

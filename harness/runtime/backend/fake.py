@@ -2,24 +2,41 @@
 
 It is there for the tests of everything that judges backends: each `Fault` is a way in which a real one
 was seen, or must be expected, to fail. ``fake:wrong_rows`` names one, ``fake:crash_run@mlp`` for one
-model alone; without a fault in its name a backend takes the one in $TRT_HARNESS_FAKE.
+model alone; without a fault in its name a backend takes the one in $TRT_HARNESS_FAKE. Some take a
+parameter, ``fake:wrong_above=batch:4``: `PARAMETERS` says which and of what form.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import enum
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import BuildError, DeserializeError, ParseError, RunError, SpecError, UnsupportedError
+from harness.errors import (
+    BuildError,
+    DeserializeError,
+    ParseError,
+    RefitError,
+    RunError,
+    SpecError,
+    StageError,
+    UnsupportedError,
+)
 from harness.runtime import probing
+from harness.runtime.backend.inference import ShapeInference
+from harness.runtime.backend.living import Living
+from harness.runtime.backend.omission import Omission, tensor_named
+from harness.runtime.backend.profiles import reported
 from harness.runtime.backend.protocol import (
+    POISON,
     UNCAPTURABLE,
     Array,
     BuildRequest,
@@ -27,6 +44,7 @@ from harness.runtime.backend.protocol import (
     IOTensor,
     Plan,
     Progress,
+    Residue,
     Shape,
     ShapeRange,
     poison,
@@ -39,7 +57,7 @@ if TYPE_CHECKING:
 
 FAULT_VARIABLE = "TRT_HARNESS_FAKE"
 _MAGIC = b"FAKEPLAN"
-_FLAGS = frozenset({"FP16", "TF32"})
+_FLAGS = frozenset({"FP16", "TF32", "REFIT"})
 
 
 class Fault(str, enum.Enum):
@@ -85,6 +103,69 @@ class Fault(str, enum.Enum):
     STALE_GRAPH = "stale_graph"  # a replayed graph computes on the inputs of its capture
     SECOND_SESSION = "second_session"  # off while another session of the engine is open
     OTHER_REBUILD = "other_rebuild"  # off in every build but the first of a process
+    # wrong somewhere inside the profiles: see PARAMETERS
+    WRONG_ABOVE = "wrong_above"  # off where the symbol is larger than n
+    WRONG_BOTH_MAX = "wrong_both_max"  # off where both symbols are at the profile's maximum
+    WRONG_ODD = "wrong_odd"  # off where the symbol's size is odd
+    WRONG_PROFILE = "wrong_profile"  # off on the profile of this number
+    SWAP_ROWS_ABOVE = "swap_rows_above"  # the first two rows of outputs of more than n rows change places
+    MASK_IGNORED = "mask_ignored"  # computed as if the input were all ones
+    # shapes before and around a run
+    WRONG_INFERENCE = "wrong_inference"  # shapes inferred have one more in the first dimension
+    WRONG_REPORT = "wrong_report"  # the engine reports maxima one larger than they are
+    LENIENT = "lenient"  # shapes and contents outside the profile are taken all the same
+    TOUCHES = "touches"  # a refused run writes its outputs
+    UPSET = "upset"  # the run after a refused one is off
+    KEEPS_SHAPE = "keeps_shape"  # what is omitted is taken from the run before, over a switch too
+    # state that goes stale
+    STALE_GRAPH_SHAPE = "stale_graph_shape"  # a graph is replayed for shapes that it was not captured for
+    STALE_REFIT = "stale_refit"  # sessions that are open at a refit keep the weights that they had
+    OTHER_CONTEXT = "other_context"  # the last output of another open session of the engine, where there is one
+    LEAK = "leak"  # a closed session lives on
+
+
+PARAMETERS = {  # form of what follows ``=`` in the name of a fault
+    Fault.WRONG_ABOVE: "<symbol>:<n>",
+    Fault.WRONG_BOTH_MAX: "<symbol>,<symbol>",
+    Fault.WRONG_ODD: "<symbol>",
+    Fault.WRONG_PROFILE: "<n>",
+    Fault.SWAP_ROWS_ABOVE: "<n>",
+    Fault.MASK_IGNORED: "<input>",
+}
+
+
+@dataclass(frozen=True)
+class Mischief:
+    """A fault with its parameter, and the one model that it is for ("" for all)."""
+
+    fault: Fault = Fault.NONE
+    symbols: tuple[str, ...] = ()  # or the name of an input
+    number: int = 0
+    model: str = ""
+    text: str = ""  # as it was named
+
+    @classmethod
+    def parse(cls, text: str) -> Mischief:
+        """From ``wrong_rows``, ``wrong_above=batch:4`` or ``crash_run@mlp``. SpecError for anything else."""
+        named, _, model = text.partition("@")
+        name, _, parameter = named.partition("=")
+        try:
+            fault = Fault(name)
+        except ValueError:
+            faults = ", ".join(f"{f.value}={PARAMETERS[f]}" if f in PARAMETERS else f.value for f in Fault if f)
+            raise SpecError(f"unknown fault {name!r} of the backend fake: choose from {faults}") from None
+        form = PARAMETERS.get(fault, "")
+        symbols: tuple[str, ...] = ()
+        number = ""
+        if form.endswith("<n>"):
+            symbol, _, number = parameter.rpartition(":")
+            symbols = (symbol,) if symbol else ()
+        elif parameter:
+            symbols = tuple(parameter.split(","))
+        wanted = form.count("<symbol>") + form.count("<input>")
+        if len(symbols) != wanted or not all(symbols) or (form.endswith("<n>") and not number.isdecimal()):
+            raise SpecError(f"fault {named!r} of the backend fake: write {name}{'=' * bool(form)}{form}")
+        return cls(fault, symbols, int(number or 0), model, text)
 
 
 SLOWNESS = 0.1  # seconds that `Fault.SLOW` adds to a run
@@ -96,14 +177,11 @@ class FakeBackend:
     name = "fake"
 
     def __init__(self, fault: str = "") -> None:
-        text, _, self._model = (fault or os.environ.get(FAULT_VARIABLE, "")).partition("@")
-        try:
-            self._fault = Fault(text)
-        except ValueError:
-            raise SpecError(
-                f"unknown fault {text!r} of the backend fake: choose from {', '.join(f.value for f in Fault if f)}"
-            ) from None
+        self._mischief = Mischief.parse(fault or os.environ.get(FAULT_VARIABLE, ""))
+        self._fault = self._mischief.fault
         self._builds = 0
+        self._living = Living()
+        self._memory: list[dict[str, Array]] = []  # of every session that lives
 
     def probe(self) -> Probe:
         return probing.probe(self.name, self.probe_steps(), self.probe_step)
@@ -118,14 +196,16 @@ class FakeBackend:
             import onnx
 
             # A plan holds its fault, so that the version, which plans are kept by, does too.
-            fault = f"+{self._fault.value}@{self._model}" if self._fault else ""
+            fault = f"+{self._mischief.text}" if self._fault else ""
             gpu = "" if self._fault is Fault.NEEDS_GPU else "fake GPU"
             facts = {"version": onnx.__version__ + fault, "gpu": gpu}
             return (Capability("import", State.PRESENT, f"onnx {onnx.__version__}, reference evaluator"),), facts
         if step == "build":
             evidence = "the reference evaluator takes any ONNX operator, and every type as it is"
             names = ("parse", "build", "tf32", "fp16", "strong_typing", "weak_typing", "profiles", "shape_tensors")
-            return tuple(Capability(name, State.PRESENT, evidence) for name in (*names, "progress", "plan_file")), {}
+            return tuple(
+                Capability(name, State.PRESENT, evidence) for name in (*names, "refit", "progress", "plan_file")
+            ), {}
         if self._fault is Fault.CRASH_PROBE:
             _crash()
         if self._fault is Fault.HANG_PROBE:
@@ -137,7 +217,8 @@ class FakeBackend:
         return tuple(Capability(name, state, evidence, fix) for name in found), {}
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
-        fault = self._fault if self._model in ("", request.name) else Fault.NONE
+        spared = self._mischief.model not in ("", request.name)
+        fault = Fault.NONE if spared else self._fault
         started = time.perf_counter()
         if progress:
             progress("parse", 0, 1)
@@ -145,7 +226,7 @@ class FakeBackend:
         parsed = time.perf_counter()
         if progress:
             progress("build", 0, 1)
-        data = self._builder(request, model, fault)
+        data = self._builder(request, model, fault, "" if spared else self._mischief.text)
         if data is None:
             raise BuildError(f"{request.name}: the builder returned None instead of a plan", log=(_COMPLAINT,))
         if progress:
@@ -159,7 +240,12 @@ class FakeBackend:
             raise DeserializeError(f"{absent[0]}: the plugin library could not be loaded")
         if self._fault is Fault.NEEDS_GPU:
             raise UnsupportedError("fake deserialize: needs-gpu", "no fake GPU was found", "a fake GPU")
-        return FakeEngine(plan.tobytes())
+        return FakeEngine(plan.tobytes(), self._living, self._memory)
+
+    def residue(self) -> Residue:
+        blocks = [block for memory in self._memory for block in memory.values()]
+        nbytes = sum(block.nbytes for block in blocks)
+        return Residue(self._living.engines, self._living.sessions, len(blocks), nbytes)
 
     def close(self) -> None: ...
 
@@ -191,7 +277,7 @@ class FakeBackend:
             )
         return model
 
-    def _builder(self, request: BuildRequest, model: onnx.ModelProto, fault: Fault) -> bytes | None:
+    def _builder(self, request: BuildRequest, model: onnx.ModelProto, fault: Fault, mischief: str) -> bytes | None:
         """As a builder does: a plan, or None and a message that was logged."""
         if fault is Fault.CRASH_BUILD:
             _crash()
@@ -202,14 +288,13 @@ class FakeBackend:
         self._builds += 1
         header = {
             "name": request.name,
-            "fault": fault.value,
+            "fault": mischief,
             "build": self._builds,
             "profiles": [_ranges(profile) for profile in request.profiles],
             "contents": [_ranges(contents) for contents in request.contents],
+            "refit": "REFIT" in request.config.flags,
         }
-        text = json.dumps(header).encode()
-        body: bytes = model.SerializeToString(deterministic=True)
-        return _MAGIC + len(text).to_bytes(8, "little") + text + body
+        return _plan(header, model)
 
 
 _COMPLAINT = "[E] no implementation was found that meets the request"
@@ -218,49 +303,101 @@ _COMPLAINT = "[E] no implementation was found that meets the request"
 class FakeEngine:
     """A plan, read."""
 
-    def __init__(self, plan: bytes) -> None:
+    def __init__(self, plan: bytes, living: Living, memory: list[dict[str, Array]]) -> None:
         started = time.perf_counter()
         if not plan.startswith(_MAGIC):
             raise DeserializeError(f"not a plan of the fake backend: it begins with {plan[:8]!r}")
         import onnx
         from google.protobuf.message import DecodeError
-        from onnx.reference import ReferenceEvaluator
 
         begin = len(_MAGIC) + 8
         end = begin + int.from_bytes(plan[len(_MAGIC) : begin], "little")
         try:
-            header = json.loads(plan[begin:end])
-            model = onnx.ModelProto.FromString(plan[end:])
+            self._header = json.loads(plan[begin:end])
+            self._model = onnx.ModelProto.FromString(plan[end:])
         except (ValueError, DecodeError) as error:
             raise DeserializeError(f"the plan is damaged or cut short: {error}") from None
-        self.fault, self.builds = Fault(header["fault"]), int(header["build"])
+        self.mischief, self.builds = Mischief.parse(self._header["fault"]), int(self._header["build"])
+        self.fault = self.mischief.fault
         if self.fault is Fault.CRASH_LOAD:
             _crash()
         if self.fault is Fault.HANG_LOAD:
             _hang()
         if self.fault is Fault.DESERIALIZE_NONE:
             raise DeserializeError("the runtime returned None instead of an engine", log=(_COMPLAINT,))
-        self.profiles = [_read_ranges(profile) for profile in header["profiles"]]
-        self.contents = [_read_ranges(contents) for contents in header["contents"]]
-        self.evaluator = ReferenceEvaluator(model)
-        self.open_sessions = 0
-        weights = {tensor.name for tensor in model.graph.initializer}
+        self.profiles = [_read_ranges(profile) for profile in self._header["profiles"]]
+        self.contents = [_read_ranges(contents) for contents in self._header["contents"]]
+        self.living, self.memory = living, memory
+        self.sessions: list[FakeSession] = []  # that are open
+        weights = {tensor.name for tensor in self._model.graph.initializer}
+        values = [value for value in self._model.graph.input if value.name not in weights]
         shape_tensors = {name for contents in self.contents for name in contents}
-        inputs = [_tensor(v, "input", v.name in shape_tensors) for v in model.graph.input if v.name not in weights]
-        outputs = [_tensor(value, "output", False) for value in model.graph.output]
+        inputs = [_tensor(value, "input", value.name in shape_tensors) for value in values]
+        outputs = [_tensor(value, "output", False) for value in self._model.graph.output]
+        self.symbols = {value.name: _symbols(value) for value in values}
+        self.shape_tensors = shape_tensors
+        self.evaluator = self._evaluator()
+        self.infer = ShapeInference(self._model)
         self.info = EngineInfo(
             (*inputs, *outputs),
             len(self.profiles),
-            {"nodes": len(model.graph.node)},
+            {
+                "nodes": len(self._model.graph.node),
+                "profile_shapes": self._report(inputs),
+                "refittable": bool(self._header["refit"]),
+            },
             {"deserialize": time.perf_counter() - started},
         )
+        self._held = contextlib.ExitStack()
+        living.add_engine(self._held)
 
     def session(self, profile: int = 0) -> FakeSession:
-        if not 0 <= profile < len(self.profiles):
-            raise DeserializeError(f"profile {profile} of {len(self.profiles)}: there is no such profile")
+        self.has_profile(profile, DeserializeError)
         return FakeSession(self, profile)
 
-    def close(self) -> None: ...
+    def has_profile(self, profile: int, failure: type[StageError]) -> None:
+        if not 0 <= profile < len(self.profiles):
+            raise failure(f"profile {profile} of {len(self.profiles)}: there is no such profile")
+
+    def serialize(self) -> Array:
+        return np.frombuffer(_plan(self._header, self._model), np.uint8)
+
+    def refit(self, weights: Mapping[str, Array]) -> None:
+        from onnx import helper, numpy_helper
+
+        if not self._header["refit"]:
+            raise RefitError("the plan was built without BuilderFlag.REFIT: its weights are fixed")
+        known = {tensor.name: tensor for tensor in self._model.graph.initializer}
+        for name, array in weights.items():
+            if name not in known:
+                raise RefitError(f"there are no weights {name!r}: the engine has {', '.join(known) or 'none'}")
+            wanted = (tuple(known[name].dims), helper.tensor_dtype_to_np_dtype(known[name].data_type))
+            if (array.shape, array.dtype) != wanted:
+                raise RefitError(
+                    f"weights {name!r} are {array.dtype}{array.shape}, the engine has {wanted[1]}{wanted[0]}"
+                )
+        for name, array in weights.items():
+            known[name].CopyFrom(numpy_helper.from_array(array, name))
+        self.evaluator = self._evaluator()
+        if self.fault is not Fault.STALE_REFIT:
+            for session in self.sessions:
+                session.evaluator = self.evaluator
+
+    def close(self) -> None:
+        self._held.close()
+
+    def _evaluator(self) -> Any:
+        from onnx.reference import ReferenceEvaluator
+
+        return ReferenceEvaluator(self._model)
+
+    def _report(self, inputs: list[IOTensor]) -> list[dict[str, list[list[int]]]]:
+        told = [reported(inputs, *profile) for profile in zip(self.profiles, self.contents, strict=True)]
+        if self.fault is Fault.WRONG_REPORT:
+            for ranges in told:
+                for _, _, largest in ranges.values():
+                    largest[:] = [size + 1 for size in largest]
+        return told
 
 
 class FakeSession:
@@ -268,38 +405,160 @@ class FakeSession:
 
     def __init__(self, engine: FakeEngine, profile: int) -> None:
         self._engine, self._profile = engine, profile
-        self._before: dict[str, Array] = {}
-        self._captured: dict[tuple[Shape, ...], dict[str, Array]] = {}
-        engine.open_sessions += 1
+        self.evaluator = engine.evaluator
+        self.last: dict[str, Array] = {}  # outputs of the last run
+        self._before: dict[str, Array] = {}  # what they should have been
+        self._graph: dict[str, Array] | None = None  # inputs of the run that was captured
+        self._memory: dict[str, Array] = {}
+        self._limits: dict[str, int] = {}
+        self._told: dict[str, Array] = {}  # inputs of the last run that was not refused
+        self._refused = False
+        self._closed = False
+        self._held = contextlib.ExitStack()
+        engine.living.add_session(self._held)
+        engine.memory.append(self._memory)
+        engine.sessions.append(self)
 
-    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:
+        self._is_open()
         fault = self._engine.fault
-        self._check(inputs)
-        if fault is Fault.UNCAPTURABLE and graph:
-            raise RunError("this engine can't be captured", log=(_COMPLAINT,), detail={UNCAPTURABLE: True})
-        if fault is Fault.STALE_GRAPH and graph:
-            shapes = tuple(array.shape for _, array in sorted(inputs.items()))
-            inputs = self._captured.setdefault(shapes, {name: array.copy() for name, array in inputs.items()})
-        outputs = self._enqueue(inputs, fault)
-        if outputs is None:
-            raise RunError("the enqueue returned False", log=(_COMPLAINT,))
+        omission = Omission.parse(omit, self._engine.info, graph=graph)
+        for block in self._memory.values():
+            block.fill(POISON)
+        with self._refusals():
+            self._check(inputs)
+            self._bound(inputs, omission)
+            if fault is Fault.UNCAPTURABLE and graph:
+                raise RunError("this engine can't be captured", log=(_COMPLAINT,), detail={UNCAPTURABLE: True})
+            outputs = self._enqueue(self._replayed(inputs, fault) if graph else inputs, fault)
+            if outputs is None:
+                raise RunError("the enqueue returned False", log=(_COMPLAINT,))
+            self._reserve(inputs, outputs)
+        if not graph:
+            self._graph = None if self._shapes(self._graph) != self._shapes(inputs) else self._graph
+        self._told = dict(inputs)
+        others = [session.last for session in self._engine.sessions if session is not self and session.last]
+        self.last = {name: array.copy() for name, array in outputs.items()}
+        if fault is Fault.OTHER_CONTEXT and others:
+            return others[-1]
+        if fault is Fault.UPSET and self._refused:
+            self._refused = False
+            return {name: _off(array) for name, array in outputs.items()}
         return outputs
 
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
+        self._is_open()
+        self._check(inputs)
+        shapes = {name: array.shape for name, array in inputs.items()}
+        contents = {name: inputs[name] for name in self._engine.shape_tensors}
+        found = self._engine.infer(shapes, contents)
+        if self._engine.fault is Fault.WRONG_INFERENCE:
+            found = {name: (shape[0] + 1, *shape[1:]) if shape else shape for name, shape in found.items()}
+        return found
+
+    def switch(self, profile: int) -> None:
+        self._is_open()
+        self._engine.has_profile(profile, RunError)
+        self._profile = profile
+        self._graph = None
+        if self._engine.fault is not Fault.KEEPS_SHAPE:
+            self._told = {}
+
+    def move(self, tensor: str) -> None:
+        self._is_open()
+        name = tensor_named(tensor, self._engine.info)
+        self._graph = None
+        self._memory[name] = self._memory.get(name, np.zeros(0, np.uint8)).copy()
+
+    def limit(self, tensor: str, nbytes: int | None) -> None:
+        self._is_open()
+        name = tensor_named(tensor, self._engine.info)
+        if nbytes is None:
+            self._limits.pop(name, None)
+        else:
+            self._limits[name] = nbytes
+
     def close(self) -> None:
-        self._engine.open_sessions -= 1
+        if self._closed:
+            return
+        self._closed = True
+        self._engine.sessions.remove(self)
+        if self._engine.fault is not Fault.LEAK:
+            self._held.close()
+            self._engine.memory[:] = [memory for memory in self._engine.memory if memory is not self._memory]
+
+    def _is_open(self) -> None:
+        if self._closed:
+            raise RunError("the session is closed")
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """A RunError takes along which outputs' memory changed."""
+        outputs = [tensor.name for tensor in self._engine.info.outputs if tensor.name in self._memory]
+        try:
+            yield
+        except RunError as error:
+            self._refused = True
+            if self._engine.fault is Fault.TOUCHES:
+                for name in outputs:
+                    self._memory[name].fill(0)
+            if outputs:
+                error.detail["touched"] = tuple(name for name in outputs if (self._memory[name] != POISON).any())
+            raise
 
     def _check(self, inputs: Mapping[str, Array]) -> None:
         declared = {tensor.name: tensor for tensor in self._engine.info.inputs}
         if inputs.keys() != declared.keys():
             raise RunError(f"inputs {sorted(inputs)} were given, the engine has {sorted(declared)}")
+        lenient = self._engine.fault is Fault.LENIENT
         ranges, contents = self._engine.profiles[self._profile], self._engine.contents[self._profile]
         for name, array in inputs.items():
             if array.dtype.name != declared[name].dtype:
                 raise RunError(f"input {name!r} is {array.dtype}, the engine takes {declared[name].dtype}")
-            if not _admits(ranges.get(name), array.shape, declared[name].shape):
+            if not lenient and not _admits(ranges.get(name), array.shape, declared[name].shape):
                 raise RunError(f"input {name!r} of shape {array.shape} lies outside profile {self._profile}")
-            if name in contents and not _admits(contents[name], tuple(int(v) for v in array.reshape(-1)), ()):
+            values = tuple(int(value) for value in array.reshape(-1)) if name in contents else ()
+            if name in contents and not lenient and not _admits(contents[name], values, ()):
                 raise RunError(f"shape tensor {name!r}: {array.tolist()} lies outside profile {self._profile}")
+
+    def _bound(self, inputs: Mapping[str, Array], omission: Omission) -> None:
+        """What a runtime checks before it launches: that it was told all, and ours, that there is room."""
+        kept = self._engine.fault is Fault.KEEPS_SHAPE and omission.tensor in self._told
+        dynamic = any(-1 in tensor.shape for tensor in self._engine.info.inputs if tensor.name == omission.tensor)
+        if not kept:
+            omission.refuse(inputs, needs_shape=dynamic)
+        for name, array in inputs.items():
+            self._has_room(name, array)
+
+    def _has_room(self, name: str, array: Array) -> None:
+        limit = self._limits.get(name)
+        if limit is not None and array.nbytes > limit:
+            raise RunError(
+                f"{name!r} of shape {array.shape} needs {array.nbytes} bytes, its memory is limited to {limit}"
+            )
+
+    def _reserve(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Have memory for a run, and the outputs in it."""
+        for name, array in outputs.items():
+            self._has_room(name, array)
+        for name, array in {**inputs, **outputs}.items():
+            if self._memory.get(name, np.zeros(0, np.uint8)).nbytes < max(array.nbytes, 1):
+                self._memory[name] = np.full(max(array.nbytes, 1), POISON, np.uint8)
+        for name, array in outputs.items():
+            self._memory[name][: array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+
+    def _replayed(self, inputs: Mapping[str, Array], fault: Fault) -> Mapping[str, Array]:
+        """What a graph computes on: the inputs of now, captured for their shapes."""
+        same = self._shapes(self._graph) == self._shapes(inputs)
+        if self._graph is None or (not same and fault is not Fault.STALE_GRAPH_SHAPE):
+            self._graph = {name: array.copy() for name, array in inputs.items()}
+        stale = fault is Fault.STALE_GRAPH or not same
+        return self._graph if stale else inputs
+
+    def _shapes(self, inputs: Mapping[str, Array] | None) -> Any:
+        """What a graph holds for: shapes, and contents that decide shapes."""
+        deciding = self._engine.shape_tensors
+        return {n: (a.shape, a.tobytes() if n in deciding else b"") for n, a in (inputs or {}).items()}
 
     def _enqueue(self, inputs: Mapping[str, Array], fault: Fault) -> dict[str, Array] | None:
         """As an enqueue does: fill the output buffers, or give None for its False."""
@@ -317,19 +576,44 @@ class FakeSession:
             return None
         if fault is Fault.BUG:
             raise ZeroDivisionError("a bug in the backend")
+        ignored = self._engine.mischief.symbols if fault is Fault.MASK_IGNORED else ()
+        given = {name: np.ones_like(array) if name in ignored else array for name, array in inputs.items()}
         outputs = {}
         try:
             with np.errstate(all="ignore"):
-                results = self._engine.evaluator.run(None, dict(inputs))
+                results = self.evaluator.run(None, given)
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(f"the reference evaluator: {type(error).__name__}: {error}") from error
+        here = self._is_wrong_here(inputs)
         for tensor, result in zip(self._engine.info.outputs, results, strict=True):
             written = np.asarray(result)
             buffer = np.empty(written.shape, written.dtype)
             poison(buffer)
             buffer[...] = written
-            outputs[tensor.name] = self._spoil(tensor.name, buffer, fault)
+            outputs[tensor.name] = _off(buffer) if here else self._spoil(tensor.name, buffer, fault)
         return self._rename(outputs, fault)
+
+    def _is_wrong_here(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether this place inside the profiles is one that the fault is about."""
+        mischief = self._engine.mischief
+        if mischief.fault is Fault.WRONG_PROFILE:
+            return self._profile == mischief.number
+        if mischief.fault not in (Fault.WRONG_ABOVE, Fault.WRONG_BOTH_MAX, Fault.WRONG_ODD):
+            return False
+        ranges = self._engine.profiles[self._profile]
+        sizes: dict[str, int] = {}
+        largest: dict[str, int] = {}
+        for name, array in inputs.items():
+            for axis, (symbol, size) in enumerate(zip(self._engine.symbols[name], array.shape, strict=False)):
+                sizes[symbol] = size
+                largest[symbol] = ranges[name].max[axis] if name in ranges else size
+        if not all(symbol in sizes for symbol in mischief.symbols):
+            return False  # a model without them
+        if mischief.fault is Fault.WRONG_ABOVE:
+            return sizes[mischief.symbols[0]] > mischief.number
+        if mischief.fault is Fault.WRONG_ODD:
+            return sizes[mischief.symbols[0]] % 2 == 1
+        return all(sizes[symbol] == largest[symbol] for symbol in mischief.symbols)
 
     def _spoil(self, name: str, right: Array, fault: Fault) -> Array:
         wrong = right.copy()
@@ -337,6 +621,8 @@ class FakeSession:
         rows = right.ndim > 0 and len(right) > 1
         if fault is Fault.WRONG_ROWS and rows:
             wrong[1:] = _off(right[1:])
+        elif fault is Fault.SWAP_ROWS_ABOVE and rows and len(right) > self._engine.mischief.number:
+            wrong[:2] = right[1::-1]
         elif fault is Fault.ROWS_LEAK and rows:
             wrong[:-1] = right[1:]
         elif fault is Fault.STALE:
@@ -350,7 +636,7 @@ class FakeSession:
         elif (
             fault is Fault.IMPRECISE
             or (fault is Fault.WIDE_PROFILE and any(sizes.min != sizes.max for sizes in ranges))
-            or (fault is Fault.SECOND_SESSION and self._engine.open_sessions > 1)
+            or (fault is Fault.SECOND_SESSION and len(self._engine.sessions) > 1)
             or (fault is Fault.OTHER_REBUILD and self._engine.builds > 1)
         ):
             wrong = _off(right)
@@ -368,6 +654,12 @@ class FakeSession:
             other = np.float64 if outputs[name].dtype != np.float64 else np.float32
             outputs[name] = outputs[name].astype(other)
         return outputs
+
+
+def _plan(header: Mapping[str, Any], model: onnx.ModelProto) -> bytes:
+    text = json.dumps(header).encode()
+    body: bytes = model.SerializeToString(deterministic=True)
+    return _MAGIC + len(text).to_bytes(8, "little") + text + body
 
 
 def _off(right: Array) -> Array:
@@ -396,6 +688,12 @@ def _ranges(profile: Mapping[str, ShapeRange]) -> dict[str, list[Shape]]:
 
 def _read_ranges(profile: Mapping[str, list[list[int]]]) -> dict[str, ShapeRange]:
     return {name: ShapeRange(*(tuple(shape) for shape in shapes)) for name, shapes in profile.items()}
+
+
+def _symbols(value: onnx.ValueInfoProto) -> tuple[str, ...]:
+    """What profiles call each dimension."""
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_param or f"{value.name}:{axis}" for axis, dim in enumerate(dims))
 
 
 def _tensor(value: onnx.ValueInfoProto, mode: str, shape_tensor: bool) -> IOTensor:

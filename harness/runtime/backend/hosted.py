@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.runtime.backend.protocol import Array, BuildRequest, EngineInfo, Plan, Progress
+from harness.runtime.backend.protocol import Array, BuildRequest, EngineInfo, Plan, Progress, Residue, Shape
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.client import HostClient, HostDied
 from harness.runtime.probing import Found, probe
@@ -96,6 +96,15 @@ class HostedBackend:
             summary=target,
         )
 
+    def residue(self) -> Residue:
+        """As `Backend.residue`; nothing where no host runs, for all that it made went with it."""
+        if not self.client.alive(self.client.generation):
+            return Residue()
+        found: Residue = self.client.request(
+            "residue", {}, stage="residue", timeout=self.timeouts.run, summary="residue"
+        )
+        return found
+
     def close(self) -> None:
         self.client.close()
 
@@ -145,12 +154,37 @@ class HostedEngine(_Held):
         number = self._ask("session", {"profile": profile}, "deserialize", f"session on profile {profile}")
         return HostedSession(self._client, self._timeouts, self._generation, number)
 
+    def serialize(self) -> Array:
+        plan: Array = self._ask("serialize", {}, "deserialize", "serialize")
+        return plan
+
+    def refit(self, weights: Mapping[str, Array]) -> None:
+        self._ask("refit", {"weights": weights}, "refit", f"refit of {' '.join(weights)}")
+
 
 class HostedSession(_Held):
     kind = "session"
 
-    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:
         """As `Session.run`; TypeError for an input of a type that no engine takes."""
-        shapes = " ".join(f"{name}{list(array.shape)}" for name, array in inputs.items())
-        outputs: dict[str, Array] = self._ask("run", {"inputs": inputs, "graph": graph}, "run", f"run of {shapes}")
+        asked = {"inputs": inputs, "graph": graph, "omit": omit}
+        without = f" without {omit}" if omit else ""
+        outputs: dict[str, Array] = self._ask("run", asked, "run", f"run of {_shapes(inputs)}{without}")
         return outputs
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = self._ask("infer", {"inputs": inputs}, "run", f"inference of {_shapes(inputs)}")
+        return shapes
+
+    def switch(self, profile: int) -> None:
+        self._ask("switch", {"profile": profile}, "run", f"switch to profile {profile}")
+
+    def move(self, tensor: str) -> None:
+        self._ask("move", {"tensor": tensor}, "run", f"move of {tensor}")
+
+    def limit(self, tensor: str, nbytes: int | None) -> None:
+        self._ask("limit", {"tensor": tensor, "nbytes": nbytes}, "run", f"limit of {tensor}")
+
+
+def _shapes(inputs: Mapping[str, Array]) -> str:
+    return " ".join(f"{name}{list(array.shape)}" for name, array in inputs.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
@@ -15,8 +16,21 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from harness.errors import BuildError, DeserializeError, ParseError, RunError, UnsupportedError
-from harness.runtime.backend.protocol import BuildRequest, EngineInfo, IOTensor, Plan, Progress, Shape, ShapeRange
+from harness.errors import BuildError, DeserializeError, ParseError, RunError, StageError, UnsupportedError
+from harness.runtime.backend.inference import ShapeInference
+from harness.runtime.backend.living import Living
+from harness.runtime.backend.omission import Omission, tensor_named
+from harness.runtime.backend.profiles import reported
+from harness.runtime.backend.protocol import (
+    BuildRequest,
+    EngineInfo,
+    IOTensor,
+    Plan,
+    Progress,
+    Residue,
+    Shape,
+    ShapeRange,
+)
 from harness.runtime.capability import Capability, Probe, State
 
 Array = npt.NDArray[Any]
@@ -28,6 +42,7 @@ _MISSING = {
     "tf32": "the CPU kernels compute float32 in full",
     "weak_typing": "onnxruntime computes in the types that the model has",
     "cuda_graph": "the CPU provider has no CUDA graphs",
+    "refit": "a session's weights are fixed",
     "timing_cache": "the CPU provider times no tactics",
     "progress": "a session is made in one call, which reports nothing",
     "network_function": "a callable fills a TensorRT network",
@@ -48,6 +63,7 @@ class OnnxRuntimeBackend:
 
     def __init__(self, optimized: bool = True, threads: int = 1) -> None:
         self.optimized, self.threads = optimized, threads
+        self._living = Living()
 
     def probe(self) -> Probe:
         version = onnxruntime.__version__
@@ -81,7 +97,7 @@ class OnnxRuntimeBackend:
             "profiles": [_ranges(profile) for profile in request.profiles],
             "contents": [_ranges(contents) for contents in request.contents],
         }
-        data = np.frombuffer(json.dumps(plan, sort_keys=True).encode(), np.uint8).copy()
+        data = _serialized(plan)
         if progress is not None:
             progress("build", 1, 1)
         return Plan(data, {"build": seconds}, keep=False)
@@ -100,7 +116,11 @@ class OnnxRuntimeBackend:
             session = _session(described["model"], described["optimized"], described["threads"])
         except (ParseError, BuildError) as error:
             raise DeserializeError(error.message, log=error.log) from None
-        return OnnxRuntimeEngine(session, described, time.perf_counter() - start)
+        return OnnxRuntimeEngine(session, described, time.perf_counter() - start, self._living)
+
+    def residue(self) -> Residue:
+        """No buffers: onnxruntime gives outputs away, and holds nothing between runs."""
+        return Residue(self._living.engines, self._living.sessions)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -118,61 +138,122 @@ class OnnxRuntimeBackend:
 class OnnxRuntimeEngine:
     """One session of onnxruntime, shared by all of ours: it holds no state between runs."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, plan: Mapping[str, Any], seconds: float) -> None:
-        self._session: onnxruntime.InferenceSession | None = session
+    def __init__(
+        self, session: onnxruntime.InferenceSession, plan: Mapping[str, Any], seconds: float, living: Living
+    ) -> None:
+        self.runtime: onnxruntime.InferenceSession | None = session
+        self.living = living
         self._plan = plan
         deciding = {name for contents in plan["contents"] for name in contents}
+        self.ranges = [_read_ranges(ranges) for ranges in plan["profiles"]] or [{}]
+        self.contents = [_read_ranges(contents) for contents in plan["contents"]] or [{}]
+        inputs = [_tensor(item, "input", item.name in deciding) for item in session.get_inputs()]
+        outputs = [_tensor(item, "output", False) for item in session.get_outputs()]
         self.info = EngineInfo(
-            tensors=(
-                *(_tensor(item, "input", item.name in deciding) for item in session.get_inputs()),
-                *(_tensor(item, "output", False) for item in session.get_outputs()),
-            ),
-            profiles=max(1, len(plan["profiles"])),
-            facts={"optimized": plan["optimized"], "threads": plan["threads"]},
+            tensors=(*inputs, *outputs),
+            profiles=len(self.ranges),
+            facts={
+                "optimized": plan["optimized"],
+                "threads": plan["threads"],
+                "profile_shapes": [
+                    reported(inputs, *profile) for profile in zip(self.ranges, self.contents, strict=True)
+                ],
+            },
             seconds={"deserialize": seconds},
         )
+        self._held = contextlib.ExitStack()
+        living.add_engine(self._held)
+
+    @functools.cached_property
+    def infer(self) -> ShapeInference:
+        return ShapeInference(onnx.load(self._plan["model"], load_external_data=False))
 
     def session(self, profile: int = 0) -> OnnxRuntimeSession:
-        if self._session is None:
+        if self.runtime is None:
             raise DeserializeError("the engine is closed")
+        self.has_profile(profile, DeserializeError)
+        return OnnxRuntimeSession(self, profile)
+
+    def has_profile(self, profile: int, failure: type[StageError]) -> None:
         if not 0 <= profile < self.info.profiles:
-            raise DeserializeError(f"no profile {profile}: the engine has {self.info.profiles}")
-        ranges, contents = (
-            {name: ShapeRange(*map(tuple, item)) for name, item in self._plan[part][profile].items()}
-            if self._plan[part]
-            else {}
-            for part in ("profiles", "contents")
-        )
-        return OnnxRuntimeSession(self._session, self.info, profile, ranges, contents)
+            raise failure(f"no profile {profile}: the engine has {self.info.profiles}")
+
+    def serialize(self) -> Array:
+        return _serialized(self._plan)
+
+    def refit(self, weights: Mapping[str, Array]) -> None:  # noqa: ARG002 - whichever they are
+        raise UnsupportedError("refit", _MISSING["refit"], _TENSORRT)
 
     def close(self) -> None:
-        self._session = None
+        self.runtime = None
+        self._held.close()
 
 
 class OnnxRuntimeSession:
     """Runs one profile: shapes and contents outside it are refused, as TensorRT would refuse them."""
 
-    def __init__(
-        self,
-        session: onnxruntime.InferenceSession,
-        info: EngineInfo,
-        profile: int,
-        ranges: Mapping[str, ShapeRange],
-        contents: Mapping[str, ShapeRange],
-    ) -> None:
-        self._session: onnxruntime.InferenceSession | None = session
-        self._info, self._profile, self._ranges, self._contents = info, profile, ranges, contents
+    def __init__(self, engine: OnnxRuntimeEngine, profile: int) -> None:
+        self._engine, self._info = engine, engine.info
+        self._runtime = engine.runtime
+        self._profile, self._ranges, self._contents = profile, engine.ranges[profile], engine.contents[profile]
+        self._limits: dict[str, int] = {}
+        self._held = contextlib.ExitStack()
+        engine.living.add_session(self._held)
 
-    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
-        if self._session is None:
-            raise RunError("the session is closed")
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:
+        runtime = self._open()
         if graph:
             raise UnsupportedError("cuda_graph", _MISSING["cuda_graph"], _TENSORRT)
+        omission = Omission.parse(omit, self._info)
         self._admit(inputs)
-        return run(self._session, inputs)
+        omission.refuse(inputs, needs_shape=any(-1 in t.shape for t in self._info.inputs if t.name == omission.tensor))
+        self._fits(inputs)
+        outputs = run(runtime, inputs)
+        self._fits(outputs)
+        return outputs
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
+        """By onnx's own shape inference, which knows fewer shapes than a runtime: -1 for those, too."""
+        self._open()
+        self._admit(inputs)
+        deciding = {tensor.name: inputs[tensor.name] for tensor in self._info.inputs if tensor.shape_tensor}
+        return self._engine.infer({name: array.shape for name, array in inputs.items()}, deciding)
+
+    def switch(self, profile: int) -> None:
+        self._open()
+        self._engine.has_profile(profile, RunError)
+        self._profile = profile
+        self._ranges, self._contents = self._engine.ranges[profile], self._engine.contents[profile]
+
+    def move(self, tensor: str) -> None:
+        """Every run has memory of its own, so there is nothing to move."""
+        self._open()
+        tensor_named(tensor, self._info)
+
+    def limit(self, tensor: str, nbytes: int | None) -> None:
+        self._open()
+        name = tensor_named(tensor, self._info)
+        if nbytes is None:
+            self._limits.pop(name, None)
+        else:
+            self._limits[name] = nbytes
 
     def close(self) -> None:
-        self._session = None
+        self._runtime = None
+        self._held.close()
+
+    def _open(self) -> onnxruntime.InferenceSession:
+        if self._runtime is None:
+            raise RunError("the session is closed")
+        return self._runtime
+
+    def _fits(self, arrays: Mapping[str, Array]) -> None:
+        for name, array in arrays.items():
+            limit = self._limits.get(name)
+            if limit is not None and array.nbytes > limit:
+                raise RunError(
+                    f"{name!r} of shape {array.shape} needs {array.nbytes} bytes, its memory is limited to {limit}"
+                )
 
     def _admit(self, inputs: Mapping[str, Array]) -> None:
         expected = {tensor.name: tensor for tensor in self._info.inputs}
@@ -276,6 +357,14 @@ def _words(error: Exception) -> str:
 
 def _ranges(ranges: Mapping[str, ShapeRange]) -> dict[str, list[list[int]]]:
     return {name: [list(r.min), list(r.opt), list(r.max)] for name, r in ranges.items()}
+
+
+def _read_ranges(ranges: Mapping[str, list[list[int]]]) -> dict[str, ShapeRange]:
+    return {name: ShapeRange(*(tuple(shape) for shape in shapes)) for name, shapes in ranges.items()}
+
+
+def _serialized(plan: Mapping[str, Any]) -> Array:
+    return np.frombuffer(json.dumps(plan, sort_keys=True).encode(), np.uint8).copy()
 
 
 _TYPES = {"float": "float32", "double": "float64"}

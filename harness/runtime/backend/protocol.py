@@ -93,10 +93,30 @@ class EngineInfo:
         return tuple(tensor for tensor in self.tensors if tensor.mode == "input")
 
 
-class Session(Protocol):
-    """One execution context on one optimization profile."""
+@dataclass(frozen=True)
+class Residue:
+    """What lives of all that a backend made in its process, in numbers, and what its logger had to say.
 
-    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
+    ``buffers`` counts allocations that sessions hold, ``nbytes`` their bytes; a backend that holds no
+    memory of its own between runs (onnxruntime) has none. ``errors`` are those that the runtime's logger
+    received and that no call took along: they came while nobody listened, or in a call that went well.
+    Each is handed out once.
+    """
+
+    engines: int = 0
+    sessions: int = 0
+    buffers: int = 0
+    nbytes: int = 0
+    errors: tuple[str, ...] = ()
+
+
+class Session(Protocol):
+    """One execution context on one optimization profile at a time.
+
+    After a call that was refused the session is as good as before it: the next valid run is right.
+    """
+
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:
         """Outputs by name. RunError when TensorRT refuses, or says False.
 
         Every output buffer is poisoned first, so that what an engine does not write shows: floats
@@ -105,6 +125,34 @@ class Session(Protocol):
         engine itself shows: sizes that depend on data, or shape tensors among inputs and outputs. Any
         other refusal is a RunError with TensorRT's words, and ``detail["uncapturable"]``: whether the
         model explains it, by a loop or a branch, only the model can tell.
+
+        ``omit`` leaves one step of binding out, so that its refusal shows (`harness.runtime.backend.omission`):
+        ``"shape:<input>"`` its shape is not told, ``"size:<input>:<axis>"`` -1 is told for that one size,
+        ``"address:<tensor>"`` no memory is given. What a static input or an honest runtime does not need is
+        not missed, and the run goes well. Not together with ``graph``.
+
+        A RunError of a refused run has ``detail["touched"]``: the outputs whose memory changed all the
+        same, of which there should be none; it is missing where no output has memory to look at.
+        """
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
+        """The outputs' shapes for ``inputs``, without a run; -1 where only the data decide. RunError as `run`."""
+
+    def switch(self, profile: int) -> None:
+        """Take another profile on the same context; RunError when it is refused, and nothing changes then.
+
+        Shapes told before are forgotten, a captured graph is dropped.
+        """
+
+    def move(self, tensor: str) -> None:
+        """Give an input or output other memory, with nothing in it; a captured graph does not survive it."""
+
+    def limit(self, tensor: str, nbytes: int | None) -> None:
+        """Let the memory of ``tensor`` have at most ``nbytes``; None lifts it.
+
+        A run that needs more is a RunError of ours before anything is launched: TensorRT is given addresses
+        and can't see how much there is. Of an output whose size the data decide, and of onnxruntime's, it is
+        known only in the run, which is a RunError then.
         """
 
     def close(self) -> None: ...
@@ -118,6 +166,16 @@ class Engine(Protocol):
 
     def session(self, profile: int = 0) -> Session:
         """A new session; DeserializeError when no context can be made."""
+
+    def serialize(self) -> Array:
+        """A plan again, uint8 of one dimension, with the weights that it has now."""
+
+    def refit(self, weights: Mapping[str, Array]) -> None:
+        """Replace weights, by the names of the ONNX file's initializers, in all sessions, open ones too.
+
+        RefitError when one is unknown or does not fit, and where the plan was built without
+        ``BuilderFlag.REFIT``; UnsupportedError where the capability ``refit`` is missing.
+        """
 
     def close(self) -> None: ...
 
@@ -135,6 +193,9 @@ class Backend(Protocol):
 
     def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> Engine:
         """DeserializeError with the runtime's own words. ``plugins``: libraries that the plan needs, by path."""
+
+    def residue(self) -> Residue:
+        """What lives of all that it made; nothing of it outlives its process."""
 
     def close(self) -> None: ...
 

@@ -273,6 +273,8 @@ PLAYS: dict[str, type] = {
     "IHostMemory": HostMemory,
     "IPluginRegistry": PluginRegistry,
 }
+
+
 def error_code_name(world: World, member: Any) -> Any:
     """Of the parser's codes 8.6 has a bound method instead, which nothing can call."""
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 
-from tests.doubles.double import state
+from tests.doubles.double import NullPointer, state
 from tests.doubles.plays import graph
 from tests.doubles.plays.build import HEADER, Blueprint, magic, read_plan, write_plan
-from tests.doubles.plays.foundation import DTYPES, HostMemory, Play, PluginRegistry, World
+from tests.doubles.plays.foundation import DTYPES, Dims, HostMemory, Play, PluginRegistry, World
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -187,6 +189,58 @@ class Engine(Play):
         return bool(self.blueprint.facts["shared profiles"]) or not self.blueprint.shapes
 
 
+class Refitter(Play):
+    """Replaces weights of an engine, by the names of initializers."""
+
+    error_recorder = None
+    max_threads = 1
+    weights_validation = True
+
+    def __init__(self, world: World, engine: Any, logger: Any) -> None:
+        super().__init__(world)
+        world.register(logger, "createInferRefitter")
+        self.logger = logger
+        self._engine: Engine = state(engine)
+        self._keep = engine
+        self._given: dict[str, Array] = {}
+        if not self._engine.refittable:
+            world.error("Refitter::Refitter", "Cannot refit engine not built with kREFIT set", "4: API Usage Error")
+            raise NullPointer
+
+    @property
+    def _held(self) -> dict[str, onnx.TensorProto]:
+        return {tensor.name: tensor for tensor in self._engine.blueprint.model.graph.initializer}
+
+    def get_all_weights(self) -> list[str]:
+        return list(self._held)
+
+    def get_missing_weights(self) -> list[str]:
+        return []  # in the double no weights hang together
+
+    def set_named_weights(self, name: str, weights: Any, _location: Any = None) -> bool:
+        array, held = state(weights).array, self._held.get(name)
+        if held is None:
+            self.world.error("Refitter::setNamedWeights", f"There is no weights named {name} in this network.")
+            return False
+        if array.size != int(np.prod(held.dims, dtype=np.int64)):
+            self.world.error("Refitter::setNamedWeights", f"Weights {name} are {array.size} elements, not {held.dims}")
+            return False
+        self._given[name] = array  # not copied: it is read by the refit
+        return True
+
+    def refit_cuda_engine(self) -> bool:
+        model = onnx.ModelProto()
+        model.CopyFrom(self._engine.blueprint.model)
+        for tensor in model.graph.initializer:
+            if tensor.name in self._given:
+                kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+                array = self._given[tensor.name].astype(kind).reshape(tuple(tensor.dims))
+                tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+        self._engine.blueprint = dataclasses.replace(self._engine.blueprint, model=model)
+        self._engine.program = graph.Program(model)
+        return True
+
+
 class Inspector(Play):
     """What an engine says of its layers."""
 
@@ -211,6 +265,19 @@ class Inspector(Play):
         return json.dumps({"Layers": layers} | listed)
 
 
+class NegativeRank(Dims):
+    """What 8.x gives for a shape that contradicts itself: sizes that are none, and of which there are fewer."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, [])
+
+    def __len__(self) -> int:
+        raise ValueError("__len__() should return >= 0")
+
+    def __repr__(self) -> str:
+        return "(0)"
+
+
 class Context(Play):
     """One execution context."""
 
@@ -231,6 +298,8 @@ class Context(Play):
         }
         self._addresses: dict[str, int] = {}
         self._allocators: dict[str, Any] = {}
+        self._made: dict[str, Shape] = {}  # what output allocators were told
+        self._prepared: Any = None  # the shapes and contents enqueued last
 
     @property
     def engine(self) -> Any:
@@ -251,6 +320,7 @@ class Context(Play):
             )
             return False
         if index != self.active_optimization_profile:
+            self._prepared = None
             self._shapes = {
                 name: shape for name, shape in self._shapes.items() if -1 not in engine.get_tensor_shape(name)
             }
@@ -353,12 +423,17 @@ class Context(Play):
             raise RuntimeError("infer_shapes error code: -1")
         return missing
 
-    def get_tensor_shape(self, name: str) -> Shape:
+    def get_tensor_shape(self, name: str) -> Any:
         engine = self._engine
         if name in engine.inputs:
             return self._shapes.get(name, engine.get_tensor_shape(name))
-        shapes = None if self._missing() else self._output_shapes()
-        return engine.get_tensor_shape(name) if shapes is None else shapes[name]
+        if self._missing():
+            return engine.get_tensor_shape(name)
+        shapes = self._output_shapes()
+        if shapes is not None:
+            # Of a size that the data decide, the one that they made last.
+            return self._made.get(name, shapes[name]) if -1 in shapes[name] else shapes[name]
+        return self.world.new("Dims", NegativeRank(self.world)) if self.world.legacy else engine.get_tensor_shape(name)
 
     def get_max_output_size(self, name: str) -> int:
         shape = self.get_tensor_shape(name)
@@ -436,30 +511,46 @@ class Context(Play):
         outputs = {name: self._addresses.get(name, 0) for name in engine.outputs if name not in self._allocators}
         allocators = dict(self._allocators)
 
+        captured, program = cuda.captures(stream), engine.program
+        prepared = (tuple(sorted(self._shapes.items())), tuple((n, c.tobytes()) for n, c in sorted(contents.items())))
+
         def run() -> None:
+            # The first enqueue after a new shape prepares what replays go on using, and is in no graph.
+            if not captured:
+                self._prepared = prepared
+            elif self._prepared != prepared:
+                return
             given = {name: cuda.device_array(*place) for name, place in inputs.items()} | contents
-            results = engine.program.run(given)
+            results = program.run(given)
             for name, result in results.items():
                 array = np.ascontiguousarray(result.astype(self._storage(name)))
                 if name in allocators:
-                    self._hand_over(name, array, allocators[name], stream)
+                    handed.append(self._hand_over(name, array, allocators[name], stream))
                 else:
                     cuda.device_array(outputs[name], array.dtype, array.shape)[...] = array
 
+        handed: list[bool] = []
         if allocators:  # sizes have to come back to the host, which nothing captured can do
-            return bool(cuda.run_now(stream, run))
+            return bool(cuda.run_now(stream, run)) and all(handed)
         return bool(cuda.enqueue(stream, run))
 
-    def _hand_over(self, name: str, array: Array, allocator: Any, stream: int) -> None:
-        """Ask ``allocator`` for memory, as the version does, tell it the shape, and write."""
+    def _hand_over(self, name: str, array: Array, allocator: Any, stream: int) -> bool:
+        """Ask ``allocator`` for memory, as the version does, tell it the shape, and write. False when it has none."""
         call = self.world.double.call
         if self.world.double.overrides(allocator, "reallocate_output_async") and not self.world.legacy:
             address = call(allocator, "reallocate_output_async", name, 0, array.nbytes, 256, stream)
         else:
             address = call(allocator, "reallocate_output", name, 0, array.nbytes, 256)
+        if not address:
+            self.world.error(
+                "IExecutionContext::enqueueV3", f"IOutputAllocator::reallocateOutput returned nullptr for {name}"
+            )
+            return False
         call(allocator, "notify_shape", name, self.world.double.classes["Dims"](list(array.shape)))
+        self._made[name] = array.shape
         self.world.cuda.flush(stream)  # what the allocator itself put on the stream comes before the result
-        self.world.cuda.device_array(address or 0, array.dtype, array.shape)[...] = array
+        self.world.cuda.device_array(address, array.dtype, array.shape)[...] = array
+        return True
 
 
 def _within(sizes: Shape, allowed: tuple[Shape, Shape, Shape]) -> bool:
@@ -471,4 +562,5 @@ PLAYS: dict[str, type] = {
     "ICudaEngine": Engine,
     "IExecutionContext": Context,
     "EngineInspector": Inspector,
+    "Refitter": Refitter,
 }

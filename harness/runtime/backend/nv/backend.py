@@ -7,12 +7,13 @@ from typing import Any
 
 from harness.errors import BuildError, DeserializeError, StageError
 from harness.runtime import probing
+from harness.runtime.backend.living import Living
 from harness.runtime.backend.nv import probe
 from harness.runtime.backend.nv.build import build
 from harness.runtime.backend.nv.dialect import Dialect, import_tensorrt
 from harness.runtime.backend.nv.log import make_logger
 from harness.runtime.backend.nv.run import NvEngine
-from harness.runtime.backend.protocol import Array, BuildRequest, Plan, Progress
+from harness.runtime.backend.protocol import Array, BuildRequest, Plan, Progress, Residue
 from harness.runtime.capability import Probe
 from harness.runtime.probing import Found
 
@@ -22,6 +23,7 @@ class NvBackend:
 
     def __init__(self, name: str, device: int = 0) -> None:
         self.name, self.device = name, device
+        self._living = Living()
         self._plugins: set[tuple[str, str]] = set()  # libraries, each with whose registry it was loaded into
 
     @functools.cached_property
@@ -66,7 +68,16 @@ class NvBackend:
         with self.logger.listen():
             self._use_device(DeserializeError)
             self._load_plugins("runtime", plugins, DeserializeError)
-            return NvEngine(self.dialect, self.runtime, plan, self.logger)
+            return NvEngine(self.dialect, self.runtime, plan, self.logger, self._living)
+
+    def residue(self) -> Residue:
+        """Nothing is loaded for it: where nothing was made, nothing lives."""
+        errors = self.logger.take() if "logger" in self.__dict__ else ()
+        if "runtime" not in self.__dict__:
+            return Residue(self._living.engines, self._living.sessions, errors=errors)
+        from harness.runtime import device
+
+        return Residue(self._living.engines, self._living.sessions, *device.allocated(), errors)
 
     def _load_plugins(self, owner: str, libraries: tuple[str, ...], failure: type[StageError]) -> None:
         """Load ``libraries`` into the registry of ``owner``, "builder" or "runtime", once: each has its own."""

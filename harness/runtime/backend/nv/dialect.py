@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from harness.errors import BuildError, RunError, UnsupportedError
 
 MODULES = {
@@ -200,6 +202,27 @@ class Dialect:
         for name in outputs:
             context.get_tensor_shape(name)
         return []
+
+    @property
+    def checks_profile_as_told(self) -> bool:
+        """Whether a shape is held against the context's own profile when it is told, or inferred with.
+
+        8.x takes a shape that any profile of the engine admits, and refuses it as late as in the enqueue.
+        """
+        return self.survives_inference
+
+    def narrowed(self, array: Any) -> Any:
+        """Weights, contiguous, in a type that this version has: it reads int64 as int32, and double as float."""
+        kinds = {"float64": "float32"} | ({} if "INT64" in self.trt.DataType.__members__ else {"int64": "int32"})
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        return array.astype(kinds[array.dtype.name]) if array.dtype.name in kinds else array
+
+    def refitter(self, engine: Any, logger: Any) -> Any:
+        """What replaces weights; None where it can't be made, and the logger has heard why."""
+        try:
+            return self.trt.Refitter(engine, logger)
+        except TypeError:  # a null pointer
+            return None
 
     def output_allocator(self, allocate: Any, notify: Any) -> Any:
         """An ``IOutputAllocator``: ``allocate(name, nbytes) -> address``, ``notify(name, shape)``.

@@ -31,6 +31,12 @@ RELU = (
     b'\x08\x08:A\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x05probeZ\x14\n\x01x\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n'
     b"\n\x02\x08\x02b\x14\n\x01y\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n\x02\x08\x02B\x04\n\x00\x10\x11"
 )
+# y = MatMul(x, w) with w the identity of 2 by 2, as above.
+PRODUCT = (
+    b'\x08\x08:c\n\x11\n\x01x\n\x01w\x12\x01y"\x06MatMul\x12\x05probe*\x1b\x08\x02\x08\x02\x10\x01B\x01wJ\x10\x00\x00\x80?\x00'
+    b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80?Z\x14\n\x01x\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n\x02\x08\x02b\x14\n\x01y\x12\x0f\n\r\x08\x01\x12\t\n\x03"
+    b"\x12\x01n\n\x02\x08\x02B\x04\n\x00\x10\x11"
+)
 FIXES = {
     "tensorrt": "pip install 'trt-harness[trt]'",
     "tensorrt_rtx": "pip install 'trt-harness[rtx]'",
@@ -193,6 +199,27 @@ def _relu_is_right(session: Any, *, graph: bool) -> str:
     return "Relu of two inputs, one after the other, was right"
 
 
+def _refit(backend: NvBackend) -> Found:
+    """A weight replaced, and the run after it: that one is accepted says little."""
+    names = ("refit",)
+    if not backend.dialect.has_flag("REFIT"):
+        return (Capability("refit", State.ABSENT, "BuilderFlag has no REFIT"),), {}
+    with contextlib.ExitStack() as stack:
+        try:
+            engine = backend.load(_tiny(backend, model=PRODUCT, flags=("REFIT",)).data)
+            stack.callback(engine.close)
+            session = engine.session()
+            stack.callback(session.close)
+            before = session.run({"x": np.ones((1, 2), np.float32)})["y"].tolist()
+            engine.refit({"w": np.full((2, 2), 3, np.float32)})
+            after = session.run({"x": np.ones((1, 2), np.float32)})["y"].tolist()
+        except (HarnessError, TypeError) as error:
+            return _missing(backend, names, str(error)), {}
+    evidence = f"a product of ones with the identity gave {before}, and refitted with threes {after}"
+    state = State.PRESENT if (before, after) == ([[1, 1]], [[6, 6]]) else State.USELESS
+    return (Capability("refit", state, evidence),), {}
+
+
 def _timing_cache(backend: NvBackend) -> Found:
     """A timing cache that a build leaves as it was is there and does nothing."""
     trt = backend.dialect.trt
@@ -221,12 +248,18 @@ def _timing_cache(backend: NvBackend) -> Found:
     return (Capability("timing_cache", State.PRESENT, f"a build made it grow to {len(after)} bytes"),), {}
 
 
-def _tiny(backend: NvBackend, precision: str = "fp32", profiles: int = 1) -> Plan:
+def _tiny(
+    backend: NvBackend,
+    precision: str = "fp32",
+    profiles: int = 1,
+    model: bytes = RELU,
+    flags: tuple[str, ...] = (),
+) -> Plan:
     shapes: Mapping[str, ShapeRange] = {"x": ShapeRange((1, 2), (3, 2), (4, 2))}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "relu.onnx")
-        path.write_bytes(RELU)
-        config = BuildConfig(tactic_sources=())  # nothing here needs a library beside TensorRT
+        path = Path(folder, "probe.onnx")
+        path.write_bytes(model)
+        config = BuildConfig(tactic_sources=(), flags=flags)  # nothing here needs a library beside TensorRT
         request = BuildRequest(
             "probe", RECIPES[precision], config, (shapes,) * profiles, ({},) * profiles, model=str(path)
         )
@@ -249,5 +282,6 @@ STEPS: dict[str, Callable[[NvBackend], Found]] = {
     "shape_tensors": _shape_tensors,
     "deserialize": _deserialize,
     "run": _run,
+    "refit": _refit,
     "timing_cache": _timing_cache,
 }

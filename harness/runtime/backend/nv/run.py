@@ -3,207 +3,361 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from harness.errors import DeserializeError, RunError, UnsupportedError
+from harness.errors import DeserializeError, HarnessError, RefitError, RunError, UnsupportedError
+from harness.runtime.backend.living import Living
 from harness.runtime.backend.nv import inspect
 from harness.runtime.backend.nv.dialect import Dialect
-from harness.runtime.backend.protocol import (
-    POISON,
-    UNCAPTURABLE,
-    Array,
-    EngineInfo,
-    IOTensor,
-    Shape,
-    asked_name,
-    poison,
-)
-from harness.runtime.device import Buffer, CudaError, Graph, Stream
+from harness.runtime.backend.nv.elements import as_dtype, nbytes, packed, storage, unpacked
+from harness.runtime.backend.nv.memory import Memory
+from harness.runtime.backend.omission import Omission, tensor_named
+from harness.runtime.backend.protocol import UNCAPTURABLE, Array, EngineInfo, Shape, asked_name
+from harness.runtime.device import CudaError, Graph, Stream
 
 
 class NvEngine:
     """A deserialized plan. Sessions must be closed before it is."""
 
-    def __init__(self, dialect: Dialect, runtime: Any, plan: Array, logger: Any) -> None:
-        self.dialect, self.logger = dialect, logger
+    def __init__(self, dialect: Dialect, runtime: Any, plan: Array, logger: Any, living: Living) -> None:
+        self.dialect, self.logger, self.living = dialect, logger, living
         started = time.perf_counter()
         with logger.listen() as heard:
             self.engine = runtime.deserialize_cuda_engine(plan.tobytes())
-        if self.engine is None:
-            raise DeserializeError(heard.says("the runtime returned no engine and named no reason"))
+            if self.engine is None:
+                raise DeserializeError(heard.says("the runtime returned no engine and named no reason"))
         self.info: EngineInfo = inspect.describe(dialect, self.engine, time.perf_counter() - started)
+        self.sessions: weakref.WeakSet[NvSession] = weakref.WeakSet()
+        self._resources = contextlib.ExitStack()
+        living.add_engine(self._resources)
 
     def session(self, profile: int = 0) -> NvSession:
-        return NvSession(self, profile)
+        session = NvSession(self, profile)
+        self.sessions.add(session)
+        return session
+
+    def serialize(self) -> Array:
+        with self.logger.listen() as heard:
+            memory = self.engine.serialize()
+            if memory is None:
+                raise DeserializeError(heard.says("the engine could not be serialized, and no reason was given"))
+        return np.frombuffer(bytes(memory), np.uint8)
+
+    def refit(self, weights: Mapping[str, Array]) -> None:
+        """As `Engine.refit`: all of ``weights`` or, when one is refused, none."""
+        with self.logger.listen() as heard:
+            if not self.info.facts.get("refittable"):
+                raise RefitError("this engine can't be refitted: build it with BuilderFlag.REFIT")
+            refitter = self.dialect.refitter(self.engine, self.logger)
+            if refitter is None:
+                raise RefitError(heard.says("no refitter could be made, and no reason was given"))
+            held = {name: self.dialect.narrowed(array) for name, array in weights.items()}  # read where they lie
+            for name, array in held.items():
+                self._set_weights(refitter, name, array)
+            missing = refitter.get_missing_weights()
+            if missing:
+                raise RefitError(f"these weights must be given, too: {', '.join(missing)}")
+            for session in self.sessions:
+                session.drop_graph()
+            if not refitter.refit_cuda_engine():
+                raise RefitError(heard.says("the refit failed and no reason was given"))
+
+    def _set_weights(self, refitter: Any, name: str, array: Array) -> None:
+        with self.logger.listen() as heard:
+            if not refitter.set_named_weights(name, self.dialect.trt.Weights(array)):
+                what = f"weights {name!r}, {array.dtype}{list(array.shape)}"
+                raise RefitError(f"{what}: {heard.says('refused without a reason')}")
 
     def close(self) -> None:
         self.engine = None  # TensorRT frees what is no longer referred to
+        self._resources.close()
 
 
 class NvSession:
-    """One execution context on one profile, with a stream and buffers of its own."""
+    """One execution context, with a stream and memory of its own."""
 
     def __init__(self, engine: NvEngine, profile: int) -> None:
-        self.engine, self.logger = engine, engine.logger
+        self.engine, self.dialect, self.logger = engine, engine.dialect, engine.logger
         self.tensors = {tensor.name: tensor for tensor in engine.info.tensors}
         if not 0 <= profile < engine.info.profiles:
             raise DeserializeError(f"there is no profile {profile}: the engine has {engine.info.profiles}")
-        self._resources = contextlib.ExitStack()
-        self.stream = self._resources.enter_context(Stream())
-        self._buffers = {name: self._resources.enter_context(Buffer()) for name in self.tensors}
-        self._host: dict[str, Array] = {}  # shape tensors live here; TensorRT reads and writes them in place
+        self.profile = profile
         self._graph: Graph | None = None
         self._graphed: Any = None  # what the graph was captured for
+        self._bound: dict[str, tuple[Shape, bytes]] = {}  # shapes, and contents that decide shapes, told last
+        self._told = False  # whether the context may know shapes from before
+        self._waits: dict[str, tuple[int, ...]] = {}  # axes of outputs whose sizes the data decide
         self._dynamic: dict[str, Shape] = {}  # shapes that the output allocators were told
         self._allocators: dict[str, Any] = {}  # TensorRT does not keep them alive
-        with self.logger.listen() as heard:
-            self.context = engine.engine.create_execution_context()
-            if self.context is None:
-                self._resources.close()
-                words = heard.says("no execution context could be made, and no reason was given")
-                raise DeserializeError(words)
-            if not self.context.set_optimization_profile_async(profile, self.stream.handle):
-                self.close()
-                raise DeserializeError(heard.says(f"profile {profile} was refused"))
-        self.stream.synchronize()
+        with contextlib.ExitStack() as resources:
+            engine.living.add_session(resources)
+            self.stream = resources.enter_context(Stream())
+            self.memory = resources.enter_context(Memory(self.tensors, self.stream))
+            resources.callback(self._let_go)
+            self._make_context()
+            self._resources = resources.pop_all()
 
-    def run(self, inputs: Mapping[str, Array], *, graph: bool = False) -> dict[str, Array]:
-        with self.logger.listen():
-            given = self._bind_inputs(inputs)
-            outputs = self._bind_outputs()
+    def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:
+        omission = Omission.parse(omit, self.engine.info, graph=graph)
+        with self.logger.listen(), self._refusals():
+            self.memory.poison()
+            given = self._given(inputs)
+            known = self._tell(given, omission)
+            self._give(given, omission)
+            if not known:
+                self._enqueue_blindly(omit)
+            outputs = self._bind_outputs(omission)
             if graph:
                 self._capture(given, outputs)
-            self._fill(given, outputs)
+            self._fill(given)
             if graph and self._graph is not None:
                 self._graph.launch(self.stream)
             else:
                 self._enqueue()
             return self._collect(outputs)
 
-    def _bind_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Shapes, and contents that decide shapes, told to the context; arrays in the engine's types."""
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
+        """As `Session.infer`.
+
+        Nothing is enqueued, and on 8.x it is the enqueue that holds shapes against the profile: there our
+        own session refuses what is outside of it, by what the engine reports of its profiles. What a shape
+        tensor may hold 8.x does not report: such contents it refuses in a run alone.
+        """
+        with self.logger.listen():
+            given = self._given(inputs)
+            if not self.dialect.checks_profile_as_told:
+                self._within_profile(given)
+            self._tell(given, Omission())
+            return {tensor.name: self._shape_of(tensor.name) for tensor in self.engine.info.outputs}
+
+    def switch(self, profile: int) -> None:
+        with self.logger.listen() as heard:
+            if not self.context.set_optimization_profile_async(profile, self.stream.handle):
+                raise RunError(heard.says(f"profile {profile} was refused, and no reason was given"))
+            self.stream.synchronize()
+        self.drop_graph()
+        if profile != self.profile:
+            self.profile, self._told = profile, False  # TensorRT forgets shapes with the profile
+
+    def move(self, tensor: str) -> None:
+        self.drop_graph()
+        self.memory.move(tensor_named(tensor, self.engine.info))
+
+    def limit(self, tensor: str, nbytes: int | None) -> None:
+        self.memory.limit(tensor_named(tensor, self.engine.info), nbytes)
+
+    def drop_graph(self) -> None:
+        """Forget the captured graph: what it computed with is no longer so."""
+        if self._graph is not None:
+            self._graph.close()
+        self._graph = self._graphed = None
+
+    def close(self) -> None:
+        self._resources.close()
+
+    # The context -------------------------------------------------------------------------------------
+
+    def _make_context(self) -> None:
+        """A context that was told nothing yet, in place of any other."""
+        self._let_go()
+        with self.logger.listen() as heard:
+            self.context = self.engine.engine.create_execution_context()
+            if self.context is None:
+                raise DeserializeError(heard.says("no execution context could be made, and no reason was given"))
+            if not self.context.set_optimization_profile_async(self.profile, self.stream.handle):
+                raise DeserializeError(heard.says(f"profile {self.profile} was refused"))
+            self.stream.synchronize()
+        self._told = False
+
+    def _let_go(self) -> None:
+        self.drop_graph()
+        self.context = None
+        self._allocators.clear()
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """A RunError takes along which outputs changed in spite of it."""
+        try:
+            yield
+        except RunError as error:
+            if (touched := self.memory.touched()) is not None:
+                error.detail["touched"] = touched
+            raise
+
+    # Binding -----------------------------------------------------------------------------------------
+
+    def _given(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The engine's inputs in the engine's types, each within its limit."""
         names = {tensor.name: asked_name(tensor.name, inputs) for tensor in self.engine.info.inputs}
         if inputs.keys() != set(names.values()):
             raise RunError(f"inputs given: {sorted(inputs)}; the engine takes {sorted(names)}")
-        given = {}
-        for tensor in self.engine.info.inputs:
-            array = as_dtype(tensor, inputs[names[tensor.name]])
-            with self.logger.listen() as heard:
-                if not self.context.set_input_shape(tensor.name, array.shape):
-                    words = heard.says("refused without a reason")
-                    raise RunError(f"input {tensor.name!r} of shape {array.shape}: {words}")
-            if tensor.shape_tensor:
-                home = self._home(tensor.name, array.shape, array.dtype)
+        given = {tensor.name: as_dtype(tensor, inputs[names[tensor.name]]) for tensor in self.engine.info.inputs}
+        for name, array in given.items():
+            self.memory.has_room(name, array.shape)
+        return given
+
+    def _tell(self, given: Mapping[str, Array], omission: Omission) -> bool:
+        """Shapes, and contents that decide shapes, told to the context. False when too little is known to go on."""
+        self._bound = {  # what a graph holds for, beside addresses
+            name: (array.shape, array.tobytes() if self.tensors[name].shape_tensor else b"")
+            for name, array in given.items()
+        }
+        if self._graph is not None and self._graphed[0] != self._bound:
+            self.drop_graph()  # the first run after a new shape changes what a graph computes with
+        if omission.step == "shape" and self._told:
+            self._make_context()  # one that was told a shape can't be made to forget it
+        self._told = True
+        for name, array in given.items():
+            if not omission.is_shape_of(name):
+                shape = omission.told(name, array.shape)
+                with self.logger.listen() as heard:
+                    if not self.context.set_input_shape(name, shape):
+                        raise RunError(f"input {name!r} of shape {shape}: {heard.says('refused without a reason')}")
+            if self.tensors[name].shape_tensor:
+                home = self.memory.home(name, array.shape, array.dtype)
                 home[...] = array
-                self._address(tensor.name, home.ctypes.data)
-            else:
-                array = packed(tensor.dtype, array)
-                self._buffers[tensor.name].reserve(array.nbytes)
-                self._address(tensor.name, self._buffers[tensor.name].address)
-            given[tensor.name] = array
+                self._address(name, home.ctypes.data, omission)
+        if omission.step == "address":
+            if omission.tensor in given and self.tensors[omission.tensor].shape_tensor:
+                return False
+        elif omission.step and -1 in tuple(self.context.get_tensor_shape(omission.tensor)):
+            return False
         with self.logger.listen() as heard:
             try:
                 shown = [tensor.name for tensor in self.engine.info.outputs]
-                missing = self.engine.dialect.missing_inputs(self.context, shown)
+                missing = self.dialect.missing_inputs(self.context, shown)
             except RunError as error:
                 raise RunError(heard.says(error.message)) from error
-        if missing or heard.errors:
-            raise RunError(heard.says(f"not enough is known to infer shapes: {missing}"))
-        return given
+            if missing or heard.errors:
+                raise RunError(heard.says(f"not enough is known to infer shapes: {missing}"))
+        return True
 
-    def _bind_outputs(self) -> dict[str, Shape | None]:
+    def _give(self, given: dict[str, Array], omission: Omission) -> None:
+        """Memory for all other inputs."""
+        for name, array in given.items():
+            tensor = self.tensors[name]
+            if tensor.shape_tensor:
+                continue
+            # Its shape is what the context takes it to have, should it differ from what it was not told.
+            shape = tuple(self.context.get_tensor_shape(name)) if omission.is_shape_of(name) else array.shape
+            self.memory.reserve(name, array.shape if -1 in shape else shape)
+            self.memory.reserve(name, array.shape)
+            given[name] = packed(tensor.dtype, array)
+            self._address(name, self.memory.address(name), omission)
+
+    def _within_profile(self, given: Mapping[str, Array]) -> None:
+        ranges = self.engine.info.facts["profile_shapes"][self.profile]
+        for name, array in given.items():
+            if self.tensors[name].shape_tensor:
+                continue
+            low, _, high = ranges[name]
+            if len(low) != array.ndim or not all(a <= n <= b for a, n, b in zip(low, array.shape, high, strict=True)):
+                raise RunError(
+                    f"input {name!r} of shape {array.shape}: profile {self.profile} allows {low} to {high} "
+                    f"(TensorRT {self.dialect.version} would say so as it enqueues)"
+                )
+
+    def _shape_of(self, name: str) -> Shape:
+        """An output's shape as it is inferred, -1 where the data decide.
+
+        Once it has run, a context gives the size that the data made for the one that they will make.
+        """
+        shape = tuple(self.context.get_tensor_shape(name))
+        if -1 in shape:
+            self._waits[name] = tuple(axis for axis, size in enumerate(shape) if size < 0)
+        return tuple(-1 if axis in self._waits.get(name, ()) else size for axis, size in enumerate(shape))
+
+    def _bind_outputs(self, omission: Omission) -> dict[str, Shape | None]:
         """Every output with an address or, where its shape depends on data (None), an allocator."""
         shapes: dict[str, Shape | None] = {}
         for tensor in self.engine.info.outputs:
-            shape = tuple(self.context.get_tensor_shape(tensor.name))
-            # Once it has run, a context gives the size that the data made for the one that they will make.
-            if -1 in shape or tensor.name in self._allocators:
-                shapes[tensor.name] = None
-                self._dynamic.pop(tensor.name, None)
-                if tensor.name not in self._allocators:
-                    # Weak, or the session and its allocator would keep each other alive.
-                    self._allocators[tensor.name] = self.engine.dialect.output_allocator(
-                        functools.partial(_allocate, self._buffers, self.stream, _byte(tensor.dtype)),
-                        self._dynamic.__setitem__,
-                    )
-                    if not self.context.set_output_allocator(tensor.name, self._allocators[tensor.name]):
-                        raise RunError(f"output {tensor.name!r}: the output allocator was refused")
+            name, shape = tensor.name, self._shape_of(tensor.name)
+            if -1 in shape:
+                shapes[name] = None
+                self._dynamic.pop(name, None)
+                self._allocator(name, omission)
                 continue
-            shapes[tensor.name] = shape
+            shapes[name] = shape
+            self.memory.has_room(name, shape)
             if tensor.shape_tensor:
-                self._address(tensor.name, self._home(tensor.name, shape, storage(tensor.dtype)).ctypes.data)
+                home = self.memory.home(name, shape, storage(tensor.dtype))
+                self._address(name, home.ctypes.data, omission)
             else:
-                self._buffers[tensor.name].reserve(nbytes(tensor.dtype, shape))
-                self._address(tensor.name, self._buffers[tensor.name].address)
+                self.memory.reserve(name, shape)
+                self._address(name, self.memory.address(name), omission)
         return shapes
 
-    def _home(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """Memory of a shape tensor, the same as long as its shape is: a captured graph goes on using it."""
-        kept = self._host.get(name)
-        if kept is None or kept.shape != shape or kept.dtype != dtype:
-            kept = self._host[name] = np.empty(shape, dtype)
-        return kept
+    def _allocator(self, name: str, omission: Omission) -> None:
+        if omission.is_address_of(name):
+            self._allocators.pop(name, None)
+            self.context.set_output_allocator(name, None)
+        elif name not in self._allocators:
+            # Not through this session, or it and its allocator would keep each other alive.
+            self._allocators[name] = self.dialect.output_allocator(self.memory.allocate, self._dynamic.__setitem__)
+            if not self.context.set_output_allocator(name, self._allocators[name]):
+                raise RunError(f"output {name!r}: the output allocator was refused")
 
-    def _address(self, name: str, address: int) -> None:
+    def _address(self, name: str, address: int, omission: Omission) -> None:
         with self.logger.listen() as heard:
-            if not self.context.set_tensor_address(name, address):
+            if not self.context.set_tensor_address(name, 0 if omission.is_address_of(name) else address):
                 raise RunError(f"{name!r}: {heard.says('its address was refused')}")
 
-    def _fill(self, given: Mapping[str, Array], outputs: Mapping[str, Shape | None]) -> None:
+    # Launching ---------------------------------------------------------------------------------------
+
+    def _fill(self, given: Mapping[str, Array]) -> None:
+        self.memory.poison()
         for name, array in given.items():
             if not self.tensors[name].shape_tensor:
-                self.stream.upload(array, self._buffers[name])
-        for name, shape in outputs.items():
-            tensor = self.tensors[name]
-            if shape is None:
-                continue  # poisoned as it is allocated
-            if tensor.shape_tensor:
-                poison(self._host[name])
-            else:
-                self.stream.fill(self._buffers[name], _byte(tensor.dtype), nbytes(tensor.dtype, shape))
+                self.memory.upload(name, array)
 
     def _enqueue(self) -> None:
         with self.logger.listen() as heard:
-            if not self.context.execute_async_v3(self.stream.handle):
+            done = self.context.execute_async_v3(self.stream.handle)
+            self.memory.refuse_shortage()
+            if not done:
                 raise RunError(heard.says("the enqueue said False and named no reason"))
+
+    def _enqueue_blindly(self, omit: str) -> None:
+        """Enqueue although a shape is not known, to be refused."""
+        for tensor in self.engine.info.outputs:
+            if not tensor.shape_tensor and tensor.name not in self._allocators:
+                self.memory.reserve(tensor.name, ())
+                self._address(tensor.name, self.memory.address(tensor.name), Omission())
+        self._enqueue()
+        raise HarnessError(f"TensorRT enqueued a run without {omit}: what it read and wrote is anyone's guess")
 
     def _capture(self, given: Mapping[str, Array], outputs: Mapping[str, Shape | None]) -> None:
         """Have a graph for these shapes and addresses; any other one is dropped, for it would be stale."""
         on_host = [tensor.name for tensor in self.engine.info.outputs if tensor.shape_tensor]
         if on_host:  # written by the host as it enqueues, which no replay repeats
             raise UnsupportedError("cuda_graph: a replay leaves outputs on the host as they were", ", ".join(on_host))
-        shapes = {name: tuple(self.context.get_tensor_shape(name)) for name in given}
-        contents = {name: array.tobytes() for name, array in given.items() if self.tensors[name].shape_tensor}
-        wanted = (shapes, contents, {name: buffer.address for name, buffer in self._buffers.items()})
+        wanted = (self._bound, self.memory.addresses)
         if self._graphed == wanted:
             return
-        self._drop_graph()
+        self.drop_graph()
         for name, array in given.items():
             if not self.tensors[name].shape_tensor:
-                self.stream.upload(array, self._buffers[name])
+                self.memory.upload(name, array)
         self._enqueue()  # the first run after a new shape does work that must not be captured
         self.stream.synchronize()
+        self.memory.poison()  # a refused capture has given no outputs
         try:
             self._graph = self.stream.capture(self._enqueue)
         except RunError as error:
             # The same enqueue went well a moment ago: what it lacks is not right inputs but the ability.
             waits = [name for name, shape in outputs.items() if shape is None]
+            contents = [name for name in given if self.tensors[name].shape_tensor]
             if waits or contents:
                 why = f"sizes of {', '.join(waits)} depend on data" if waits else f"{', '.join(contents)} decide shapes"
                 raise UnsupportedError(f"cuda_graph: this engine can't be captured: {why}", error.message) from error
             detail = {**error.detail, UNCAPTURABLE: True}
             raise RunError(f"this engine can't be captured: {error.message}", log=error.log, detail=detail) from error
         self._graphed = wanted
-
-    def _drop_graph(self) -> None:
-        if self._graph is not None:
-            self._graph.close()
-        self._graph = self._graphed = None
 
     def _collect(self, outputs: Mapping[str, Shape | None]) -> dict[str, Array]:
         results: dict[str, Array] = {}
@@ -222,87 +376,8 @@ class NvSession:
                 raise RunError(f"output {name!r}: its allocator was never told a shape")
             shapes[name] = shape
             if tensor.shape_tensor and bound is not None:
-                results[name] = self._host[name].copy()
-                continue
-            results[name] = np.empty(nbytes(tensor.dtype, shape), np.uint8)
-            self.stream.download(self._buffers[name], results[name])
+                results[name] = self.memory.home(name, shape, storage(tensor.dtype)).copy()
+            else:
+                results[name] = self.memory.download(name, nbytes(tensor.dtype, shape))
         self.stream.synchronize()
         return {name: unpacked(self.tensors[name].dtype, held, shapes[name]) for name, held in results.items()}
-
-    def close(self) -> None:
-        self._drop_graph()
-        self.context = None
-        self._allocators.clear()
-        self._resources.close()
-
-
-def _allocate(buffers: dict[str, Buffer], stream: Stream, byte: int, name: str, size: int) -> int:
-    buffers[name].reserve(size)
-    stream.fill(buffers[name], byte, size)
-    return buffers[name].address
-
-
-def _byte(dtype: str) -> int:
-    return 0xFF if "float" in dtype else POISON
-
-
-def storage(dtype: str) -> np.dtype[Any]:
-    """The numpy type that holds ``dtype``: its own, or unsigned integers of its size for ml_dtypes' names.
-
-    Four bits are held by a byte each, in its lower half.
-    """
-    if dtype in PACKED:
-        return np.dtype(np.uint8)
-    try:
-        return np.dtype(dtype)
-    except TypeError:
-        return np.dtype(np.uint16 if dtype == "bfloat16" else np.uint8)
-
-
-def nbytes(dtype: str, shape: Shape) -> int:
-    """Bytes of a linear tensor; types of four bits are packed in pairs."""
-    count = 1
-    for size in shape:
-        count *= size
-    return (count + 1) // 2 if dtype in PACKED else count * storage(dtype).itemsize
-
-
-def packed(dtype: str, array: Array) -> Array:
-    """``array`` as an engine reads it: four bits in pairs, the first of each in the lower half of a byte."""
-    if dtype not in PACKED:
-        return array
-    flat = np.append(array.reshape(-1), np.zeros(array.size % 2, np.uint8)) & 0xF
-    return flat[::2] | flat[1::2] << 4
-
-
-def unpacked(dtype: str, held: Array, shape: Shape) -> Array:
-    """The tensor whose bytes are ``held``; see `packed`."""
-    if dtype not in PACKED:
-        return held.view(storage(dtype)).reshape(shape)
-    flat = np.stack([held & 0xF, held >> 4], axis=-1).reshape(-1)
-    return flat[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
-
-
-def as_dtype(tensor: IOTensor, array: Array) -> Array:
-    """``array``, contiguous, in the engine's type. RunError for an integer that does not fit it.
-
-    Versions before 10 bind int64 as int32, and all bind double as float, so a caller's own types are
-    narrowed here (a double is rounded); nothing else is converted.
-    """
-    wanted = storage(tensor.dtype)
-    if array.dtype == wanted:
-        return np.ascontiguousarray(array).reshape(array.shape)
-    if (array.dtype, wanted) in NARROWED:
-        with np.errstate(over="ignore"):
-            narrow = array.astype(wanted)
-        if wanted.kind == "i" and not np.array_equal(narrow, array):
-            raise RunError(f"input {tensor.name!r}: a value does not fit the engine's {tensor.dtype}")
-        return narrow
-    raise RunError(f"input {tensor.name!r}: got {array.dtype}, the engine takes {tensor.dtype}")
-
-
-PACKED = ("int4", "float4_e2m1fn")  # two elements a byte
-NARROWED = {
-    (np.dtype(np.int64), np.dtype(np.int32)),
-    (np.dtype(np.float64), np.dtype(np.float32)),
-}
