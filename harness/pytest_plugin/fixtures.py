@@ -270,18 +270,18 @@ def trt_walk(_trt: Story, trt_spec: EngineSpec, trt_backend: str, trt_can: Calla
             spec = replace(spec, config=replace(spec.config, flags=(*spec.config.flags, REFIT)))
         plan = run.pool.plan(spec, trt_backend, progress=reporter(run.config, _trt.case.cell.id))
         _trt.built(plan)
-        with _trt.spending("run"):
-            done = run_machine(
-                run.backend(trt_backend, _trt.node),
-                run.probes[trt_backend],
-                plan.data,
-                _trt.case.model,
-                precision=spec.precision,
-                oracle=run.oracle,
-                effort=effort,
-                database=run.kept / "failed" if effort == "nightly" else None,
-                plugins=spec.config.plugins,
-            )
+        done = run_machine(
+            run.backend(trt_backend, _trt.node),
+            run.probes[trt_backend],
+            plan.data,
+            _trt.case.model,
+            precision=spec.precision,
+            oracle=run.oracle,
+            effort=effort,
+            database=run.kept / "failed" if effort == "nightly" else None,
+            plugins=spec.config.plugins,
+        )
+        _trt.spend(done.seconds)
         _trt.facts.update(sequences=done.sequences, steps=dict(done.steps), left_out=dict(done.off))
         if done.failure is not None:
             error = done.failure.error

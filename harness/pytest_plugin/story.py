@@ -76,11 +76,11 @@ class Story:
         try:
             yield
         finally:
-            self._spend({what: time.perf_counter() - start})
+            self.spend({what: time.perf_counter() - start})
 
     def built(self, plan: BuiltPlan) -> None:
         self.key, self.plan_key = plan.key, plan.plan_key
-        self._spend(plan.seconds)
+        self.spend(plan.seconds)
 
     def hold(self, handle: Handle) -> None:
         """Count an engine's time as this cell's; the first engine is the cell's own."""
@@ -133,10 +133,11 @@ class Story:
 
     def _settle(self) -> None:
         for handle in self._handles:
-            self._spend(handle.timings)
+            self.spend(handle.timings)
             handle.timings.clear()
 
-    def _spend(self, seconds: Mapping[str, float]) -> None:
+    def spend(self, seconds: Mapping[str, float]) -> None:
+        """Count ``seconds``, by stage, as this cell's."""
         for stage, spent in seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
 

@@ -77,12 +77,13 @@ class SequenceFailure:
 
 @dataclass(frozen=True)
 class Walk:
-    """What was tried: sequences, steps by kind, what was left out and why; and what was found."""
+    """What was tried: sequences, steps by kind, what was left out and why; what was found, and seconds by stage."""
 
     sequences: int
     steps: Mapping[str, int]
     off: Mapping[str, str]
     failure: SequenceFailure | None
+    seconds: Mapping[str, float]
 
 
 def run_machine(
@@ -127,7 +128,7 @@ def run_machine(
         if journal.failed is None or not (error is journal.failed[1] or isinstance(error, FlakyFailure)):
             raise  # none of a step
         failure = _shortest(subject, journal.off, *journal.failed)
-    return Walk(journal.sequences, dict(journal.steps), journal.off, failure)
+    return Walk(journal.sequences, dict(journal.steps), journal.off, failure, dict(subject.watch.seconds))
 
 
 def _shortest(subject: Subject, off: Mapping[str, str], steps: tuple[Step, ...], error: Exception) -> SequenceFailure:

@@ -116,7 +116,8 @@ class Course:
         """
         self.steps.append(step)
         try:
-            self._taken[step.kind](self, step)
+            with self.subject.watch.of("run"):
+                self._taken[step.kind](self, step)
         except UnsupportedError:
             self.steps.pop()
         self._nothing_else_lives(self.subject.backend.residue())

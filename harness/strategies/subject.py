@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from hypothesis import strategies as st
@@ -25,6 +25,7 @@ from harness.spec.onnx_model import interface
 from harness.spec.precision import Recipe
 from harness.spec.profile import Profile
 from harness.strategies.shapes import examples_of, spaces_of
+from harness.strategies.stopwatch import Stopwatch
 
 ORIGINAL = 0  # the seed of the weights that the plan was built with
 SEEDS = (1, 2, ORIGINAL)  # of weights that a refit may bring; few, since the oracle loads a model for each
@@ -41,6 +42,8 @@ class Subject:
     precision: Recipe
     oracle: Oracle
     plugins: tuple[str, ...] = ()
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    _last: dict[Example, dict[str, Array]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """``mlp at fp32 on fake``."""
@@ -48,7 +51,8 @@ class Subject:
 
     def load(self, plan: Array | None = None) -> Engine:
         """A new engine of the plan's bytes, or of others."""
-        return self.backend.load(self.plan if plan is None else plan, self.plugins)
+        with self.watch.of("deserialize"):
+            return self.backend.load(self.plan if plan is None else plan, self.plugins)
 
     @functools.cached_property
     def examples(self) -> tuple[st.SearchStrategy[Example], ...]:
@@ -66,11 +70,21 @@ class Subject:
         return tuple(space.profile for space in spaces_of(self.model))
 
     def inputs(self, example: Example) -> dict[str, Array]:
-        declared = interface(self.model.source.path())
-        return make_inputs(self.model, declared, example.binding, example.contents, example.seed)
+        """The same arrays for the same example while it is the last one asked for: a run and its judge share them."""
+        if self._last.get(example) is None:
+            self._last.clear()
+            self._last[example] = self._made(example)
+        return dict(self._last[example])
+
+    def _made(self, example: Example) -> dict[str, Array]:
+        with self.watch.of("inputs"):
+            declared = interface(self.model.source.path())
+            return make_inputs(self.model, declared, example.binding, example.contents, example.seed)
 
     def reference(self, example: Example, weights: int) -> Reference:
-        return self.oracle.reference(self._with(weights), self.inputs(example))
+        inputs = self.inputs(example)
+        with self.watch.of("oracle"):
+            return self.oracle.reference(self._with(weights), inputs)
 
     def judge(self, got: Mapping[str, Array], example: Example, weights: int, where: str) -> None:
         """ComparisonFailure unless ``got`` is what the model gives with these weights.
@@ -79,7 +93,8 @@ class Subject:
         old or a foreign output has to show, and does by any element.
         """
         reference, narrower = self.reference(example, weights), NARROWER.get(self.backend.name)
-        found = compare(got, reference, self.precision, narrower=narrower, weak="ignore")
+        with self.watch.of("compare"):
+            found = compare(got, reference, self.precision, narrower=narrower, weak="ignore", brief=True)
         found.require(f"{self}, {where}", "the steps, in order")
 
     # Refitting ----------------------------------------------------------------------------------
@@ -96,7 +111,8 @@ class Subject:
 
     def refit_arrays(self, seed: int) -> dict[str, Array]:
         """All of `weights`, drawn by ``seed``, in the types and under the names that the converted model has."""
-        old, other, new = (self._initializers(which) for which in (ORIGINAL, SEEDS[0], seed))
+        with self.watch.of("export"):
+            old, other, new = (self._initializers(which) for which in (ORIGINAL, SEEDS[0], seed))
         return {name: array for name, array in new.items() if not np.array_equal(old[name], other[name])}
 
     def _initializers(self, seed: int) -> dict[str, Array]:

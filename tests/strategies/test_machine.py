@@ -85,7 +85,7 @@ class TestHonest:
         assert done.steps["run"] > 0
 
     def test_the_same_sequences_every_time(self, model: ModelSpec, oracle: Oracle) -> None:
-        first, second = (walk(FakeBackend(), model, oracle) for _ in range(2))
+        first, second = (dataclasses.replace(walk(FakeBackend(), model, oracle), seconds={}) for _ in range(2))
         assert first == second
         assert walk(FakeBackend(), model, oracle, seed=1).steps != first.steps
 
