@@ -408,3 +408,21 @@ def test_records_go_where_they_are_asked_for(project: pytest.Pytester):
     assert len(list(Path(project.path, "out").glob("*/main.jsonl"))) == 1
     assert len(list(Path(project.path, "plans").glob("*.plan"))) == 1
     assert not (project.path / ".trt-harness").exists()
+
+
+def test_nothing_follows_for_a_precision_from_a_file_that_has_none(project: pytest.Pytester):
+    """Which precisions there are, the tests say that were left out."""
+    known(project, "build", "too lazy")
+    file = project.path / "expectations" / "onnxruntime.toml"
+    file.write_text(file.read_text().replace('test = "test_runs"', 'precision = "fp32"'))
+    project.makepyfile(
+        test_other="""
+        import pytest
+
+        @pytest.mark.trt(over=("model", "backend"))
+        def test_other(trt_backend): ...
+        """
+    )
+    arguments = ("--trt-model=mlp", "--trt-backend=onnxruntime")
+    assert project.runpytest_inprocess(*arguments, "test_other.py").ret == 0
+    assert project.runpytest_inprocess(*arguments).ret == pytest.ExitCode.TESTS_FAILED
