@@ -215,4 +215,4 @@ def _within(got: Arrays, want: Arrays, reference: Reference, precision: Recipe |
 
 
 def _expecting(want: Arrays, reference: Reference, other: str) -> Reference:
-    return replace(reference, oracle=other, outputs=want)
+    return replace(reference, oracle=other, outputs=want, rechosen=None, nudged=None)

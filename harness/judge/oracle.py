@@ -10,7 +10,7 @@ import functools
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,12 @@ from harness.spec.source import exported
 
 Array = npt.NDArray[Any]
 Runner = Callable[[Path, Mapping[str, Array]], dict[str, Array]]
+Nudged = Callable[[], Iterator[dict[str, Array]]]
 Rechosen = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 MEMORY = 1 << 28  # bytes of references kept
+NUDGES = 16  # of nudges, each of which turns a value that lies on an edge one time in two
+NUDGE = 2.0**-22  # of a value: two of its last bits, about what another order of a sum makes
 TINY = 1e-6  # an output nowhere larger than this says nothing: rounding errors of values near one are as large
 WEAK = "weak:"  # a model with the tag "weak:<output>" (or "weak:*") declares that this output may be weak
 
@@ -47,7 +50,9 @@ class Reference:
     ``origins`` says how each output is judged, ``seen`` holds the tensors inside the model that this
     takes, ``weak`` why the oracle proves little for an output, ``admitted`` that of outputs whose model
     declares it: no failure, and noted. ``oracle`` says who made it. ``rechosen`` takes what a run gave
-    and gives the outputs, by name, that would be others had the oracle chosen as the run did.
+    and gives the outputs, by name, that would be others had the oracle chosen as the run did. ``nudged``
+    gives all outputs again and again, for inputs moved by a last bit or two, where values are rounded to a
+    grid inside the model: which of two steps such a value takes is decided by less than an engine's rounding.
     """
 
     model: str
@@ -60,6 +65,7 @@ class Reference:
     tolerances: tuple[ToleranceOverride, ...] = ()
     tags: tuple[str, ...] = ()
     rechosen: Rechosen | None = None
+    nudged: Nudged | None = None
 
 
 class Oracle:
@@ -136,9 +142,16 @@ class Oracle:
         special = any(not _finite(array) for array in inputs.values())
         weak = {} if special else _weak(outputs, origins)
         made = Reference(model.id, self.description, outputs, origins, everything, weak)
+        if any(origin.quantized for origin in origins.values()):
+            made = replace(made, nudged=functools.partial(self._nudged, path, dict(inputs)))
         if rechosen:
             return replace(made, rechosen=functools.partial(self._rechosen, model, path, dict(inputs), made))
         return made
+
+    def _nudged(self, path: Path, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+        for seed in range(NUDGES):
+            self.runs += 1
+            yield self._run(path, {name: nudge(array, seed) for name, array in inputs.items()})
 
     def _rechosen(
         self, model: ModelSpec, path: Path, inputs: Mapping[str, Array], made: Reference, got: Mapping[str, Array]
@@ -156,6 +169,14 @@ class Oracle:
             return self._run(_variant(model, [*names, *outputs], build), {**inputs, **choices})
         except RunError:  # a choice of what is not there, which is judged and told where it is shown
             return {}
+
+
+def nudge(array: Array, seed: int) -> Array:
+    """``array`` with each float32 moved by up to `NUDGE` of itself; other types as they are."""
+    if array.dtype != np.float32:
+        return array
+    moved = array * (1 + NUDGE * np.random.default_rng(seed).uniform(-1, 1, array.shape))
+    return moved.astype(np.float32)
 
 
 def digest_arrays(arrays: Mapping[str, Array]) -> str:
