@@ -37,8 +37,8 @@ Nudged = Callable[[], Iterator[dict[str, Array]]]
 Rechosen = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 MEMORY = 1 << 28  # bytes of references kept
-NUDGES = 16  # of nudges, each of which turns a value that lies on an edge one time in two
-NUDGE = 2.0**-22  # of a value: two of its last bits, about what another order of a sum makes
+NUDGES = 64  # how often inputs are nudged: a value on an edge turns one time in two, and several apart from each other
+NUDGE = 2.0**-20, 2.0**-21, 2.0**-22, 2.0**-23  # of a value, in turn: what orders of longer and shorter sums make
 TINY = 1e-6  # an output nowhere larger than this says nothing: rounding errors of values near one are as large
 WEAK = "weak:"  # a model with the tag "weak:<output>" (or "weak:*") declares that this output may be weak
 
@@ -172,10 +172,10 @@ class Oracle:
 
 
 def nudge(array: Array, seed: int) -> Array:
-    """``array`` with each float32 moved by up to `NUDGE` of itself; other types as they are."""
+    """``array`` with each float32 moved by up to one of `NUDGE`; other types as they are."""
     if array.dtype != np.float32:
         return array
-    moved = array * (1 + NUDGE * np.random.default_rng(seed).uniform(-1, 1, array.shape))
+    moved = array * (1 + NUDGE[seed % len(NUDGE)] * np.random.default_rng(seed).uniform(-1, 1, array.shape))
     return moved.astype(np.float32)
 
 
