@@ -9,27 +9,14 @@ import pytest
 
 from harness.judge.compare import RECHOSEN, Failure, OutputComparison, compare
 from harness.judge.oracle import Oracle
-from harness.runtime.backend.onnxruntime import reference_name, reference_runner
 from harness.spec import ModelSpec
-from harness.spec.source import EXPORT_VARIABLE, export_folder
 from tests.judge.graphs import INT64, graph, node, spec, value, weight
+
+pytestmark = pytest.mark.usefixtures("exports")
 
 SCORES = np.array([[1.0, 5.0, 3.0, 2.9999, 0.0]], np.float32)  # 2 and 3 all but tie
 ROWS = np.array([[10.0, 20.0, 30.0, 40.0, 50.0]], np.float32)
 GIVEN = {"scores": SCORES, "rows": ROWS}
-
-
-@pytest.fixture(autouse=True)
-def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(EXPORT_VARIABLE, str(tmp_path / "exports"))
-    export_folder.cache_clear()
-    yield tmp_path / "exports"
-    export_folder.cache_clear()
-
-
-@pytest.fixture
-def oracle() -> Oracle:
-    return Oracle(reference_runner(), reference_name())
 
 
 def best_two(folder: Path) -> ModelSpec:

@@ -9,23 +9,10 @@ import pytest
 
 from harness.judge.compare import NUDGED, Failure, OutputComparison, compare
 from harness.judge.oracle import NUDGE, NUDGES, Oracle, nudge
-from harness.runtime.backend.onnxruntime import reference_name, reference_runner
 from harness.spec import ModelSpec
-from harness.spec.source import EXPORT_VARIABLE, export_folder
 from tests.judge.graphs import graph, node, spec, value, weight
 
-
-@pytest.fixture(autouse=True)
-def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(EXPORT_VARIABLE, str(tmp_path / "exports"))
-    export_folder.cache_clear()
-    yield tmp_path / "exports"
-    export_folder.cache_clear()
-
-
-@pytest.fixture
-def oracle() -> Oracle:
-    return Oracle(reference_runner(), reference_name())
+pytestmark = pytest.mark.usefixtures("exports")
 
 
 def grid(folder: Path) -> ModelSpec:

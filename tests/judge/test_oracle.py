@@ -13,25 +13,12 @@ from harness.errors import SpecError, UnsupportedError
 from harness.judge.compare import Failure, compare
 from harness.judge.oracle import Oracle
 from harness.judge.provenance import Kind
-from harness.runtime.backend.onnxruntime import reference_name, reference_runner
 from harness.spec import ModelSpec, NetworkFunction, PlanFile, ToleranceOverride
-from harness.spec.source import EXPORT_VARIABLE, export_folder
 from tests.judge.graphs import INT64, graph, node, spec, value, weight
 
+pytestmark = pytest.mark.usefixtures("exports")
+
 rng = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(EXPORT_VARIABLE, str(tmp_path / "exports"))
-    export_folder.cache_clear()
-    yield tmp_path / "exports"
-    export_folder.cache_clear()
-
-
-@pytest.fixture
-def oracle() -> Oracle:
-    return Oracle(reference_runner(), reference_name())
 
 
 def product(folder: Path, **fields: object) -> ModelSpec:

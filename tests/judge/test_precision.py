@@ -15,7 +15,6 @@ from onnx import numpy_helper
 from harness.errors import SpecError
 from harness.judge.precision import convert, converted, narrowed
 from harness.spec import OnnxFile, recipe
-from harness.spec.source import EXPORT_VARIABLE, export_folder
 from tests.judge.graphs import BOOL, FLOAT, INT64, body, graph, node, spec, value, weight
 
 HALF = onnx.TensorProto.FLOAT16
@@ -389,14 +388,6 @@ def test_the_argument_is_left_as_it_is() -> None:
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(SpecError, match="no conversion to 'float8'; formats: float16, bfloat16"):
         convert(looping(), "float8")
-
-
-@pytest.fixture
-def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(EXPORT_VARIABLE, str(tmp_path / "exports"))
-    export_folder.cache_clear()
-    yield tmp_path / "exports"
-    export_folder.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["fp32", "tf32", "fp16-weak"])
