@@ -124,7 +124,7 @@ def run_machine(
     failure = None
     try:
         run_state_machine_as_test(seeded, settings=settings)
-    except Exception as error:
+    except Exception as error:  # what a step raised, or Hypothesis where that did not come again
         if journal.failed is None or not (error is journal.failed[1] or isinstance(error, FlakyFailure)):
             raise  # none of a step
         failure = _shortest(subject, journal.off, *journal.failed)
@@ -248,7 +248,7 @@ class RuntimeMachine(RuleBasedStateMachine):
             except SpecError:
                 self._broken = True
                 raise
-            except Exception as error:
+            except Exception as error:  # kept with the steps that led to it, and raised on
                 self._broken = True
                 self.journal.failed = (tuple(self.course.steps), error)
                 raise

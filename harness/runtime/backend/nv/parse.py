@@ -53,7 +53,7 @@ def call(network: Any, request: BuildRequest, logger: Any) -> bytes | None:
         raise ParseError(f"{request.network}: {error}: give it as package.module:function") from error
     try:
         result = target(network, logger)
-    except Exception as error:
+    except Exception as error:  # whatever the user's function raises
         raise ParseError(f"{request.network} raised {type(error).__name__}: {error}") from error
     if result is None and network.num_outputs == 0:
         raise ParseError(f"{request.network} marked no output and returned no plan")
