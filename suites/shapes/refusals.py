@@ -89,4 +89,4 @@ def resized(inputs: Arrays, interface: Interface, sizes: Mapping[str, int]) -> d
 def of_other_rank(inputs: Arrays, name: str) -> Iterator[tuple[str, dict[str, Array]]]:
     """The input ``name`` with a dimension more, and with its first one missing."""
     yield f"{name} with a dimension more", {**inputs, name: inputs[name][None]}
-    yield f"{name} with a dimension missing", {**inputs, name: inputs[name][0]}
+    yield f"{name} with a dimension missing", {**inputs, name: inputs[name][0, ...]}

@@ -93,3 +93,7 @@ def test_inputs_in_other_shapes():
     assert changed["s"].tolist() == [1, -1]
     assert resized(inputs, face, {"n": 0})["x"].shape == (0, 3)
     assert [array["x"].shape for _, array in of_other_rank(VALID, "x")] == [(1, 2, 3), (3,)]
+    vector = {"x": np.ones(3, np.int64)}
+    others = [array["x"] for _, array in of_other_rank(vector, "x")]
+    assert [array.shape for array in others] == [(1, 3), ()]
+    assert all(isinstance(array, np.ndarray) for array in others), "and no scalar"

@@ -158,6 +158,20 @@ def scaled(tmp_path: Path, *flags: str) -> BuildRequest:
     return BuildRequest("scaled", RECIPES["fp32"], BuildConfig(flags=flags), profiles, ({}, {}), model=str(file))
 
 
+def test_a_scalar_of_numpy_arrives_as_an_array(shared: HostedBackend, affine: BuildRequest) -> None:
+    """It has a type and a shape, and is refused for the shape as any other array is."""
+    engine = shared.load(shared.build(affine).data)
+    session = engine.session()
+    scalar: Any = ROWS[0, 0]
+    assert not isinstance(scalar, np.ndarray)
+    for ask in (session.run, session.infer):
+        with pytest.raises(RunError, match=r"of shape \(\) lies outside profile 0"):
+            ask({"x": scalar})
+    with pytest.raises(RefitError, match="REFIT"):
+        engine.refit({"w": scalar})
+    engine.close()
+
+
 def test_nothing_lives_where_no_host_does(backend: HostedBackend, affine: BuildRequest) -> None:
     assert backend.residue() == Residue()
     assert backend.client.generation == 0, "and none was started to ask"

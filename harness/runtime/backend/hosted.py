@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.runtime.backend.protocol import Array, BuildRequest, EngineInfo, Plan, Progress, Residue, Shape
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.client import HostClient, HostDied
@@ -159,7 +161,7 @@ class HostedEngine(_Held):
         return plan
 
     def refit(self, weights: Mapping[str, Array]) -> None:
-        self._ask("refit", {"weights": weights}, "refit", f"refit of {' '.join(weights)}")
+        self._ask("refit", {"weights": _arrays(weights)}, "refit", f"refit of {' '.join(weights)}")
 
 
 class HostedSession(_Held):
@@ -167,12 +169,14 @@ class HostedSession(_Held):
 
     def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:
         """As `Session.run`; TypeError for an input of a type that no engine takes."""
+        inputs = _arrays(inputs)
         asked = {"inputs": inputs, "graph": graph, "omit": omit}
         without = f" without {omit}" if omit else ""
         outputs: dict[str, Array] = self._ask("run", asked, "run", f"run of {_shapes(inputs)}{without}")
         return outputs
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
+        inputs = _arrays(inputs)
         shapes: dict[str, Shape] = self._ask("infer", {"inputs": inputs}, "run", f"inference of {_shapes(inputs)}")
         return shapes
 
@@ -184,6 +188,11 @@ class HostedSession(_Held):
 
     def limit(self, tensor: str, nbytes: int | None) -> None:
         self._ask("limit", {"tensor": tensor, "nbytes": nbytes}, "run", f"limit of {tensor}")
+
+
+def _arrays(given: Mapping[str, Array]) -> dict[str, Array]:
+    """``given``, numpy's scalars as arrays without dimensions: on their way they would become Python's numbers."""
+    return {name: np.asarray(array) for name, array in given.items()}
 
 
 def _shapes(inputs: Mapping[str, Array]) -> str:
