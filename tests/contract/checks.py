@@ -478,9 +478,16 @@ def an_input_may_be_an_output(bench: Bench) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     path = bench.model([node], {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2]), "x": (FLOAT, ["n", 2])})
     x = floats(3, 2)
-    outputs = bench.session(bench.engine(path, RELU_RANGE)).run({"x": x})
-    assert np.array_equal(outputs["x"], x)
-    assert np.array_equal(outputs["y"], np.maximum(x, 0))
+    engine = bench.engine(path, RELU_RANGE)
+    session = bench.session(engine)
+    for omit in ("", "shape:x", "size:x:0", "address:x", f"address:{engine.info.inputs[0].name}"):
+        if omit:
+            with pytest.raises(RunError) as caught:
+                session.run({"x": x}, omit=omit)
+            assert not caught.value.crash
+        outputs = session.run({"x": x})
+        assert np.array_equal(outputs["x"], x)
+        assert np.array_equal(outputs["y"], np.maximum(x, 0))
 
 
 @check

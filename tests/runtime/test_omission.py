@@ -16,7 +16,7 @@ INFO = EngineInfo(
         IOTensor("x:0", "input", "float32", (-1, 4)),
         IOTensor("__z", "input", "float32", (3,)),
         IOTensor("z", "output", "float32", (3,)),
-        IOTensor("__w", "input", "float32", (3,)),
+        IOTensor("__w", "input", "float32", (3, -1)),
         IOTensor("y", "output", "float32", (-1, 4)),
     ),
     1,
@@ -31,7 +31,11 @@ INFO = EngineInfo(
         ("size:x:0:1", Omission("size", "x:0", 1)),
         ("address:y", Omission("address", "y")),
         ("address:z", Omission("address", "z")),  # the output, which is called so
+        ("address:__z", Omission("address", "__z")),
         ("address:w", Omission("address", "__w")),  # the input, which a parser calls otherwise
+        ("shape:z", Omission("shape", "__z")),  # the input: of an output no shape is told
+        ("size:z:0", Omission("size", "__z")),
+        ("size:w:1", Omission("size", "__w", 1)),
     ],
 )
 def test_what_can_be_left_out(text: str, expected: Omission) -> None:
@@ -46,6 +50,8 @@ def test_what_can_be_left_out(text: str, expected: Omission) -> None:
         ("size:x", "write shape:<input>"),
         ("size:x:0:-1", "write shape:<input>"),
         ("size:x:0:2", "'x:0' has 2 dimensions"),
+        ("size:z:1", "'z' has 1 dimensions"),
+        ("shape:v", "there is no tensor 'v'"),
         ("shape:y", "'y' is an output: shapes are told for inputs alone"),
         ("address:v", "there is no tensor 'v': the engine has x:0, __z, z, __w, y"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.errors import RunError, SpecError
-from harness.runtime.backend.protocol import Array, EngineInfo, Shape, asked_name
+from harness.runtime.backend.protocol import Array, EngineInfo, IOTensor, Shape, asked_name
 
 FORMS = "shape:<input>, size:<input>:<axis> or address:<tensor>"
 
@@ -32,13 +32,15 @@ class Omission:
             rest, _, axis = rest.rpartition(":")
         if step not in ("shape", "size", "address") or (step == "size" and not axis.isdecimal()):
             raise SpecError(f"omit={text!r}: write {FORMS}")
-        tensor = tensor_named(rest, info)
-        found = next(held for held in info.tensors if held.name == tensor)
-        if step != "address" and found.mode != "input":
+        if step == "address":
+            return cls(step, tensor_named(rest, info))
+        found = input_named(rest, info)
+        if found is None:
+            tensor_named(rest, info)  # has words of its own for what is no tensor at all
             raise SpecError(f"omit={text!r}: {rest!r} is an output: shapes are told for inputs alone")
         if step == "size" and int(axis) >= len(found.shape):
             raise SpecError(f"omit={text!r}: {rest!r} has {len(found.shape)} dimensions")
-        return cls(step, tensor, int(axis or 0))
+        return cls(step, found.name, int(axis or 0))
 
     def is_shape_of(self, tensor: str) -> bool:
         return (self.step, self.tensor) == ("shape", tensor)
@@ -64,11 +66,21 @@ class Omission:
 
 
 def tensor_named(name: str, info: EngineInfo) -> str:
-    """What the engine calls the input or output that its user calls ``name``. SpecError when there is none."""
+    """What the engine calls the input or output that its user calls ``name``. SpecError when there is none.
+
+    Of an input that is an output too this is the output; the input goes by the engine's own name for it.
+    """
     names = [tensor.name for tensor in info.tensors]
     if name in names:
         return name
-    for tensor in info.inputs:
-        if asked_name(tensor.name, (name,)) == name:
-            return tensor.name
-    raise SpecError(f"there is no tensor {name!r}: the engine has {', '.join(names)}")
+    found = input_named(name, info)
+    if found is None:
+        raise SpecError(f"there is no tensor {name!r}: the engine has {', '.join(names)}")
+    return found.name
+
+
+def input_named(name: str, info: EngineInfo) -> IOTensor | None:
+    """The input that the engine or, if it calls none so, its user calls ``name``."""
+    own = [tensor for tensor in info.inputs if tensor.name == name]
+    users = [tensor for tensor in info.inputs if asked_name(tensor.name, (name,)) == name]
+    return next(iter((*own, *users)), None)
