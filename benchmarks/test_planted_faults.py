@@ -55,7 +55,7 @@ def at(profile: int, batch: int, seq: int) -> Callable[[Example], bool]:
 
 PLANTED = (
     Planted("wrong_above=seq:200", at(0, 1, 201)),
-    Planted("wrong_both_max=batch,seq", at(0, 32, 300)),
+    Planted("wrong_both_max=batch+seq", at(0, 32, 300)),
     Planted("wrong_odd=seq", at(0, 1, 5)),
     Planted("wrong_profile=1", at(1, 1, 4)),
     Planted("swap_rows_above=4", at(0, 5, 4)),
@@ -129,7 +129,7 @@ def test_planted_faults(planted: Planted, model: ModelSpec, capsys: pytest.Captu
 
 def test_a_joint_maximum_is_found_by_drawing_alone(model: ModelSpec, capsys: pytest.CaptureFixture[str]) -> None:
     """Within one binding, by the examples of ``trt-nightly``: no corner helps."""
-    check = checking(model, "wrong_both_max=batch,seq")
+    check = checking(model, "wrong_both_max=batch+seq")
     runs = [explore(examples_of(model), check, effort="nightly", seed=seed) for seed in range(SEEDS)]
     found = [run.failure for run in runs if run.failure is not None]
     with capsys.disabled():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from harness.errors import (
     StageError,
     UnsupportedError,
 )
-from harness.runtime.backend.fake import FAULT_VARIABLE, SLOWNESS, FakeBackend, FakeEngine, Fault
+from harness.runtime.backend.fake import FAULT_VARIABLE, PARAMETERS, SLOWNESS, FakeBackend, FakeEngine, Fault
 from harness.runtime.backend.protocol import POISON, UNCAPTURABLE, Array, BuildRequest, Residue, ShapeRange
 from harness.runtime.capability import State
 from harness.runtime.fingerprint import fingerprint
@@ -410,12 +411,12 @@ def swapped(got: Array, expected: Array) -> bool:
 PLACES: dict[str, tuple[Callable[[int, int, int], bool], Callable[[Array, Array], bool]]] = {
     "wrong_above=batch:4": (lambda _profile, batch, _width: batch > 4, off),
     "wrong_above=width:3": (lambda _profile, _batch, width: width > 3, off),
-    "wrong_both_max=batch,width": (lambda p, b, w: (b, w) == (BOUNDS[p][0][1], BOUNDS[p][1][1]), off),
+    "wrong_both_max=batch+width": (lambda p, b, w: (b, w) == (BOUNDS[p][0][1], BOUNDS[p][1][1]), off),
     "wrong_odd=width": (lambda _profile, _batch, width: width % 2 == 1, off),
     "wrong_profile=1": (lambda profile, _batch, _width: profile == 1, off),
     "swap_rows_above=4": (lambda _profile, batch, _width: batch > 4, swapped),
     "wrong_above=tokens:4": (lambda _profile, _batch, _width: False, off),  # of another model
-    "wrong_both_max=batch,tokens": (lambda _profile, _batch, _width: False, off),
+    "wrong_both_max=batch+tokens": (lambda _profile, _batch, _width: False, off),
     "mask_ignored=bias": (lambda _profile, _batch, _width: False, off),
 }
 
@@ -472,15 +473,19 @@ def test_mask_ignored(tmp_path: Path) -> None:
     "fault",
     [
         *("wrong_above", "wrong_above=batch", "wrong_above=:4", "wrong_above=batch:four", "wrong_above=batch:-1"),
-        *("wrong_both_max=batch", "wrong_both_max=a,b,c", "wrong_both_max=a,", "wrong_odd", "wrong_odd=a,b"),
+        *("wrong_both_max=batch", "wrong_both_max=a+b+c", "wrong_both_max=a+", "wrong_odd", "wrong_odd=a+b"),
         *("wrong_profile=second", "swap_rows_above=batch:4", "swap_rows_above", "mask_ignored="),
         *("wrong_rows=2", "leak=1"),
     ],
 )
 def test_a_parameter_of_another_form_is_refused(fault: str) -> None:
     name = fault.partition("=")[0]
-    with pytest.raises(SpecError, match=f"fault '{fault}' of the backend fake: write {name}"):
+    with pytest.raises(SpecError, match=re.escape(f"fault '{fault}' of the backend fake: write {name}")):
         FakeBackend(fault)
+
+
+def test_no_parameter_has_what_separates_backends() -> None:
+    assert not [form for form in PARAMETERS.values() if "," in form]
 
 
 def test_a_plan_is_kept_by_the_parameter_of_its_fault() -> None:

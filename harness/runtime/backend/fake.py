@@ -3,7 +3,8 @@
 It is there for the tests of everything that judges backends: each `Fault` is a way in which a real one
 was seen, or must be expected, to fail. ``fake:wrong_rows`` names one, ``fake:crash_run@mlp`` for one
 model alone; without a fault in its name a backend takes the one in $TRT_HARNESS_FAKE. Some take a
-parameter, ``fake:wrong_above=batch:4``: `PARAMETERS` says which and of what form.
+parameter, ``fake:wrong_above=batch:4``: `PARAMETERS` says which and of what form. None has a comma,
+which separates backends on a command line.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Fault(str, enum.Enum):
 
 PARAMETERS = {  # form of what follows ``=`` in the name of a fault
     Fault.WRONG_ABOVE: "<symbol>:<n>",
-    Fault.WRONG_BOTH_MAX: "<symbol>,<symbol>",
+    Fault.WRONG_BOTH_MAX: "<symbol>+<symbol>",
     Fault.WRONG_ODD: "<symbol>",
     Fault.WRONG_PROFILE: "<n>",
     Fault.SWAP_ROWS_ABOVE: "<n>",
@@ -161,7 +162,7 @@ class Mischief:
             symbol, _, number = parameter.rpartition(":")
             symbols = (symbol,) if symbol else ()
         elif parameter:
-            symbols = tuple(parameter.split(","))
+            symbols = tuple(parameter.split("+"))
         wanted = form.count("<symbol>") + form.count("<input>")
         if len(symbols) != wanted or not all(symbols) or (form.endswith("<n>") and not number.isdecimal()):
             raise SpecError(f"fault {named!r} of the backend fake: write {name}{'=' * bool(form)}{form}")
