@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
+import pytest
 from onnx import TensorProto, helper
 
+from harness.errors import StageError
 from harness.runtime.backend.protocol import Backend, BuildRequest, Plan, ShapeRange
 from harness.runtime.capability import Probe, State
 from harness.spec.build import BuildConfig
@@ -70,6 +72,21 @@ class Bench:
     folder: Path
     stage: Stage | None = None  # of a double
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def legacy(self) -> bool:
+        """TensorRT 8.x, which does otherwise in places: what it does there is part of the contract, too."""
+        return self.probe.version.startswith("8.")
+
+    def dies(self, act: Callable[[], object]) -> None:
+        """``act`` ends the process that TensorRT is in; a double says so."""
+        if self.stage is not None:
+            with pytest.raises(Crashed):
+                act()
+        else:
+            with pytest.raises(StageError) as caught:
+                act()
+            assert caught.value.crash, caught.value
 
     def need(self, *capabilities: str) -> None:
         """NotCovered unless the subject has them. A double on its GPU may lack only what its version lacks."""

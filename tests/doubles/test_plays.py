@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper
 
@@ -193,12 +194,15 @@ def test_enqueue_says_false_for_what_is_missing(play: Play) -> None:
     context = play.engine(play.plan(play.parsed(relu()))).create_execution_context()
     _, stream = cuda.cudaStreamCreate()
     (_, x), (_, y) = cuda.cudaMalloc(32), cuda.cudaMalloc(32)
-    steps: tuple[tuple[str, Callable[[], Any]], ...] = (
-        ("shape of input x", lambda: context.set_input_shape("x", (2, 2))),
-        ("not set for input tensor x", lambda: context.set_tensor_address("x", x)),
-        ("is set for output tensor y", lambda: context.set_tensor_address("y", y)),
+    words = ("shape of input x", "not set for input tensor x", "is set for output tensor y")
+    if play.trt.__version__.startswith("8."):  # which names none
+        words = ("allInputDimensionsSpecified", "profileObliviousIndex)) != nullptr", "getPtrOrNull(mOutputAllocators")
+    steps: tuple[Callable[[], Any], ...] = (
+        lambda: context.set_input_shape("x", (2, 2)),
+        lambda: context.set_tensor_address("x", x),
+        lambda: context.set_tensor_address("y", y),
     )
-    for missing, supply in steps:
+    for missing, supply in zip(words, steps, strict=True):
         assert context.execute_async_v3(int(stream)) is False
         assert missing in play.errors[0]
         assert supply()
@@ -246,6 +250,40 @@ def test_a_shape_of_another_profile_is_refused_late_on_8(play: Play) -> None:
     assert any("exceed min ~ max range" in message for message in play.errors)
     with pytest.raises(Crashed):
         context.infer_shapes()
+
+
+def test_a_profile_below_the_first_ends_8(play: Play) -> None:
+    context = play.engine(play.plan(play.parsed(relu()))).create_execution_context()
+    assert not context.set_optimization_profile_async(1, 0)
+    assert "profileIndex < mEngine.getNbOptimizationProfiles()" in play.errors[-1]
+    if play.trt.__version__.startswith("8."):
+        with pytest.raises(Crashed):
+            context.set_optimization_profile_async(-1, 0)
+    else:
+        assert not context.set_optimization_profile_async(-1, 0)
+
+
+BUILT_WITHOUT_REFIT = {  # by 8.6
+    "nms": """nms (float[1, 4, 4] boxes, float[1, 1, 4] scores) => (int64[kept, 3] y)
+              { y = NonMaxSuppression (boxes, scores) }""",
+    "counted": """counted (float[2] x, int64[1] steps) => (float[2] y)
+              { y = Loop <body = step (int64 i, bool going, float[2] a) => (bool on, float[2] b)
+                { on = Identity (going)  b = Neg (a) }> (steps, , x) }""",
+    "plain": "plain (float[2] x) => (float[2] y) { y = Relu (x) }",
+}
+
+
+@pytest.mark.parametrize("name", BUILT_WITHOUT_REFIT)
+def test_what_8_builds_without_refit_alone(play: Play, name: str) -> None:
+    text = f'<ir_version: 8, opset_import: ["": 17]> {BUILT_WITHOUT_REFIT[name]}'
+    network = play.parsed(onnx.parser.parse_model(text).SerializeToString())
+    for flags in ((), ("REFIT",)):
+        config = play.builder.create_builder_config()
+        for flag in flags:
+            config.set_flag(play.trt.BuilderFlag.__members__[flag])
+        refused = bool(flags) and name != "plain" and play.trt.__version__.startswith("8.")
+        assert (play.plan(network, config) is None) == refused
+        assert any("Assertion" in error for error in play.errors) == refused
 
 
 def test_a_monitor_can_stop_a_build(play: Play) -> None:

@@ -646,8 +646,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"w": np.array([5.0])}, "'w' are float64"),
         ({"w": np.array([5, 5], np.float32)}, r"'w' are float32\(2,\), the engine has float32\(1,\)"),
     ):
-        with pytest.raises(RefitError, match=words):
+        with pytest.raises(RefitError, match=words) as caught:
             engine.refit(weights)
+        assert caught.value.detail == ({"unknown": ["v"]} if "v" in weights else {})
         np.testing.assert_array_equal(engine.session().run(given)["y"], 2 * given["x"])
     with pytest.raises(RefitError, match=r"without BuilderFlag\.REFIT"):
         engine_of("", tmp_path).refit({"w": good})

@@ -133,8 +133,9 @@ def test_a_session_does_all_that_one_in_this_process_does(shared: HostedBackend,
         session.move("z")
     engine.refit({"w": np.array([3], np.float32)})
     np.testing.assert_array_equal(session.run({"x": ROWS})["y"], 3 * ROWS)
-    with pytest.raises(RefitError, match="no weights 'v': the engine has w"):
+    with pytest.raises(RefitError, match="no weights 'v': the engine has w") as refused:
         engine.refit({"v": np.array([3], np.float32)})
+    assert refused.value.detail == {"unknown": ["v"]}
     again = shared.load(engine.serialize())
     np.testing.assert_array_equal(again.session().run({"x": ROWS})["y"], 3 * ROWS)
     found = shared.residue()

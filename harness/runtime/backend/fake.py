@@ -369,9 +369,10 @@ class FakeEngine:
         if not self._header["refit"]:
             raise RefitError("the plan was built without BuilderFlag.REFIT: its weights are fixed")
         known = {tensor.name: tensor for tensor in self._model.graph.initializer}
+        if unknown := [name for name in weights if name not in known]:
+            words = f"there are no weights {unknown[0]!r}: the engine has {', '.join(known) or 'none'}"
+            raise RefitError(words, detail={"unknown": unknown})
         for name, array in weights.items():
-            if name not in known:
-                raise RefitError(f"there are no weights {name!r}: the engine has {', '.join(known) or 'none'}")
             wanted = (tuple(known[name].dims), helper.tensor_dtype_to_np_dtype(known[name].data_type))
             if (array.shape, array.dtype) != wanted:
                 raise RefitError(

@@ -23,6 +23,7 @@ from harness.spec.precision import Recipe
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Progress = Callable[[str, int, int], None]  # phase, step, number of steps
+GRANULE = 512  # bytes: of an output allocator TensorRT asks for multiples of it, as seen on 8.6
 UNCAPTURABLE = "uncapturable"  # in the ``detail`` of a RunError: what was refused is the capture of a graph
 
 
@@ -132,7 +133,9 @@ class Session(Protocol):
         not missed, and the run goes well. Not together with ``graph``.
 
         A RunError of a refused run has ``detail["touched"]``: the outputs whose memory changed all the
-        same, of which there should be none; it is missing where no output has memory to look at.
+        same, of which there should be none; it is missing where no output has memory to look at. Only a run
+        that is refused for too little memory of an output whose size the data decide (`limit`) may have
+        written others by then.
         """
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
@@ -141,7 +144,7 @@ class Session(Protocol):
     def switch(self, profile: int) -> None:
         """Take another profile on the same context; RunError when it is refused, and nothing changes then.
 
-        Shapes told before are forgotten, a captured graph is dropped.
+        Shapes told before are forgotten, except by TensorRT 8.6; a captured graph is dropped.
         """
 
     def move(self, tensor: str) -> None:
@@ -152,7 +155,7 @@ class Session(Protocol):
 
         A run that needs more is a RunError of ours before anything is launched: TensorRT is given addresses
         and can't see how much there is. Of an output whose size the data decide, and of onnxruntime's, it is
-        known only in the run, which is a RunError then.
+        known only in the run, which is a RunError then; what TensorRT asks for is a multiple of `GRANULE`.
         """
 
     def close(self) -> None: ...
@@ -174,7 +177,9 @@ class Engine(Protocol):
         """Replace weights, by the names of the ONNX file's initializers, in all sessions, open ones too.
 
         RefitError when one is unknown or does not fit, and where the plan was built without
-        ``BuilderFlag.REFIT``; UnsupportedError where the capability ``refit`` is missing.
+        ``BuilderFlag.REFIT``; UnsupportedError where the capability ``refit`` is missing. ``detail`` of the
+        error has the names: "unknown", those given that this engine can't have replaced, or "missing", those
+        that must be given along, which may be a parser's own.
         """
 
     def close(self) -> None: ...

@@ -377,7 +377,19 @@ class Builder(Play):
                         )
             for name in shaping - profile.contents.keys():
                 return f"Shape input tensor {name} is missing values in profile {index}."
-        return self._typing_objection(network, options)
+        return self._refit_objection(network, options) or self._typing_objection(network, options)
+
+    def _refit_objection(self, network: Any, options: Config) -> str | None:
+        """As seen on 8.6, of networks that it builds without the flag."""
+        if not (self.world.legacy and options.is_set("REFIT")):
+            return None
+        nodes = network.model.graph.node
+        if any(node.op_type == "NonMaxSuppression" for node in nodes):
+            return "Assertion it != valueMap.end() failed. analyzeShapes failed to add t to valueMap."
+        inputs = {value.name for value in graph.inputs_of(network.model)}
+        if any(node.op_type == "Loop" and node.input[0] in inputs for node in nodes):
+            return "Assertion weightsPtr.tensor != nullptr failed. "
+        return None
 
     def _typing_objection(self, network: Any, options: Config) -> str | None:
         weak = ("FP16", "INT8", "BF16", "FP8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import json
 import signal
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from tests.doubles.plays.foundation import DTYPES, Dims, HostMemory, Play, Plugi
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
+GRANULE = 512  # bytes
 
 
 class Runtime(Play):
@@ -211,24 +214,66 @@ class Refitter(Play):
     def _held(self) -> dict[str, onnx.TensorProto]:
         return {tensor.name: tensor for tensor in self._engine.blueprint.model.graph.initializer}
 
+    @functools.cached_property
+    def _folded(self) -> dict[str, tuple[str, ...]]:
+        """Weights that the parser of 8.6 computes and names, by those that can't be replaced without them.
+
+        Two for each batch normalization, which go with the weights of the convolution or product before it.
+        """
+        if not self.world.legacy:
+            return {}
+        nodes = self._engine.blueprint.model.graph.node
+        makers = {output: node for node in nodes for output in node.output}
+        normalizations = [node for node in nodes if node.op_type == "BatchNormalization"]
+        numbered = ("tmp_weight" + (f"_{number}" if number >= 0 else "") for number in itertools.count(-1))
+        found: dict[str, tuple[str, ...]] = {}
+        for node in normalizations:
+            names = tuple(itertools.islice(numbered, 2))
+            before = makers.get(node.input[0])
+            weights = [name for name in (before.input[1:] if before is not None else ()) if name in self._held]
+            found |= dict.fromkeys((*weights, *names), names)
+        return found
+
+    @functools.cached_property
+    def _fixed(self) -> frozenset[str]:
+        """Initializers that 8.6 makes others of: of batch normalizations, and the bias of a quantized convolution."""
+        if not self.world.legacy:
+            return frozenset()
+        nodes = self._engine.blueprint.model.graph.node
+        dequantized = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
+        return frozenset(
+            name
+            for node in nodes
+            for name in node.input[1:]
+            if node.op_type == "BatchNormalization"
+            or (node.op_type == "Conv" and node.input[1] in dequantized and name == node.input[-1])
+        )
+
     def get_all_weights(self) -> list[str]:
-        return list(self._held)
+        names = dict.fromkeys((*self._held, *itertools.chain(*self._folded.values())))
+        return [name for name in names if name not in self._fixed]
 
     def get_missing_weights(self) -> list[str]:
-        return []  # in the double no weights hang together
+        wanted = dict.fromkeys(itertools.chain(*(self._folded.get(name, ()) for name in self._given)))
+        return [name for name in wanted if name not in self._given]
 
     def set_named_weights(self, name: str, weights: Any, _location: Any = None) -> bool:
         array, held = state(weights).array, self._held.get(name)
-        if held is None:
-            self.world.error("Refitter::setNamedWeights", f"There is no weights named {name} in this network.")
+        if name not in self.get_all_weights():
+            words = f"{name}: network does not have (or does not use) this weights as a refittable weights"
+            self.world.error("Refitter::setNamedWeights", words, "4: Internal Error")
             return False
-        if array.size != int(np.prod(held.dims, dtype=np.int64)):
+        if held is not None and not self.world.legacy and not _fits(array, held):
             self.world.error("Refitter::setNamedWeights", f"Weights {name} are {array.size} elements, not {held.dims}")
             return False
         self._given[name] = array  # not copied: it is read by the refit
         return True
 
     def refit_cuda_engine(self) -> bool:
+        if not all(_fits(array, self._held[name]) for name, array in self._given.items() if name in self._held):
+            words = "Assertion newWeights.count() == original.count() failed. "  # 8.6 looks no earlier
+            self.world.error("refit.cpp::lookup::347", words, "2: Internal Error")
+            return False
         model = onnx.ModelProto()
         model.CopyFrom(self._engine.blueprint.model)
         for tensor in model.graph.initializer:
@@ -239,6 +284,10 @@ class Refitter(Play):
         self._engine.blueprint = dataclasses.replace(self._engine.blueprint, model=model)
         self._engine.program = graph.Program(model)
         return True
+
+
+def _fits(array: Array, held: onnx.TensorProto) -> bool:
+    return bool(array.size == int(np.prod(held.dims, dtype=np.int64)))
 
 
 class Inspector(Play):
@@ -308,8 +357,14 @@ class Context(Play):
     def set_optimization_profile_async(self, index: int, _stream: int) -> bool:
         engine = self._engine
         where = "IExecutionContext::setOptimizationProfileAsync"
+        if index < 0 and self.world.legacy:
+            self.world.crash(signal.SIGSEGV)  # as seen on 8.6, which looks at the upper end alone
         if not 0 <= index < engine.num_optimization_profiles:
-            self.world.error(where, f"Parameter check failed, condition: profileIndex. There is no profile {index}.")
+            self.world.error(
+                where,
+                "Parameter check failed, condition: profileIndex < mEngine.getNbOptimizationProfiles(). "
+                f"There is no profile {index}.",
+            )
             return False
         others = [state(other()) for other in engine.contexts if other() is not None and state(other()) is not self]
         if not engine.may_share and any(other.active_optimization_profile == index for other in others):
@@ -321,9 +376,10 @@ class Context(Play):
             return False
         if index != self.active_optimization_profile:
             self._prepared = None
-            self._shapes = {
-                name: shape for name, shape in self._shapes.items() if -1 not in engine.get_tensor_shape(name)
-            }
+            if not self.world.legacy:  # 8.6 keeps what was told before
+                self._shapes = {
+                    name: shape for name, shape in self._shapes.items() if -1 not in engine.get_tensor_shape(name)
+                }
         self.active_optimization_profile = index
         return True
 
@@ -465,7 +521,8 @@ class Context(Play):
         contents = self._contents()
         for name, values in contents.items():
             ranges = self._engine.blueprint.contents[self.active_optimization_profile].get(name)
-            if ranges and not all(a <= v <= b for a, v, b in zip(ranges[0], values.ravel(), ranges[2], strict=True)):
+            inside = ranges and all(a <= v <= b for a, v, b in zip(ranges[0], values.ravel(), ranges[2], strict=True))
+            if ranges and not inside and not self.world.legacy:  # 8.6 does not ask
                 self.world.error(
                     "IExecutionContext::inferShapes",
                     f"Parameter check failed: values {values.ravel().tolist()} of the shape tensor {name} are outside "
@@ -481,15 +538,22 @@ class Context(Play):
     def execute_async_v3(self, stream: int) -> bool:
         where = "IExecutionContext::enqueueV3"
         engine, cuda = self._engine, self.world.cuda
+        legacy = self.world.legacy
         for name in engine.inputs:
             if name not in self._shapes:
-                self.world.error(where, f"Parameter check failed: the shape of input {name} is not specified.")
+                condition = "condition: allInputDimensionsSpecified(routine)"
+                words = condition if legacy else f"the shape of input {name} is not specified."
+                self.world.error(where, f"Parameter check failed: {words}")
                 return False
             if not self._addresses.get(name):
+                if legacy and name in engine.program.shaping:
+                    self.world.crash(signal.SIGSEGV)  # as seen on 8.6, which reads from there
                 self.world.error(
                     where,
-                    f"Parameter check failed. Address is not set for input tensor {name}. "
-                    "Call setInputTensorAddress or setTensorAddress before enqueue/execute.",
+                    "Parameter check failed, "
+                    "condition: (mContext.profileObliviousBindings.at(profileObliviousIndex)) != nullptr"
+                    + f". Address is not set for input tensor {name}. "
+                    "Call setInputTensorAddress or setTensorAddress before enqueue/execute." * (not legacy),
                 )
                 return False
         shapes = self._output_shapes() if self._in_range() else None
@@ -499,11 +563,14 @@ class Context(Play):
             if not self._addresses.get(name) and name not in self._allocators:
                 self.world.error(
                     where,
-                    f"Parameter check failed. Neither address or allocator is set for output tensor {name}. "
-                    "Call setOutputTensorAddress, setTensorAddress or setOutputAllocator before enqueue/execute.",
+                    "Parameter check failed, condition: mContext.profileObliviousBindings.at(profileObliviousIndex) "
+                    "|| getPtrOrNull(mOutputAllocators, profileObliviousIndex)"
+                    + f". Neither address or allocator is set for output tensor {name}. "
+                    "Call setOutputTensorAddress, setTensorAddress or setOutputAllocator before enqueue/execute."
+                    * (not legacy),
                 )
                 return False
-            if -1 in shapes[name] and name not in self._allocators:
+            if -1 in shapes[name] and name not in self._allocators and not legacy:
                 self.world.error(where, f"Output {name} has a data-dependent shape and no output allocator.")
                 return False
         contents = self._contents()
@@ -537,15 +604,22 @@ class Context(Play):
     def _hand_over(self, name: str, array: Array, allocator: Any, stream: int) -> bool:
         """Ask ``allocator`` for memory, as the version does, tell it the shape, and write. False when it has none."""
         call = self.world.double.call
+        # 8.6 asks for multiples of 512 bytes. A context that lost its allocator after that runs on, and tells no
+        # shape: as if the address were what was got here.
+        size = GRANULE * -(-max(array.nbytes, 1) // GRANULE) if self.world.legacy else array.nbytes
         if self.world.double.overrides(allocator, "reallocate_output_async") and not self.world.legacy:
-            address = call(allocator, "reallocate_output_async", name, 0, array.nbytes, 256, stream)
+            address = call(allocator, "reallocate_output_async", name, 0, size, 256, stream)
         else:
-            address = call(allocator, "reallocate_output", name, 0, array.nbytes, 256)
+            address = call(allocator, "reallocate_output", name, 0, size, 256)
         if not address:
             self.world.error(
-                "IExecutionContext::enqueueV3", f"IOutputAllocator::reallocateOutput returned nullptr for {name}"
+                "IExecutionContext::enqueueV3",
+                f"IOutputAllocator returned nullptr for allocation request of {size} bytes.",
+                "2: Internal Error",
             )
             return False
+        if self.world.legacy:
+            self._addresses[name] = address
         call(allocator, "notify_shape", name, self.world.double.classes["Dims"](list(array.shape)))
         self._made[name] = array.shape
         self.world.cuda.flush(stream)  # what the allocator itself put on the stream comes before the result

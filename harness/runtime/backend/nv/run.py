@@ -19,6 +19,7 @@ from harness.runtime.backend.nv.memory import Memory
 from harness.runtime.backend.omission import Omission, tensor_named
 from harness.runtime.backend.protocol import UNCAPTURABLE, Array, EngineInfo, Shape, asked_name
 from harness.runtime.device import CudaError, Graph, Stream
+from harness.spec.names import listed
 
 
 class NvEngine:
@@ -58,24 +59,29 @@ class NvEngine:
                 raise RefitError(heard.says("no refitter could be made, and no reason was given"))
             held = {name: self.dialect.narrowed(array) for name, array in weights.items()}  # read where they lie
             for name, array in held.items():
-                self._set_weights(refitter, name, array)
-            missing = refitter.get_missing_weights()
+                with self.logger.listen() as refusal:
+                    if not refitter.set_named_weights(name, self.dialect.trt.Weights(array)):
+                        known = refitter.get_all_weights()
+                        detail = {} if name in known else {"unknown": [other for other in held if other not in known]}
+                        words = refusal.says("refused without a reason")
+                        raise RefitError(f"{_weights({name: array})}: {words}", detail=detail)
+            missing = list(refitter.get_missing_weights())
             if missing:
-                raise RefitError(f"these weights must be given, too: {', '.join(missing)}")
+                words = f"these weights must be given, too: {', '.join(missing)}"
+                raise RefitError(words, detail={"missing": missing})
             for session in self.sessions:
                 session.drop_graph()
-            if not refitter.refit_cuda_engine():
-                raise RefitError(heard.says("the refit failed and no reason was given"))
-
-    def _set_weights(self, refitter: Any, name: str, array: Array) -> None:
-        with self.logger.listen() as heard:
-            if not refitter.set_named_weights(name, self.dialect.trt.Weights(array)):
-                what = f"weights {name!r}, {array.dtype}{list(array.shape)}"
-                raise RefitError(f"{what}: {heard.says('refused without a reason')}")
+            if not refitter.refit_cuda_engine():  # for 8.6 it is only here that sizes count
+                raise RefitError(f"{_weights(held)}: {heard.says('the refit failed and no reason was given')}")
 
     def close(self) -> None:
         self.engine = None  # TensorRT frees what is no longer referred to
         self._resources.close()
+
+
+def _weights(given: Mapping[str, Array]) -> str:
+    """As in ``weights 'w', float32[3, 3]``."""
+    return "weights " + listed([f"{name!r}, {array.dtype}{list(array.shape)}" for name, array in given.items()])
 
 
 class NvSession:
@@ -126,7 +132,7 @@ class NvSession:
 
         Nothing is enqueued, and on 8.x it is the enqueue that holds shapes against the profile: there our
         own session refuses what is outside of it, by what the engine reports of its profiles. What a shape
-        tensor may hold 8.x does not report: such contents it refuses in a run alone.
+        tensor may hold 8.x does not report, nor does it ever refuse contents outside of the profile.
         """
         with self.logger.listen():
             given = self._given(inputs)
@@ -136,13 +142,15 @@ class NvSession:
             return {tensor.name: self._shape_of(tensor.name) for tensor in self.engine.info.outputs}
 
     def switch(self, profile: int) -> None:
+        if profile < 0:  # 8.6 looks at the upper end alone, and dies of it
+            raise RunError(f"there is no profile {profile}: the engine has {self.engine.info.profiles}")
         with self.logger.listen() as heard:
             if not self.context.set_optimization_profile_async(profile, self.stream.handle):
                 raise RunError(heard.says(f"profile {profile} was refused, and no reason was given"))
             self.stream.synchronize()
         self.drop_graph()
         if profile != self.profile:
-            self.profile, self._told = profile, False  # TensorRT forgets shapes with the profile
+            self.profile, self._told = profile, False  # TensorRT forgets shapes with the profile; 8.6 does not
 
     def move(self, tensor: str) -> None:
         self.drop_graph()
