@@ -5,9 +5,10 @@ What the steps are and what must hold after each stands in `harness.strategies.s
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.strategies import DrawFn
 
 from harness.errors import SpecError, StageError, UnsupportedError
 from harness.judge.oracle import Oracle
@@ -32,6 +34,7 @@ from harness.strategies.shapes import seeds
 from harness.strategies.shorten import shortened
 from harness.strategies.subject import SEEDS, Subject, missing
 
+ANY_SEED = seeds()
 CONTEXTS = 2  # that may be open at a time
 PATIENCE = 60.0  # seconds in which a shorter sequence is looked for; a crash or a hang takes its share of them
 LENGTH: dict[Effort, tuple[int, int]] = {"dev": (8, 10), "ci": (20, 12), "nightly": (200, 25)}  # sequences, draws
@@ -159,9 +162,23 @@ class _Journal:
     failed: tuple[tuple[Step, ...], Exception] | None = None  # the last one
 
 
-def _drawn(strategy: Callable[[RuntimeMachine], st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-    """Drawn from what the machine is at that moment."""
-    return st.runner().flatmap(strategy)
+@functools.cache
+def _among(choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    """One of ``choices``. Kept, since making a strategy takes ten times as long as drawing from it."""
+    return st.sampled_from(choices)
+
+
+@st.composite
+def _begun(draw: DrawFn) -> tuple[Step, ...]:
+    machine: RuntimeMachine = draw(st.runner())
+    return Step("open", 0, draw(machine.subject.anywhere)), *machine.runs(draw, 0)
+
+
+@st.composite
+def _next(draw: DrawFn) -> tuple[Step, ...]:
+    machine: RuntimeMachine = draw(st.runner())
+    step = machine.next(draw)
+    return step, *(machine.runs(draw, step.context) if step.kind in CHANGES else ())
 
 
 class RuntimeMachine(RuleBasedStateMachine):
@@ -179,24 +196,24 @@ class RuntimeMachine(RuleBasedStateMachine):
         journal.sequences += 1
         self.course: Course = Course(subject, journal.off)
 
-    @initialize(example=_drawn(lambda machine: machine.examples()), runs=_drawn(lambda machine: machine.runs()))
-    def begin(self, example: Example, runs: tuple[Kind, ...]) -> None:
-        self._take(Step("open", 0, example), runs)
+    @initialize(steps=_begun())
+    def begin(self, steps: tuple[Step, ...]) -> None:
+        self._take(steps)
 
-    @rule(step=_drawn(lambda machine: machine.next()), runs=_drawn(lambda machine: machine.runs()))
-    def go_on(self, step: Step, runs: tuple[Kind, ...]) -> None:
-        self._take(step, runs if step.kind in CHANGES else ())
+    @rule(steps=_next())
+    def go_on(self, steps: tuple[Step, ...]) -> None:
+        self._take(steps)
 
     def teardown(self) -> None:
         """Close all; then everything has to be as it was before."""
         if self._broken:  # that is what is told, and not what comes of it
             self.course.abandon()
         else:
-            self._take(Step("close everything"))
+            self._take((Step("close everything"),))
 
     # What may be drawn --------------------------------------------------------------------------
 
-    def next(self) -> st.SearchStrategy[Step]:
+    def next(self, draw: DrawFn) -> Step:
         """A step that is possible now."""
         contexts = self.course.contexts
 
@@ -206,45 +223,39 @@ class RuntimeMachine(RuleBasedStateMachine):
             return len(contexts) < CONTEXTS if kind == "open" else bool(contexts) or kind == "reload"
 
         kinds = filter(possible, WEIGHTS)
-        return st.sampled_from([kind for kind in kinds for _ in range(WEIGHTS[kind])]).flatmap(self._step)
-
-    def examples(self) -> st.SearchStrategy[Example]:
-        return st.one_of(self.subject.examples)
-
-    def runs(self) -> st.SearchStrategy[tuple[Kind, ...]]:
-        """The runs that follow a change at once: none, or one."""
-        graphs: list[tuple[Kind, ...]] = [] if "graph" in self.journal.off else [("run by graph",)] * 2
-        return st.sampled_from([(), ("run",), *graphs])
-
-    def _step(self, kind: Kind) -> st.SearchStrategy[Step]:
-        contexts = self.course.contexts
+        kind: Kind = draw(_among(tuple(kind for kind in kinds for _ in range(WEIGHTS[kind]))))
         if kind == "reload":
-            return st.just(Step(kind))
+            return Step(kind)
         if kind == "open":
             free = next(number for number in range(CONTEXTS) if number not in contexts)
-            return st.builds(Step, st.just(kind), st.just(free), self.examples())
-        if kind in ("set shape", "switch"):
-            return st.one_of(
-                [
-                    st.builds(Step, st.just(kind), st.just(number), examples)
-                    for number, context in sorted(contexts.items())
-                    for profile, examples in enumerate(self.subject.examples)
-                    if (profile == context.example.profile) is (kind == "set shape")
-                ]
-            )
-        tensors = [tensor.name for tensor in self.course.engine.info.tensors]
-        more: dict[Kind, dict[str, st.SearchStrategy[Any]]] = {
-            "write": {"example": st.builds(Example, seed=seeds())},
-            "refit": {"seed": st.sampled_from(SEEDS)},
-            "move": {"tensor": st.sampled_from(tensors)},
-        }
-        return st.builds(Step, st.just(kind), st.sampled_from(sorted(contexts)), **more.get(kind, {}))
+            return Step(kind, free, draw(self.subject.anywhere))
+        number = draw(_among(tuple(sorted(contexts))))
+        profile = contexts[number].example.profile
+        if kind == "set shape":
+            return Step(kind, number, draw(self.subject.examples[profile]))
+        if kind == "switch":
+            others = tuple(other for other in range(len(self.subject.examples)) if other != profile)
+            return Step(kind, number, draw(self.subject.examples[draw(_among(others))]))
+        if kind == "write":
+            return Step(kind, number, Example(seed=draw(ANY_SEED)))
+        if kind == "refit":
+            return Step(kind, number, seed=draw(_among(SEEDS)))
+        if kind == "move":
+            tensors = self.course.engine.info.tensors
+            return Step(kind, number, tensor=draw(_among(tuple(tensor.name for tensor in tensors))))
+        return Step(kind, number)
 
-    def _take(self, step: Step, runs: tuple[Kind, ...] = ()) -> None:
-        """Take a step, and runs of the same context after it; what goes wrong is what is looked for."""
-        for each in (step, *(Step(kind, step.context) for kind in runs)):
+    def runs(self, draw: DrawFn, context: int) -> tuple[Step, ...]:
+        """The runs of a context that follow a change of it at once: none, or one."""
+        graphs = () if "graph" in self.journal.off else ("run by graph",) * 2
+        kind: Kind | None = draw(_among((None, "run", *graphs)))
+        return () if kind is None else (Step(kind, context),)
+
+    def _take(self, steps: tuple[Step, ...]) -> None:
+        """Take ``steps`` one after the other; what goes wrong is what is looked for."""
+        for step in steps:
             try:
-                self.course.take(each)
+                self.course.take(step)
             except SpecError:
                 self._broken = True
                 raise
@@ -252,4 +263,4 @@ class RuntimeMachine(RuleBasedStateMachine):
                 self._broken = True
                 self.journal.failed = (tuple(self.course.steps), error)
                 raise
-            self.journal.steps[each.kind] += 1
+            self.journal.steps[step.kind] += 1

@@ -22,6 +22,7 @@ from harness.strategies.affordable import Bounds
 
 ELEMENTS = 1 << 22  # of all inputs and outputs of an example: 16 MiB of float32
 SEEDS = 1 << 16
+_SEEDS = st.integers(0, SEEDS - 1)
 
 
 def sizes(range: Range) -> SearchStrategy[int]:
@@ -44,7 +45,7 @@ def bindings(
     """
     if not isinstance(profile, Profile):
         raise SpecError(f"profile: expected a Profile, got {profile!r}")
-    return _drawn(Space(Profile(profile.ranges), relations, affordable))
+    return _shapes(Space(Profile(profile.ranges), relations, affordable))
 
 
 def contents(values: Values) -> SearchStrategy[tuple[int, ...]]:
@@ -59,7 +60,7 @@ def seeds() -> SearchStrategy[int]:
 
     The data themselves are never drawn: element by element that takes longer than running the model.
     """
-    return st.integers(0, SEEDS - 1)
+    return _SEEDS
 
 
 def examples(
@@ -106,6 +107,11 @@ def examples_of(
     )
 
 
+def examples_in(space: Space) -> SearchStrategy[Example]:
+    """Examples of one profile, such as one of `spaces_of`. Shrinks as `examples` does."""
+    return _examples((space,))
+
+
 def spaces_of(
     model: ModelSpec,
     relations: Iterable[str] | None = None,
@@ -135,8 +141,7 @@ def _sizes(range: Range) -> SearchStrategy[int]:
     return st.integers(range.min, range.max) | st.sampled_from(list(often))
 
 
-@st.composite
-def _drawn(draw: DrawFn, space: Space) -> dict[str, int]:
+def _shape(draw: DrawFn, space: Space) -> dict[str, int]:
     chosen: tuple[int, ...] = ()
     for name in space.variables:
         size = draw(_sizes(space.range_of(chosen)), label=name)
@@ -144,7 +149,10 @@ def _drawn(draw: DrawFn, space: Space) -> dict[str, int]:
     return dict(zip(space.variables, chosen, strict=True))
 
 
+_shapes = st.composite(_shape)
+
+
 @st.composite
 def _examples(draw: DrawFn, spaces: Sequence[Space]) -> Example:
     space = draw(st.sampled_from(spaces), label="profile") if len(spaces) > 1 else spaces[0]
-    return space.example(draw(_drawn(space)), draw(seeds(), label="seed"))
+    return space.example(_shape(draw, space), draw(_SEEDS, label="seed"))

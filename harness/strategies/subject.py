@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +23,8 @@ from harness.spec.model import ModelSpec
 from harness.spec.onnx_model import interface
 from harness.spec.precision import Recipe
 from harness.spec.profile import Profile
-from harness.strategies.shapes import examples_of, spaces_of
+from harness.spec.space import Space
+from harness.strategies.shapes import examples_in, spaces_of
 from harness.strategies.stopwatch import Stopwatch
 
 ORIGINAL = 0  # the seed of the weights that the plan was built with
@@ -55,19 +55,24 @@ class Subject:
             return self.backend.load(self.plan if plan is None else plan, self.plugins)
 
     @functools.cached_property
+    def spaces(self) -> tuple[Space, ...]:
+        """What each profile of the model admits."""
+        return spaces_of(self.model)
+
+    @functools.cached_property
     def examples(self) -> tuple[st.SearchStrategy[Example], ...]:
         """What may be asked on each profile."""
+        return tuple(map(examples_in, self.spaces))
 
-        def on(number: int) -> st.SearchStrategy[Example]:
-            alone = dataclasses.replace(self.model, profiles=(self.model.profiles[number],))
-            return examples_of(alone).map(lambda example: dataclasses.replace(example, profile=number))
-
-        return tuple(map(on, range(len(self.model.profiles))))
+    @functools.cached_property
+    def anywhere(self) -> st.SearchStrategy[Example]:
+        """What may be asked on any of them."""
+        return st.one_of(self.examples)
 
     @functools.cached_property
     def profiles(self) -> tuple[Profile, ...]:
         """The model's profiles by the symbols that stand in it."""
-        return tuple(space.profile for space in spaces_of(self.model))
+        return tuple(space.profile for space in self.spaces)
 
     def inputs(self, example: Example) -> dict[str, Array]:
         """The same arrays for the same example while it is the last one asked for: a run and its judge share them."""
@@ -132,7 +137,7 @@ def missing(subject: Subject) -> dict[str, str]:
     found: dict[str, str] = {}
     model = subject.model
     declared = interface(model.source.path())
-    space = spaces_of(model)[0]
+    space = subject.spaces[0]
     opt = {name: sizes.opt for name, sizes in space.ranges.items()}
     inputs = subject.inputs(space.example(opt if space.admits(opt) else space.least() or {}))
     with contextlib.ExitStack() as opened:
