@@ -102,7 +102,7 @@ class Explore:
         how it is repeated, and the folder that shows it without this project. ``relations`` such as
         ``"kv >= q"`` or ``"past + seq <= 32"`` hold between the sizes, beside those of the model.
         """
-        from harness.strategies import Exploration, examples_of, explore
+        from harness.strategies import Exploration, explore
 
         run, related = self._story.run, (*self._model.relations, *relations)
         if run.settings.example is not None:
@@ -113,7 +113,7 @@ class Explore:
         effort = run.settings.effort_here
         with self._story.exploring_now():
             done = explore(
-                examples_of(self._model, relations=related),
+                run.examples_of(self._model, related),
                 lambda example: self._try(check, example, place),
                 effort=effort,
                 database=run.kept / "failed" / self._name if effort == "nightly" else None,

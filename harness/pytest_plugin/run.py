@@ -27,13 +27,15 @@ from harness.runtime.choice import choose, needs_of, not_applied
 from harness.runtime.fingerprint import environment
 from harness.runtime.workbench import Workbench
 from harness.settings import BACKENDS, BEST
-from harness.spec import EngineSpec, ModelSpec, promoted
+from harness.spec import EngineSpec, Example, ModelSpec, promoted
 from harness.spec.catalog import Catalog, load
 from harness.spec.cell import Cell
 from harness.spec.promoted import Promoted
 from harness.spec.source import EXPORT_VARIABLE, export_folder
 
 if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
     from harness.judge.oracle import Oracle
     from harness.runtime.backend.protocol import Backend
     from harness.runtime.pool import EnginePool
@@ -64,6 +66,7 @@ class Run:
         self._promoted: dict[Path, tuple[Promoted, ...]] = {}
         self.cells: list[tuple[Cell, Path]] = []  # that this process collected, covered or not, and their files
         self._specs: dict[tuple[str, str], EngineSpec] = {}
+        self._examples: dict[tuple[str, tuple[str, ...]], SearchStrategy[Example]] = {}
         self._choices: dict[tuple[str, tuple[str, ...]], str | UnsupportedError] = {}
         self.problems: dict[str, None] = {}  # with known failures, from every process
 
@@ -96,6 +99,15 @@ class Run:
             config = case.model.config.with_options(dict(self.settings.build_option))
             self._specs[asked] = EngineSpec.of(case.model, case.recipe, config)
         return self._specs[asked]
+
+    def examples_of(self, model: ModelSpec, relations: tuple[str, ...]) -> SearchStrategy[Example]:
+        """The same object for all cells of a model, since what is drawn from it may be kept."""
+        from harness.strategies import examples_of
+
+        asked = model.id, relations
+        if asked not in self._examples:
+            self._examples[asked] = examples_of(model, relations=relations)
+        return self._examples[asked]
 
     # What there is --------------------------------------------------------------------------------
 

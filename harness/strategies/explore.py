@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import SkipTest
 
 from hypothesis import given, settings
 from hypothesis import seed as seeded
-from hypothesis.errors import Flaky, UnsatisfiedAssumption
+from hypothesis.errors import Flaky, HypothesisException, UnsatisfiedAssumption
 from hypothesis.strategies import SearchStrategy
 
 from harness.errors import SpecError, UnsupportedError
@@ -73,6 +75,8 @@ def explore(
     through `minimize` as well. ``seed`` overrides what ``effort`` says of randomness, ``examples``
     (a number) how many are drawn; ``database`` is a folder, of this check alone, that keeps failures for
     the next run (Hypothesis uses none under ``ci`` or with a ``seed``).
+    What ``ci`` draws is settled, so that it is drawn once a process for the same ``strategy``, and Hypothesis
+    calls ``check`` only when one of those examples fails, or when ``check`` speaks to Hypothesis itself.
     Nothing is built here: engines live outside. Passed straight through: UnsupportedError, a skip of
     the test, KeyboardInterrupt, and what Hypothesis says of a strategy that is wrong. SpecError for a wrong
     argument.
@@ -88,7 +92,10 @@ def explore(
         chosen = settings(chosen, max_examples=examples)
     started = time.perf_counter()
     asked = _Asked(check, patience)
-    failure = _first(asked, first) or _drawn(asked, strategy, chosen, seed)
+    failure = _first(asked, first)
+    if failure is None:
+        settled = chosen.derandomize and seed is None
+        failure = _replayed(asked, strategy, chosen) if settled else _drawn(asked, strategy, chosen, seed)
     if failure is not None and profiles and not failure.flaky:
         smallest = minimize(failure.example, asked.fails, profiles, relations=relations)
         if smallest != failure.example:  # the blob would repeat the larger one
@@ -123,8 +130,8 @@ class _Asked:
         self.tried += 1
         try:
             self._check(example)
-        except UnsatisfiedAssumption:
-            raise  # the check wants another example
+        except HypothesisException:
+            raise  # the check wants another example, or to be called by Hypothesis
         except BaseException as error:
             if not _is_failure(error):
                 raise _PassingThrough(error) from None
@@ -137,7 +144,7 @@ class _Asked:
     def fails(self, example: Example) -> bool:
         try:
             self(example)
-        except (_PassingThrough, UnsatisfiedAssumption):
+        except (_PassingThrough, HypothesisException):
             return False
         except BaseException:
             return True
@@ -155,25 +162,63 @@ def _first(asked: _Asked, first: Sequence[Example]) -> Failure | None:
     for example in first:
         if not isinstance(example, Example):
             raise SpecError(f"first: expected examples, got {example!r}")
-        try:
-            asked(example)
-        except _PassingThrough as through:
-            raise through.error from None
-        except UnsatisfiedAssumption:
-            continue
-        except BaseException as error:
-            return Failure(example, error)
+        with contextlib.suppress(UnsatisfiedAssumption):
+            if (failure := _tried(asked, example)) is not None:
+                return failure
     return None
+
+
+def _tried(asked: _Asked, example: Example) -> Failure | None:
+    try:
+        asked(example)
+    except _PassingThrough as through:
+        raise through.error from None
+    except HypothesisException:
+        raise
+    except BaseException as error:
+        return Failure(example, error)
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _settled(strategy: SearchStrategy[Example], count: int) -> tuple[Example, ...]:
+    """What Hypothesis draws where nothing is left to chance, for any check that takes each example as it comes."""
+    drawn: list[Example] = []
+    _given(drawn.append, strategy, settings(settings_of("ci"), max_examples=count))()
+    return tuple(drawn)
+
+
+def _replayed(asked: _Asked, strategy: SearchStrategy[Example], chosen: settings) -> Failure | None:
+    """As `_drawn`, which meets the same examples in the same order: it is asked when there is something to shrink."""
+    try:
+        examples = _settled(strategy, chosen.max_examples)
+        failure = next(filter(None, (_tried(asked, example) for example in examples)), None)
+    except HypothesisException:  # the strategy's, which come again, or the check's
+        return _drawn(asked, strategy, chosen, None)
+    if failure is None:
+        return None
+    shrunk = _drawn(asked, strategy, chosen, None)
+    return shrunk or replace(failure, flaky=not asked.fails(failure.example))
+
+
+def _given(check: Check, strategy: SearchStrategy[Example], chosen: settings) -> Callable[[], None]:
+    """A test of Hypothesis's. What it draws under ``ci`` follows from the source of ``run``."""
+
+    def run(example: Example) -> None:
+        check(example)
+
+    test: Callable[[], None] = chosen(given(strategy)(run))
+    return test
 
 
 def _drawn(asked: _Asked, strategy: SearchStrategy[Example], chosen: settings, seed: int | None) -> Failure | None:
     latest: list[Example] = []
 
-    def run(example: Example) -> None:
+    def check(example: Example) -> None:
         latest[:] = [example]
         asked(example)
 
-    test = chosen(given(strategy)(run))
+    test = _given(check, strategy, chosen)
     try:
         (test if seed is None else seeded(seed)(test))()
     except _PassingThrough as through:

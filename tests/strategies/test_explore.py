@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest import SkipTest
 
 import pytest
-from hypothesis import given, reject, reproduce_failure, settings
+from hypothesis import currently_in_test_context, given, note, reject, reproduce_failure, settings
 from hypothesis import strategies as st
 from hypothesis.errors import FailedHealthCheck
 
@@ -77,6 +77,62 @@ def test_ci_draws_the_same_each_time_and_nightly_does_not() -> None:
     assert seen("nightly") != seen("nightly")
     assert seen("nightly", 3) == seen("nightly", 3) != seen("nightly", 4)
     assert seen("ci", 3) == seen("ci", 3) != seen("ci")
+
+
+@pytest.mark.parametrize("number", [None, 3, 60])
+def test_what_ci_draws_is_what_hypothesis_draws(number: int | None) -> None:
+    """As many, in the same order: drawn for the first check, replayed for the second, by Hypothesis for the third."""
+    strategy = examples(WIDE)
+    seen: list[list[Example]] = [[], [], []]
+
+    def to_hypothesis(example: Example) -> None:
+        note("a check that only Hypothesis may call")
+        seen[2].append(example)
+
+    for check in (seen[0].append, seen[1].append, to_hypothesis):
+        assert explore(strategy, check, effort="ci", examples=number).failure is None
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0]) == (number or EXAMPLES["ci"])
+
+
+def test_what_ci_draws_is_drawn_once_for_a_strategy() -> None:
+    made: list[Example] = []
+    strategy = examples(WIDE).map(lambda example: made.append(example) or example)
+    for _ in range(3):
+        assert explore(strategy, right, effort="ci").tried == EXAMPLES["ci"]
+    assert len(made) == EXAMPLES["ci"]
+    explore(strategy, right, effort="ci", examples=7)
+    explore(strategy, right, effort="ci", seed=0)
+    assert len(made) == EXAMPLES["ci"] + 7 + EXAMPLES["ci"]
+
+
+def test_what_fails_of_those_that_are_replayed_goes_to_hypothesis() -> None:
+    strategy = examples(WIDE)
+    assert explore(strategy, right, effort="ci").failure is None
+    found = explore(strategy, fails_where(lambda e: e.binding["batch"] > 4), effort="ci")
+    assert found.failure is not None
+    assert str(found.failure.example) == "profile 0 batch=5 seq=4 seed=0"
+    assert found.failure.blob.startswith("@reproduce_failure(")
+    assert not found.failure.flaky
+
+
+@pytest.mark.parametrize("comes_again", [False, True])
+def test_what_fails_among_those_and_not_with_hypothesis(comes_again: bool) -> None:
+    """It is told all the same, and that it passed when it does."""
+    strategy = examples(WIDE)
+    by_hypothesis: list[bool] = []
+
+    def check(example: Example) -> None:
+        by_hypothesis.append(currently_in_test_context())
+        if example.seed == 0 and not by_hypothesis[-1] and (comes_again or True not in by_hypothesis):
+            raise Wrong("alone")
+
+    found = explore(strategy, check, effort="ci")
+    assert sum(by_hypothesis) == EXAMPLES["ci"]
+    assert found.failure is not None
+    assert found.failure.example.seed == 0
+    assert str(found.failure.error) == "alone"
+    assert found.failure.flaky is not comes_again
 
 
 def test_a_failure_is_the_smallest_and_is_given_back() -> None:
