@@ -120,7 +120,7 @@ class Flow:
         outputs = tuple(names[name] if name else "" for name in node.output)
         bodies = {a.name: a.g for a in node.attribute if a.HasField("g")}
         if node.op_type == "Constant":
-            tensor = _constant(node)
+            tensor = constant_of(node)
             if tensor is not None:
                 self.constants[outputs[0]] = tensor
                 self.dtype[outputs[0]] = str(helper.tensor_dtype_to_np_dtype(tensor.data_type))
@@ -188,7 +188,7 @@ class Flow:
             )
 
 
-def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+def constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
     """What a Constant holds; None for strings and sparse tensors, which no rule of ours reads."""
     (attribute,) = node.attribute
     if attribute.name == "value":

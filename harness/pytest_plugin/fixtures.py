@@ -315,9 +315,9 @@ def trt_golden(_trt: Story, trt_interface: Interface) -> Question:
 def trt_oracle(_trt: Story) -> CellOracle:
     """onnxruntime, unoptimized, on the original model: ``trt_oracle(inputs)`` is a `Reference`."""
 
-    def reference(inputs: Arrays) -> Reference:
+    def reference(inputs: Arrays, model: ModelSpec | None = None) -> Reference:
         with _trt.spending("oracle"):
-            return _trt.run.oracle.reference(_trt.case.model, inputs)
+            return _trt.run.oracle.reference(_trt.case.model if model is None else model, inputs)
 
     return reference
 

@@ -104,8 +104,8 @@ class Walked(Protocol):
 class CellOracle(Protocol):
     """What `trt_oracle` gives."""
 
-    def __call__(self, inputs: Arrays) -> Reference:
-        """What the cell's model must give for ``inputs``. UnsupportedError for a model without a file."""
+    def __call__(self, inputs: Arrays, model: ModelSpec | None = None) -> Reference:
+        """What the cell's model, or another one, must give for ``inputs``. UnsupportedError without a file."""
 
 
 class Require(Protocol):

@@ -14,6 +14,7 @@ CAPABILITIES = (  # that a backend may report, by name
     *("tf32", "fp16", "strong_typing", "weak_typing"),
     *("profiles", "shape_tensors", "data_dependent_shapes", "cuda_graph"),
     *("refit", "progress", "timing_cache", "network_function", "plan_file"),
+    *("refit_named", "refit_async", "refit_device", "parser_refit", "refit_individual", "strip_plan"),
 )
 
 

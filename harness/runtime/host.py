@@ -54,10 +54,14 @@ from harness.runtime.backend.protocol import (
     BuildRequest,
     Engine,
     EngineInfo,
+    HowToRefit,
+    LayerWeights,
     Plan,
+    Refittable,
     Residue,
     Session,
     Shape,
+    Weights,
 )
 from harness.runtime.probing import Found, ProbedInSteps
 from harness.runtime.wire import Arena, Channel, error_to_value
@@ -137,7 +141,9 @@ class Host:
             "move": self.move,
             "limit": self.limit,
             "serialize": self.serialize,
+            "weights": self.weights,
             "refit": self.refit,
+            "refit_from": self.refit_from,
             "residue": self.residue,
             "close_session": self.close_session,
             "close_engine": self.close_engine,
@@ -221,8 +227,14 @@ class Host:
     def serialize(self, engine: int) -> Array:
         return self._engine(engine).serialize()
 
-    def refit(self, engine: int, weights: dict[str, Array]) -> None:
-        self._engine(engine).refit(weights)
+    def weights(self, engine: int, given: Weights, layers: LayerWeights) -> Refittable:
+        return self._engine(engine).weights(given, layers=layers)
+
+    def refit(self, engine: int, weights: Weights, layers: LayerWeights, how: HowToRefit, keep_graphs: bool) -> None:
+        self._engine(engine).refit(weights, layers=layers, how=how, keep_graphs=keep_graphs)
+
+    def refit_from(self, engine: int, model: str) -> None:
+        self._engine(engine).refit_from(model)
 
     def residue(self) -> Residue:
         return self._backend.residue()

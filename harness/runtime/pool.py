@@ -17,7 +17,20 @@ from types import TracebackType
 import numpy as np
 
 from harness.errors import DeserializeError, RunError, SpecError, StageError
-from harness.runtime.backend.protocol import Array, Backend, Engine, EngineInfo, Plan, Progress, Session, Shape
+from harness.runtime.backend.protocol import (
+    Array,
+    Backend,
+    Engine,
+    EngineInfo,
+    HowToRefit,
+    LayerWeights,
+    Plan,
+    Progress,
+    Refittable,
+    Session,
+    Shape,
+    Weights,
+)
 from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
 from harness.runtime.fingerprint import environment, fingerprint
@@ -47,7 +60,8 @@ class _Loaded:
     engine: Engine
     info: EngineInfo
     backend: str
-    size: int  # bytes
+    size: int  # bytes, of plan and device memory
+    plan_size: int  # bytes
     users: int = 0
     sessions: list[Session] = field(default_factory=list)
     gone: bool = False  # it was closed, or is known to have died with its host
@@ -241,7 +255,7 @@ class EnginePool:
                 self._failures[plan.plan_key] = _repetition(error)
             raise
         size = plan.data.nbytes + int(info.facts.get("device_memory") or 0)
-        return _Loaded(engine, info, backend, size)
+        return _Loaded(engine, info, backend, size, plan.data.nbytes)
 
     def _make_room(self, wanted: int) -> None:
         """Close unused engines until ``wanted`` more bytes are within the budget, or none is left."""
@@ -290,6 +304,11 @@ class Handle:
     def info(self) -> EngineInfo:
         return self._loaded.info
 
+    @property
+    def plan_size(self) -> int:
+        """Bytes of the plan that the engine was loaded from."""
+        return self._loaded.plan_size
+
     def session(self, profile: int = 0) -> PooledSession:
         """A new session, closed with this handle. DeserializeError when no context can be made.
 
@@ -310,15 +329,28 @@ class Handle:
         with self._pool._watched(self.backend):
             return self._loaded.engine.serialize()
 
-    def refit(self, weights: Mapping[str, Array]) -> None:
-        """As `Engine.refit`. SpecError where the engine is shared: others would run on these weights."""
-        if not self.private:
-            raise SpecError(f"{self.spec.model.id} on {self.backend}: refit a private engine: this one is shared")
+    def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
+        """As `Engine.weights`."""
         self._revive()
-        started = time.perf_counter()
         with self._pool._watched(self.backend):
-            self._loaded.engine.refit(weights)
-        self._spent("refit", time.perf_counter() - started)
+            return self._loaded.engine.weights(given, layers=layers)
+
+    def refit(
+        self,
+        weights: Weights,
+        *,
+        layers: LayerWeights | None = None,
+        how: HowToRefit = "plain",
+        keep_graphs: bool = False,
+    ) -> None:
+        """As `Engine.refit`. SpecError where the engine is shared: others would run on these weights."""
+        with self._refitting() as engine:
+            engine.refit(weights, layers=layers, how=how, keep_graphs=keep_graphs)
+
+    def refit_from(self, model: str) -> None:
+        """As `Engine.refit_from`. SpecError as in `refit`."""
+        with self._refitting() as engine:
+            engine.refit_from(model)
 
     def close(self) -> None:
         """Close the sessions and let the engine go. Closing again does nothing."""
@@ -335,6 +367,19 @@ class Handle:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def _refitting(self) -> Iterator[Engine]:
+        """The engine, about to be changed; the seconds inside count for "refit"."""
+        if not self.private:
+            raise SpecError(f"{self.spec.model.id} on {self.backend}: refit a private engine: this one is shared")
+        self._revive()
+        started = time.perf_counter()
+        try:
+            with self._pool._watched(self.backend):
+                yield self._loaded.engine
+        finally:
+            self._spent("refit", time.perf_counter() - started)
 
     def _revive(self) -> None:
         name = f"{self.spec.model.id} on {self.backend}"

@@ -25,6 +25,7 @@ class BuildConfig:
     hardware_compatibility: str | None = None  # HardwareCompatibilityLevel member
     profiling_verbosity: str | None = None  # ProfilingVerbosity member
     targets: tuple[str, ...] = ()  # ComputeCapability members, for a TensorRT that builds ahead of time
+    refittable: tuple[str, ...] = ()  # weights, by name, that alone a refit may replace (REFIT_INDIVIDUAL)
 
     def with_options(self, options: Mapping[str, str]) -> BuildConfig:
         """This configuration with ``options``, as they are typed: several names are joined by ``+``.
@@ -47,6 +48,6 @@ def _value(name: str, text: str) -> Any:
         if not text.isdigit():
             raise SpecError(f"build option {name}: {text!r} is not a whole number, 0 or more")
         return int(text)
-    if name in ("flags", "tactic_sources", "plugins", "targets"):
+    if name in ("flags", "tactic_sources", "plugins", "targets", "refittable"):
         return tuple(part for part in text.split("+") if part)
     return text

@@ -32,6 +32,7 @@ relative to the file::
     hardware_compatibility = "AMPERE_PLUS"
     profiling_verbosity = "DETAILED"
     targets = ["SM89"]
+    refittable = ["head.weight"]
 
     [inputs.ids]                         # once a tensor; kinds: see InputRule
     kind = "integers"
@@ -308,6 +309,7 @@ def _config(table: _Table) -> BuildConfig:
         hardware_compatibility=table.take("hardware_compatibility", _text, None),
         profiling_verbosity=table.take("profiling_verbosity", _text, None),
         targets=table.take("targets", _texts, ()),
+        refittable=table.take("refittable", _texts, ()),
     )
     table.close()
     return config

@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from harness.errors import (
     UnsupportedError,
 )
 from harness.runtime import probing
+from harness.runtime.backend.fake_weights import FakeWeights, parsed, replaced
 from harness.runtime.backend.inference import ShapeInference
 from harness.runtime.backend.living import Living
 from harness.runtime.backend.omission import Omission, tensor_named
@@ -42,12 +44,16 @@ from harness.runtime.backend.protocol import (
     Array,
     BuildRequest,
     EngineInfo,
+    HowToRefit,
     IOTensor,
+    LayerWeights,
     Plan,
     Progress,
+    Refittable,
     Residue,
     Shape,
     ShapeRange,
+    Weights,
     poison,
 )
 from harness.runtime.capability import Capability, Probe, State
@@ -58,7 +64,11 @@ if TYPE_CHECKING:
 
 FAULT_VARIABLE = "TRT_HARNESS_FAKE"
 _MAGIC = b"FAKEPLAN"
-_FLAGS = frozenset({"FP16", "TF32", "REFIT"})
+_REFITTING = (
+    *("refit", "refit_named", "refit_async", "refit_device", "parser_refit", "refit_individual", "strip_plan"),
+)
+_REFITS = ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL")
+_FLAGS = frozenset({"FP16", "TF32", "STRIP_PLAN", *_REFITS})
 
 
 class Fault(str, enum.Enum):
@@ -123,6 +133,25 @@ class Fault(str, enum.Enum):
     STALE_REFIT = "stale_refit"  # sessions that are open at a refit keep the weights that they had
     OTHER_CONTEXT = "other_context"  # the last output of another open session of the engine, where there is one
     LEAK = "leak"  # a closed session lives on
+    # refits
+    REFIT_IGNORED = "refit_ignored"  # accepted, and nothing is replaced
+    REFIT_FIRST = "refit_first"  # only the first of the weights given is replaced
+    REFIT_LATE = "refit_late"  # what the next run computes with are the old weights
+    REFIT_DEAF = "refit_deaf"  # one that is listed can be set, and is not replaced: the last
+    REFIT_DRIFTS = "refit_drifts"  # weights that come back are a last bit off
+    REFITS_ANYTHING = "refits_anything"  # what is unknown or does not fit is taken, and left aside
+    REFUSAL_KEPT = "refusal_kept"  # of a refused refit all is replaced that fits
+    REFUSAL_MUTE = "refusal_mute"  # refused without a name
+    NAN_KEPT = "nan_kept"  # weights that are NaN are refused, and kept
+    ROLES_SWAPPED = "roles_swapped"  # two places of one kind change places
+    LIST_FORGETS = "list_forgets"  # the last one can be set, and is not listed
+    MISSING_FORGETS = "missing_forgets"  # one that has to be given, too, is not named before
+    STALE_KEPT_GRAPH = "stale_kept_graph"  # a graph that is kept goes on with the weights of its capture
+    BORROWED_WEIGHTS = "borrowed_weights"  # read from the caller's memory at each run
+    ASYNC_LATE = "async_late"  # a refit by stream is not waited for
+    PARSER_FORGETS = "parser_forgets"  # the parser's refitter leaves the last one as it was
+    STRIPS_NOTHING = "strips_nothing"  # a stripped plan has its weights
+    MARKS_ALL = "marks_all"  # all weights can be replaced where only some are marked
 
 
 PARAMETERS = {  # form of what follows ``=`` in the name of a fault
@@ -205,7 +234,7 @@ class FakeBackend:
             evidence = "the reference evaluator takes any ONNX operator, and every type as it is"
             names = ("parse", "build", "tf32", "fp16", "strong_typing", "weak_typing", "profiles", "shape_tensors")
             return tuple(
-                Capability(name, State.PRESENT, evidence) for name in (*names, "refit", "progress", "plan_file")
+                Capability(name, State.PRESENT, evidence) for name in (*names, *_REFITTING, "progress", "plan_file")
             ), {}
         if self._fault is Fault.CRASH_PROBE:
             _crash()
@@ -287,13 +316,23 @@ class FakeBackend:
         if fault is Fault.BUILDER_NONE:
             return None
         self._builds += 1
+        marked = request.config.refittable
+        refit = bool(marked) or any(flag in request.config.flags for flag in _REFITS)
+        model = parsed(model) if refit else model
+        if absent := sorted(set(marked) - set(FakeWeights(model).names)):
+            raise BuildError(f"{request.name}: weights {absent[0]!r} can't be marked as refittable: there are none")
+        stripped = "STRIP_PLAN" in request.config.flags and fault is not Fault.STRIPS_NOTHING
+        if stripped:
+            _strip(model, FakeWeights(model).names)
         header = {
             "name": request.name,
             "fault": mischief,
             "build": self._builds,
             "profiles": [_ranges(profile) for profile in request.profiles],
             "contents": [_ranges(contents) for contents in request.contents],
-            "refit": "REFIT" in request.config.flags,
+            "refit": refit,
+            "marked": [] if fault is Fault.MARKS_ALL else list(marked),
+            "stripped": stripped,
         }
         return _plan(header, model)
 
@@ -330,6 +369,10 @@ class FakeEngine:
         self.contents = [_read_ranges(contents) for contents in self._header["contents"]]
         self.living, self.memory = living, memory
         self.sessions: list[FakeSession] = []  # that are open
+        self._weights = FakeWeights(self._model, self._header.get("marked", ()))
+        self._awaited = _filled(self._model) if self._header.get("stripped") else set()
+        self._borrowed: dict[str, Array] = {}
+        self._late: Any = None  # what computes with weights that came late
         weights = {tensor.name for tensor in self._model.graph.initializer}
         values = [value for value in self._model.graph.input if value.name not in weights]
         shape_tensors = {name for contents in self.contents for name in contents}
@@ -363,23 +406,136 @@ class FakeEngine:
     def serialize(self) -> Array:
         return np.frombuffer(_plan(self._header, self._model), np.uint8)
 
-    def refit(self, weights: Mapping[str, Array]) -> None:
-        from onnx import helper, numpy_helper
+    def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
+        self._is_refittable()
+        asked = self._weights.asked(given or {}, layers or {})
+        missing = self._missing(asked)
+        listed = self._weights.lists(missing[:-1] if self.fault is Fault.MISSING_FORGETS else missing)
+        return replace(listed, names=listed.names[:-1]) if self.fault is Fault.LIST_FORGETS else listed
 
-        if not self._header["refit"]:
+    def refit(
+        self,
+        weights: Weights,
+        *,
+        layers: LayerWeights | None = None,
+        how: HowToRefit = "plain",
+        keep_graphs: bool = False,
+    ) -> None:
+        layers, fault = layers or {}, self.fault
+        if fault is Fault.REFITS_ANYTHING:
+            weights, layers = self._fitting(weights, layers)
+        self._is_refittable()
+        if fault is Fault.ROLES_SWAPPED:
+            layers = self._swapped(layers)
+        try:
+            asked = self._weights.asked(weights, layers)
+            if missing := self._missing(asked):
+                listed = self._weights.lists(missing)
+                detail = {"missing": listed.missing, "missing_places": listed.missing_places}
+                raise RefitError(f"these weights must be given, too: {', '.join(missing)}", detail=detail)
+        except RefitError as error:
+            if fault is Fault.REFUSAL_KEPT:
+                self._replace(self._weights.asked(*self._fitting(weights, layers)))
+            if fault is Fault.REFUSAL_MUTE:
+                raise RefitError("the refit was refused", detail=error.detail) from None
+            raise
+        if not keep_graphs:
+            for session in self.sessions:
+                session.drop_graph()
+        self._replace(asked, late=fault is Fault.REFIT_LATE or (fault is Fault.ASYNC_LATE and how == "async"))
+        if fault is Fault.NAN_KEPT and any(np.isnan(array).any() for array in asked.values()):
+            raise RefitError(f"weights {' '.join(asked)}: some are NaN")
+
+    def refit_from(self, model: str) -> None:
+        import onnx
+        from google.protobuf.message import DecodeError
+        from onnx import numpy_helper
+
+        self._is_refittable()
+        try:
+            read = parsed(onnx.load(model))
+        except (DecodeError, OSError) as error:
+            raise RefitError(f"{model} can't be read: {error}") from None
+        held = {tensor.name: numpy_helper.to_array(tensor) for tensor in read.graph.initializer}
+        names = self._weights.names
+        if absent := [name for name in names if name not in held]:
+            raise RefitError(f"{model} has no weights {absent[0]!r}")
+        forgotten = names[-1:] if self.fault is Fault.PARSER_FORGETS else ()
+        self._replace(self._weights.asked({name: held[name] for name in names if name not in forgotten}, {}))
+
+    def settle(self) -> None:
+        """A run is over: weights that came late are there now."""
+        if self._late is not None:
+            self.evaluator, self._late = self._late, None
+            for session in self.sessions:
+                session.evaluator = self.evaluator
+
+    def look(self) -> None:
+        """A run begins: weights that are still the caller's are what they are by now."""
+        if self._borrowed:
+            replaced(self._model, self._borrowed)
+            self._renew()
+
+    def _is_refittable(self) -> None:
+        if not self._header["refit"] and self.fault is not Fault.REFITS_ANYTHING:
             raise RefitError("the plan was built without BuilderFlag.REFIT: its weights are fixed")
-        known = {tensor.name: tensor for tensor in self._model.graph.initializer}
-        if unknown := [name for name in weights if name not in known]:
-            words = f"there are no weights {unknown[0]!r}: the engine has {', '.join(known) or 'none'}"
-            raise RefitError(words, detail={"unknown": unknown})
-        for name, array in weights.items():
-            wanted = (tuple(known[name].dims), helper.tensor_dtype_to_np_dtype(known[name].data_type))
-            if (array.shape, array.dtype) != wanted:
-                raise RefitError(
-                    f"weights {name!r} are {array.dtype}{array.shape}, the engine has {wanted[1]}{wanted[0]}"
-                )
-        for name, array in weights.items():
-            known[name].CopyFrom(numpy_helper.from_array(array, name))
+
+    def _missing(self, asked: Weights) -> tuple[str, ...]:
+        """Those of companions, and on a stripped plan all that were never given."""
+        missing = self._weights.missing([name for name in asked if name not in self._awaited])
+        given = {*asked, *missing}
+        return (*missing, *(name for name in self._weights.names if name in self._awaited and name not in given))
+
+    def _fitting(self, weights: Weights, layers: LayerWeights) -> tuple[Weights, LayerWeights]:
+        """Of all that is given what is known and fits, one by one."""
+
+        def fits(given: Weights, placed: LayerWeights) -> bool:
+            try:
+                return bool(self._weights.asked(given, placed))
+            except RefitError:
+                return False
+
+        named = {name: array for name, array in weights.items() if fits({name: array}, {})}
+        placed = {
+            layer: {role: array for role, array in roles.items() if fits({}, {layer: {role: array}})}
+            for layer, roles in layers.items()
+        }
+        return named, placed
+
+    def _swapped(self, layers: LayerWeights) -> LayerWeights:
+        """What is given for one place goes to the other one of its kind that is given, where there is one."""
+        places = [(layer, role) for layer, roles in layers.items() for role in roles]
+        kinds = self._weights.kinds
+        for first, second in itertools.combinations(places, 2):
+            names = [self._weights.places.get(place, "") for place in (first, second)]
+            if all(name in kinds for name in names) and kinds[names[0]] == kinds[names[1]]:
+                changed = {layer: dict(roles) for layer, roles in layers.items()}
+                changed[first[0]][first[1]] = layers[second[0]][second[1]]
+                changed[second[0]][second[1]] = layers[first[0]][first[1]]
+                return changed
+        return layers
+
+    def _replace(self, asked: Mapping[str, Array], *, late: bool = False) -> None:
+        fault, names = self.fault, self._weights.names
+        if fault is Fault.REFIT_IGNORED:
+            return
+        if fault is Fault.REFIT_FIRST:
+            asked = dict(itertools.islice(asked.items(), 1))
+        if fault is Fault.REFIT_DEAF:
+            asked = {name: array for name, array in asked.items() if name != names[-1]}
+        if fault is Fault.REFIT_DRIFTS:
+            asked = {name: np.nextafter(array, np.asarray(np.inf, array.dtype)) for name, array in asked.items()}
+        if fault is Fault.BORROWED_WEIGHTS:
+            self._borrowed = dict(asked)
+        replaced(self._model, asked)
+        self._awaited -= asked.keys()
+        self._renew(late=late)
+
+    def _renew(self, *, late: bool = False) -> None:
+        """Compute with the weights that the model has by now; ``late``: after the next run."""
+        if late:
+            self._late = self._evaluator()
+            return
         self.evaluator = self._evaluator()
         if self.fault is not Fault.STALE_REFIT:
             for session in self.sessions:
@@ -411,6 +567,7 @@ class FakeSession:
         self.last: dict[str, Array] = {}  # outputs of the last run
         self._before: dict[str, Array] = {}  # what they should have been
         self._graph: dict[str, Array] | None = None  # inputs of the run that was captured
+        self._graph_evaluator: Any = None  # what computed it
         self._memory: dict[str, Array] = {}
         self._limits: dict[str, int] = {}
         self._told: dict[str, Array] = {}  # inputs of the last run that was not refused
@@ -432,7 +589,9 @@ class FakeSession:
             self._bound(inputs, omission)
             if fault is Fault.UNCAPTURABLE and graph:
                 raise RunError("this engine can't be captured", log=(_COMPLAINT,), detail={UNCAPTURABLE: True})
-            outputs = self._enqueue(self._replayed(inputs, fault) if graph else inputs, fault)
+            self._engine.look()
+            outputs = self._enqueue(self._replayed(inputs, fault) if graph else inputs, fault, graph=graph)
+            self._engine.settle()
             if outputs is None:
                 raise RunError("the enqueue returned False", log=(_COMPLAINT,))
             self._reserve(inputs, outputs)
@@ -479,6 +638,9 @@ class FakeSession:
             self._limits.pop(name, None)
         else:
             self._limits[name] = nbytes
+
+    def drop_graph(self) -> None:
+        self._graph = None
 
     def close(self) -> None:
         if self._closed:
@@ -554,15 +716,21 @@ class FakeSession:
         same = self._shapes(self._graph) == self._shapes(inputs)
         if self._graph is None or (not same and fault is not Fault.STALE_GRAPH_SHAPE):
             self._graph = {name: array.copy() for name, array in inputs.items()}
+            self._graph_evaluator = self.evaluator
         stale = fault is Fault.STALE_GRAPH or not same
         return self._graph if stale else inputs
+
+    @property
+    def _captured(self) -> Any:
+        """What a graph computes with."""
+        return self._graph_evaluator if self._engine.fault is Fault.STALE_KEPT_GRAPH else self.evaluator
 
     def _shapes(self, inputs: Mapping[str, Array] | None) -> Any:
         """What a graph holds for: shapes, and contents that decide shapes."""
         deciding = self._engine.shape_tensors
         return {n: (a.shape, a.tobytes() if n in deciding else b"") for n, a in (inputs or {}).items()}
 
-    def _enqueue(self, inputs: Mapping[str, Array], fault: Fault) -> dict[str, Array] | None:
+    def _enqueue(self, inputs: Mapping[str, Array], fault: Fault, *, graph: bool) -> dict[str, Array] | None:
         """As an enqueue does: fill the output buffers, or give None for its False."""
         if fault is Fault.CRASH_RUN:
             _crash()
@@ -583,7 +751,7 @@ class FakeSession:
         outputs = {}
         try:
             with np.errstate(all="ignore"):
-                results = self.evaluator.run(None, given)
+                results = (self._captured if graph else self.evaluator).run(None, given)
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(f"the reference evaluator: {type(error).__name__}: {error}") from error
         here = self._is_wrong_here(inputs)
@@ -662,6 +830,27 @@ def _plan(header: Mapping[str, Any], model: onnx.ModelProto) -> bytes:
     text = json.dumps(header).encode()
     body: bytes = model.SerializeToString(deterministic=True)
     return _MAGIC + len(text).to_bytes(8, "little") + text + body
+
+
+def _strip(model: onnx.ModelProto, names: Collection[str]) -> None:
+    """Take the numbers of ``names`` away, and leave their types and shapes."""
+    for tensor in model.graph.initializer:
+        if tensor.name in names:
+            for field in ("raw_data", "float_data", "int32_data", "double_data"):
+                tensor.ClearField(field)
+
+
+def _filled(model: onnx.ModelProto) -> set[str]:
+    """The names of the weights that have no numbers, which are zero from now on."""
+    from onnx import helper, numpy_helper
+
+    found = set()
+    for tensor in model.graph.initializer:
+        if np.prod(tensor.dims) and not (tensor.raw_data or tensor.float_data or tensor.int32_data):
+            found.add(tensor.name)
+            kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros(tuple(tensor.dims), kind), tensor.name))
+    return found
 
 
 def _off(right: Array) -> Array:

@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from harness.runtime.backend.protocol import Array, BuildRequest, EngineInfo, Plan, Progress, Residue, Shape
+from harness.runtime.backend.protocol import (
+    Array,
+    BuildRequest,
+    EngineInfo,
+    HowToRefit,
+    LayerWeights,
+    Plan,
+    Progress,
+    Refittable,
+    Residue,
+    Shape,
+    Weights,
+)
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.client import HostClient, HostDied
 from harness.runtime.probing import Found, probe
@@ -160,8 +172,24 @@ class HostedEngine(_Held):
         plan: Array = self._ask("serialize", {}, "deserialize", "serialize")
         return plan
 
-    def refit(self, weights: Mapping[str, Array]) -> None:
-        self._ask("refit", {"weights": _arrays(weights)}, "refit", f"refit of {' '.join(weights)}")
+    def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
+        asked = {"given": _arrays(given or {}), "layers": _layers(layers)}
+        found: Refittable = self._ask("weights", asked, "refit", "list of weights")
+        return found
+
+    def refit(
+        self,
+        weights: Weights,
+        *,
+        layers: LayerWeights | None = None,
+        how: HowToRefit = "plain",
+        keep_graphs: bool = False,
+    ) -> None:
+        asked = {"weights": _arrays(weights), "layers": _layers(layers), "how": how, "keep_graphs": keep_graphs}
+        self._ask("refit", asked, "refit", f"refit of {' '.join([*weights, *(layers or ())])}")
+
+    def refit_from(self, model: str) -> None:
+        self._ask("refit_from", {"model": _absolute(model)}, "refit", f"refit from {model}")
 
 
 class HostedSession(_Held):
@@ -197,3 +225,7 @@ def _arrays(given: Mapping[str, Array]) -> dict[str, Array]:
 
 def _shapes(inputs: Mapping[str, Array]) -> str:
     return " ".join(f"{name}{list(array.shape)}" for name, array in inputs.items())
+
+
+def _layers(layers: LayerWeights | None) -> LayerWeights:
+    return {layer: _arrays(roles) for layer, roles in (layers or {}).items()}

@@ -24,12 +24,16 @@ from harness.runtime.backend.profiles import reported
 from harness.runtime.backend.protocol import (
     BuildRequest,
     EngineInfo,
+    HowToRefit,
     IOTensor,
+    LayerWeights,
     Plan,
     Progress,
+    Refittable,
     Residue,
     Shape,
     ShapeRange,
+    Weights,
 )
 from harness.runtime.capability import Capability, Probe, State
 
@@ -42,7 +46,10 @@ _MISSING = {
     "tf32": "the CPU kernels compute float32 in full",
     "weak_typing": "onnxruntime computes in the types that the model has",
     "cuda_graph": "the CPU provider has no CUDA graphs",
-    "refit": "a session's weights are fixed",
+    **dict.fromkeys(
+        ("refit", "refit_named", "refit_async", "refit_device", "parser_refit", "refit_individual", "strip_plan"),
+        "a session's weights are fixed",
+    ),
     "timing_cache": "the CPU provider times no tactics",
     "progress": "a session is made in one call, which reports nothing",
     "network_function": "a callable fills a TensorRT network",
@@ -181,8 +188,21 @@ class OnnxRuntimeEngine:
     def serialize(self) -> Array:
         return _serialized(self._plan)
 
-    def refit(self, weights: Mapping[str, Array]) -> None:  # noqa: ARG002 - whichever they are
+    def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:  # noqa: ARG002
         raise UnsupportedError("refit", _MISSING["refit"], _TENSORRT)
+
+    def refit(
+        self,
+        weights: Weights,  # noqa: ARG002 - whichever they are
+        *,
+        layers: LayerWeights | None = None,  # noqa: ARG002
+        how: HowToRefit = "plain",  # noqa: ARG002
+        keep_graphs: bool = False,  # noqa: ARG002
+    ) -> None:
+        raise UnsupportedError("refit", _MISSING["refit"], _TENSORRT)
+
+    def refit_from(self, model: str) -> None:  # noqa: ARG002
+        raise UnsupportedError("parser_refit", _MISSING["refit"], _TENSORRT)
 
     def close(self) -> None:
         self.runtime = None

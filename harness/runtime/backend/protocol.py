@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
@@ -22,8 +22,11 @@ from harness.spec.precision import Recipe
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+Weights = Mapping[str, Array]  # by name
+LayerWeights = Mapping[str, Weights]  # by layer, then by role, as TensorRT's ``WeightsRole`` calls it ("KERNEL")
 Progress = Callable[[str, int, int], None]  # phase, step, number of steps
 GRANULE = 512  # bytes: of an output allocator TensorRT asks for multiples of it, as seen on 8.6
+HowToRefit = Literal["plain", "async", "device"]
 UNCAPTURABLE = "uncapturable"  # in the ``detail`` of a RunError: what was refused is the capture of a graph
 
 
@@ -111,6 +114,21 @@ class Residue:
     errors: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Refittable:
+    """Weights of an engine that a refit may replace, as the engine lists them.
+
+    A weight may have a name, a place (a layer and a role in it), or both. ``missing`` and ``missing_places``
+    are those that have to be given together with what was given already: the engine holds them only in what it
+    computed from all of them.
+    """
+
+    names: tuple[str, ...]
+    places: tuple[tuple[str, str], ...]
+    missing: tuple[str, ...] = ()
+    missing_places: tuple[tuple[str, str], ...] = ()
+
+
 class Session(Protocol):
     """One execution context on one optimization profile at a time.
 
@@ -173,13 +191,41 @@ class Engine(Protocol):
     def serialize(self) -> Array:
         """A plan again, uint8 of one dimension, with the weights that it has now."""
 
-    def refit(self, weights: Mapping[str, Array]) -> None:
-        """Replace weights, by the names of the ONNX file's initializers, in all sessions, open ones too.
+    def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
+        """What a refit may replace, and what a refit with ``given`` and ``layers`` would still ask for.
 
         RefitError when one is unknown or does not fit, and where the plan was built without
         ``BuilderFlag.REFIT``; UnsupportedError where the capability ``refit`` is missing. ``detail`` of the
         error has the names: "unknown", those given that this engine can't have replaced, or "missing", those
         that must be given along, which may be a parser's own.
+        Nothing is replaced. Errors as in `refit`.
+        """
+
+    def refit(
+        self,
+        weights: Weights,
+        *,
+        layers: LayerWeights | None = None,
+        how: HowToRefit = "plain",
+        keep_graphs: bool = False,
+    ) -> None:
+        """Replace weights by name, those of ``layers`` by place, in all sessions, open ones too: all or none.
+
+        Names are those of the ONNX file's initializers and of what its parser made of them. The arrays may
+        change as soon as this returns. ``how``: "async" puts the refit on a stream and waits for that;
+        "device" hands the weights over in memory of the GPU. Sessions drop the graphs that they captured,
+        unless ``keep_graphs``: what a replay of an old graph computes with is for the runtime to say.
+
+        RefitError where the plan was built without ``BuilderFlag.REFIT``, and when a weight is unknown (then
+        ``detail["unknown"]`` has the names), does not fit, or needs others (``detail["missing"]``) that were
+        not given: the message names it. UnsupportedError where the capability ``refit``, or that of ``how``
+        (``refit_async``, ``refit_device``), is missing.
+        """
+
+    def refit_from(self, model: str) -> None:
+        """Replace all weights by those of the ONNX file ``model``, through the parser's own refitter.
+
+        RefitError when the file can't be read or does not fit; UnsupportedError without ``parser_refit``.
         """
 
     def close(self) -> None: ...

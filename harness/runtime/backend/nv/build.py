@@ -49,6 +49,9 @@ def _parse_and_build(
     if plan is not None:
         return plan, parsed
     config = _configure(dialect, builder, request, strong, logger)
+    if request.config.refittable:
+        with logger.listen():
+            dialect.mark_refittable(network, request.config.refittable)
     if quantizes(dialect, network) and dialect.weak_typing and not strong:
         config.set_flag(dialect.member("BuilderFlag", "INT8"))
     _add_profiles(builder, network, config, request, logger)
@@ -77,7 +80,7 @@ def _configure(dialect: Dialect, builder: Any, request: BuildRequest, strong: bo
             config.set_flag(dialect.member("BuilderFlag", name))
         if "TF32" not in request.recipe.flags:
             config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and good for errors of 4e-3
-        for name in asked.flags:
+        for name in (*asked.flags, *(("REFIT_INDIVIDUAL",) if asked.refittable else ())):
             config.set_flag(dialect.member("BuilderFlag", name))
         if asked.workspace is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, asked.workspace)

@@ -95,6 +95,7 @@ class Dialect:
         self.must_ask_for_explicit_batch = hasattr(trt.Builder, "max_batch_size")
         self.progress_monitor = hasattr(trt, "IProgressMonitor")
         self.allocates_outputs = hasattr(trt, "IOutputAllocator")
+        self.parser_refitter = hasattr(trt, "OnnxParserRefitter")
         self.ahead_of_time = hasattr(trt, "ComputeCapability")
         self.library_version = library_version(self.version.split(".")[0])
         # Where the library refuses to infer shapes, the bindings of 8.x end the process (segmentation fault).
@@ -223,6 +224,66 @@ class Dialect:
             return self.trt.Refitter(engine, logger)
         except TypeError:  # a null pointer
             return None
+
+    def lacks_refit(self, how: str) -> tuple[str, str] | None:
+        """The capability that a refit in the way ``how`` lacks, and what is missing for it; None when it is there."""
+        wanted = {"plain": "set_named_weights", "async": "refit_cuda_engine_async", "device": "get_weights_location"}
+        capabilities = {"plain": "refit_named", "async": "refit_async", "device": "refit_device"}
+        refitter = getattr(self.trt, "Refitter", None)
+        if hasattr(refitter, wanted[how]):
+            return None
+        return capabilities[how], f"{self.trt.__name__} {self.version} has no Refitter.{wanted[how]}"
+
+    def set_named_weights(self, refitter: Any, name: str, weights: Any, on_device: bool) -> bool:
+        """Whether they were taken; memory of the GPU has to be asked for."""
+        if on_device:
+            return bool(refitter.set_named_weights(name, weights, self.trt.TensorLocation.DEVICE))
+        return bool(refitter.set_named_weights(name, weights))
+
+    def set_weights(self, refitter: Any, layer: str, role: str, weights: Any) -> bool:
+        """Whether they were taken. LookupError for a role that there is not."""
+        roles = self.trt.WeightsRole.__members__
+        if role not in roles:
+            raise LookupError(f"there is no such role: TensorRT has {', '.join(roles)}")
+        return bool(refitter.set_weights(layer, roles[role], weights))
+
+    def device_weights(self, array: Any, address: int) -> Any:
+        """``Weights`` that lie at ``address`` on the GPU. LookupError for a type that this version does not have."""
+        members = self.trt.DataType.__members__
+        kind = next((members[m] for m, name in DTYPES.items() if name == array.dtype.name and m in members), None)
+        if kind is None:
+            raise LookupError(f"TensorRT {self.version} has no type for it")
+        return self.trt.Weights(kind, address, array.size)
+
+    def refit(self, refitter: Any, stream: int | None) -> bool:
+        """Replace what was set; on ``stream``, where that is asked for, and done when the stream is."""
+        if stream is None:
+            return bool(refitter.refit_cuda_engine())
+        return bool(refitter.refit_cuda_engine_async(stream))
+
+    def refit_from_file(self, refitter: Any, logger: Any, model: str) -> str | None:
+        """Set all weights from an ONNX file, by the parser. None when done, otherwise its reason, perhaps "".
+
+        UnsupportedError where there is no such refitter.
+        """
+        if not self.parser_refitter:
+            raise UnsupportedError("parser_refit", f"{self.trt.__name__} {self.version} has no OnnxParserRefitter")
+        reader = self.trt.OnnxParserRefitter(refitter, logger)
+        if reader.refit_from_file(model):
+            return None
+        errors = [self.parser_error(reader.get_error(index)) for index in range(reader.num_errors)]
+        return "; ".join(f"{error['code']}: {error['reason']}" for error in errors)
+
+    def mark_refittable(self, network: Any, names: Iterable[str]) -> None:
+        """Let a refit replace these alone. UnsupportedError where it can only be all; BuildError for an unknown one."""
+        if not hasattr(network, "mark_weights_refittable"):
+            raise UnsupportedError(
+                "refit_individual",
+                f"{self.trt.__name__} {self.version} has no INetworkDefinition.mark_weights_refittable",
+            )
+        for name in names:
+            if not network.mark_weights_refittable(name):
+                raise BuildError(f"weights {name!r} can't be marked as refittable: the network has none of that name")
 
     def output_allocator(self, allocate: Any, notify: Any) -> Any:
         """An ``IOutputAllocator``: ``allocate(name, nbytes) -> address``, ``notify(name, shape)``.

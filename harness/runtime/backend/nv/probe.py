@@ -8,6 +8,7 @@ each is named after the capability that it decides.
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.runtime.backend.protocol import BuildRequest, Plan, ShapeRange
+from harness.runtime.backend.protocol import BuildRequest, HowToRefit, Plan, ShapeRange
 from harness.runtime.capability import Capability, State
 from harness.runtime.probing import Found
 from harness.spec.build import BuildConfig
@@ -37,6 +38,7 @@ PRODUCT = (
     b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80?Z\x14\n\x01x\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n\x02\x08\x02b\x14\n\x01y\x12\x0f\n\r\x08\x01\x12\t\n\x03"
     b"\x12\x01n\n\x02\x08\x02B\x04\n\x00\x10\x11"
 )
+THREES = np.full((2, 2), 3, np.float32)  # other weights for it
 FIXES = {
     "tensorrt": "pip install 'trt-harness[trt]'",
     "tensorrt_rtx": "pip install 'trt-harness[rtx]'",
@@ -200,24 +202,76 @@ def _relu_is_right(session: Any, *, graph: bool) -> str:
 
 
 def _refit(backend: NvBackend) -> Found:
-    """A weight replaced, and the run after it: that one is accepted says little."""
-    names = ("refit",)
+    names = ("refit", "refit_named")
     if not backend.dialect.has_flag("REFIT"):
         return (Capability("refit", State.ABSENT, "BuilderFlag has no REFIT"),), {}
+    return _refitted(backend, names, ("REFIT",), lambda engine: engine.refit({"w": THREES}))
+
+
+def _refit_ways(backend: NvBackend) -> Found:
+    """By stream and by memory of the GPU."""
+    found: list[Capability] = []
+    ways: tuple[tuple[HowToRefit, str], ...] = (("async", "refit_async"), ("device", "refit_device"))
+    for how, name in ways:
+        if lacking := backend.dialect.lacks_refit(how):
+            found.append(Capability(name, State.ABSENT, lacking[1]))
+        else:
+            found += _refitted(backend, (name,), ("REFIT",), functools.partial(_by, how))[0]
+    return tuple(found), {}
+
+
+def _by(how: HowToRefit, engine: Any) -> None:
+    engine.refit({"w": THREES}, how=how)
+
+
+def _parser_refit(backend: NvBackend) -> Found:
+    if not backend.dialect.parser_refitter:
+        return (Capability("parser_refit", State.ABSENT, f"{_version(backend)} has no OnnxParserRefitter"),), {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "threes.onnx")
+        path.write_bytes(PRODUCT.replace(np.eye(2, dtype=np.float32).tobytes(), THREES.tobytes()))
+        return _refitted(backend, ("parser_refit",), ("REFIT",), lambda engine: engine.refit_from(str(path)))
+
+
+def _refit_individual(backend: NvBackend) -> Found:
+    name = "refit_individual"
+    if not backend.dialect.has_flag("REFIT_INDIVIDUAL"):
+        return (Capability(name, State.ABSENT, f"{_version(backend)} has no BuilderFlag.REFIT_INDIVIDUAL"),), {}
+    return _refitted(backend, (name,), (), lambda engine: engine.refit({"w": THREES}), refittable=("w",))
+
+
+def _strip_plan(backend: NvBackend) -> Found:
+    name = "strip_plan"
+    if not backend.dialect.has_flag("STRIP_PLAN"):
+        return (Capability(name, State.ABSENT, f"{_version(backend)} has no BuilderFlag.STRIP_PLAN"),), {}
+    return _refitted(backend, (name,), ("REFIT", "STRIP_PLAN"), lambda engine: engine.refit({"w": THREES}))
+
+
+def _version(backend: NvBackend) -> str:
+    return f"{backend.dialect.trt.__name__} {backend.dialect.version}"
+
+
+def _refitted(
+    backend: NvBackend,
+    names: tuple[str, ...],
+    flags: tuple[str, ...],
+    refit: Callable[[Any], None],
+    refittable: tuple[str, ...] = (),
+) -> Found:
+    """A weight replaced, and the run after it: that one is accepted says little."""
     with contextlib.ExitStack() as stack:
         try:
-            engine = backend.load(_tiny(backend, model=PRODUCT, flags=("REFIT",)).data)
+            engine = backend.load(_tiny(backend, model=PRODUCT, flags=flags, refittable=refittable).data)
             stack.callback(engine.close)
+            refit(engine)
             session = engine.session()
             stack.callback(session.close)
-            before = session.run({"x": np.ones((1, 2), np.float32)})["y"].tolist()
-            engine.refit({"w": np.full((2, 2), 3, np.float32)})
             after = session.run({"x": np.ones((1, 2), np.float32)})["y"].tolist()
         except (HarnessError, TypeError) as error:
             return _missing(backend, names, str(error)), {}
-    evidence = f"a product of ones with the identity gave {before}, and refitted with threes {after}"
-    state = State.PRESENT if (before, after) == ([[1, 1]], [[6, 6]]) else State.USELESS
-    return (Capability("refit", state, evidence),), {}
+    evidence = f"a product of ones with the identity, refitted with threes, gave {after}"
+    state = State.PRESENT if after == [[6, 6]] else State.USELESS
+    return tuple(Capability(name, state, evidence) for name in names), {}
 
 
 def _timing_cache(backend: NvBackend) -> Found:
@@ -254,12 +308,14 @@ def _tiny(
     profiles: int = 1,
     model: bytes = RELU,
     flags: tuple[str, ...] = (),
+    refittable: tuple[str, ...] = (),
 ) -> Plan:
     shapes: Mapping[str, ShapeRange] = {"x": ShapeRange((1, 2), (3, 2), (4, 2))}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "probe.onnx")
         path.write_bytes(model)
-        config = BuildConfig(tactic_sources=(), flags=flags)  # nothing here needs a library beside TensorRT
+        # Nothing here needs a library beside TensorRT.
+        config = BuildConfig(tactic_sources=(), flags=flags, refittable=refittable)
         request = BuildRequest(
             "probe", RECIPES[precision], config, (shapes,) * profiles, ({},) * profiles, model=str(path)
         )
@@ -283,5 +339,9 @@ STEPS: dict[str, Callable[[NvBackend], Found]] = {
     "deserialize": _deserialize,
     "run": _run,
     "refit": _refit,
+    "refit_ways": _refit_ways,
+    "parser_refit": _parser_refit,
+    "refit_individual": _refit_individual,
+    "strip_plan": _strip_plan,
     "timing_cache": _timing_cache,
 }

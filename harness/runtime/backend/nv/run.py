@@ -16,10 +16,20 @@ from harness.runtime.backend.nv import inspect
 from harness.runtime.backend.nv.dialect import Dialect
 from harness.runtime.backend.nv.elements import as_dtype, nbytes, packed, storage, unpacked
 from harness.runtime.backend.nv.memory import Memory
+from harness.runtime.backend.nv.refit import Refit
 from harness.runtime.backend.omission import Omission, tensor_named
-from harness.runtime.backend.protocol import UNCAPTURABLE, Array, EngineInfo, Shape, asked_name
+from harness.runtime.backend.protocol import (
+    UNCAPTURABLE,
+    Array,
+    EngineInfo,
+    HowToRefit,
+    LayerWeights,
+    Refittable,
+    Shape,
+    Weights,
+    asked_name,
+)
 from harness.runtime.device import CudaError, Graph, Stream
-from harness.spec.names import listed
 
 
 class NvEngine:
@@ -49,39 +59,41 @@ class NvEngine:
                 raise DeserializeError(heard.says("the engine could not be serialized, and no reason was given"))
         return np.frombuffer(bytes(memory), np.uint8)
 
-    def refit(self, weights: Mapping[str, Array]) -> None:
-        """As `Engine.refit`: all of ``weights`` or, when one is refused, none."""
-        with self.logger.listen() as heard:
-            if not self.info.facts.get("refittable"):
-                raise RefitError("this engine can't be refitted: build it with BuilderFlag.REFIT")
-            refitter = self.dialect.refitter(self.engine, self.logger)
-            if refitter is None:
-                raise RefitError(heard.says("no refitter could be made, and no reason was given"))
-            held = {name: self.dialect.narrowed(array) for name, array in weights.items()}  # read where they lie
-            for name, array in held.items():
-                with self.logger.listen() as refusal:
-                    if not refitter.set_named_weights(name, self.dialect.trt.Weights(array)):
-                        known = refitter.get_all_weights()
-                        detail = {} if name in known else {"unknown": [other for other in held if other not in known]}
-                        words = refusal.says("refused without a reason")
-                        raise RefitError(f"{_weights({name: array})}: {words}", detail=detail)
-            missing = list(refitter.get_missing_weights())
-            if missing:
-                words = f"these weights must be given, too: {', '.join(missing)}"
-                raise RefitError(words, detail={"missing": missing})
-            for session in self.sessions:
-                session.drop_graph()
-            if not refitter.refit_cuda_engine():  # for 8.6 it is only here that sizes count
-                raise RefitError(f"{_weights(held)}: {heard.says('the refit failed and no reason was given')}")
+    def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
+        with self.logger.listen(), self._refit() as refit:
+            refit.set(given or {}, layers or {})
+            return refit.lists()
+
+    def refit(
+        self,
+        weights: Weights,
+        *,
+        layers: LayerWeights | None = None,
+        how: HowToRefit = "plain",
+        keep_graphs: bool = False,
+    ) -> None:
+        with self.logger.listen(), self._refit(how) as refit:
+            refit.set(weights, layers or {})
+            self._drop_graphs(keep=keep_graphs)
+            refit.apply()
+
+    def refit_from(self, model: str) -> None:
+        with self.logger.listen(), self._refit() as refit:
+            self._drop_graphs()
+            refit.apply_from(model)
+
+    def _refit(self, how: HowToRefit = "plain") -> Refit:
+        if not self.info.facts.get("refittable"):
+            raise RefitError("this engine can't be refitted: build it with BuilderFlag.REFIT")
+        return Refit(self.dialect, self.engine, self.logger, how)
+
+    def _drop_graphs(self, *, keep: bool = False) -> None:
+        for session in () if keep else self.sessions:
+            session.drop_graph()
 
     def close(self) -> None:
         self.engine = None  # TensorRT frees what is no longer referred to
         self._resources.close()
-
-
-def _weights(given: Mapping[str, Array]) -> str:
-    """As in ``weights 'w', float32[3, 3]``."""
-    return "weights " + listed([f"{name!r}, {array.dtype}{list(array.shape)}" for name, array in given.items()])
 
 
 class NvSession:

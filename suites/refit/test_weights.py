@@ -1,0 +1,175 @@
+"""Weights become others and again what they were: all, one, by layer and role; and the engine lists them truly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import RefitError
+from suites.refit.subject import Refits, same_bits, unlike
+from suites.refit.subject import refits as refits
+from suites.refit.which import rebuilt, refitted
+
+if TYPE_CHECKING:
+    from harness.judge.stored import Place, Stored
+    from harness.pytest_plugin.types import Arrays, Engines, Session
+
+refit = pytest.mark.trt(
+    models=refitted, precisions=("fp32", "fp16"), needs="refit_named", over=("model", "precision", "backend")
+)
+
+
+@refit
+def test_refit_every_weight(refits: Callable[..., Refits], trt_engines: Engines, trt_record: dict[str, Any]) -> None:
+    """By name, all in one refit: what the oracle, and an engine built of the changed model, give; and back."""
+    from harness.spec import EngineSpec
+
+    subject = refits()
+    names, session = subject.listed(), subject.session()
+    start = subject.run(session)
+    subject.judge(start, subject.model)
+    changed = subject.changed(names)
+    subject.bring(changed, names)
+    trt_record["refit_seconds"] = subject.engine.timings["refit"]
+    got = subject.run(session)
+    reference = subject.judge(got, changed)
+    if rebuilt(subject.model, subject.spec.precision.name):
+        asked = EngineSpec(changed, subject.spec.precision, subject.spec.profiles, subject.spec.config)
+        other = trt_engines(asked)
+        if not other.cached:  # or nobody knows by now how long it took
+            trt_record["rebuild_seconds"] = sum(other.timings[stage] for stage in ("parse", "build", "deserialize"))
+        want = other.session(subject.profile).run(subject.inputs)
+        subject.relation.require_alike(got, want, reference, "an engine built of the changed model")
+    subject.bring(subject.model, names)
+    subject.require_start(subject.run(session), start)
+
+
+@refit
+def test_refit_one_weight(refits: Callable[..., Refits]) -> None:
+    """The first, the middle and the last of the list, each alone with what the engine wants to have with it."""
+    subject = refits()
+    names, session = subject.listed(), subject.session()
+    start = subject.run(session)
+    for name in dict.fromkeys([names[0], names[len(names) // 2], names[-1]]):
+        changed = subject.changed([name])
+        subject.bring(changed, [name])
+        subject.judge(subject.run(session), changed)
+        subject.bring(subject.model, [name])
+        subject.require_start(subject.run(session), start)
+
+
+@refit
+def test_refit_by_layer_and_role(refits: Callable[..., Refits]) -> None:
+    """All that has a place goes there; what has only a name goes by that."""
+    subject = refits()
+    names, session = subject.listed(), subject.session()
+    start = subject.run(session)
+    listed = subject.engine.weights().places
+    places = {place: name for place, name in subject.old.named.items() if place in listed and name in names}
+    if not places:
+        pytest.skip("the engine lists no layer and role that the model's file explains")
+    others = [name for name in names if name not in places.values()]
+    changed = subject.changed(names)
+    for model in (changed, subject.model):
+        given, layers = subject.together(subject.stored(model), others, places)
+        subject.engine.refit(given, layers=layers)
+        got = subject.run(session)
+        if model is changed:
+            subject.judge(got, changed)
+    subject.require_start(got, start)
+
+
+@refit
+def test_refit_lists(refits: Callable[..., Refits], trt_record: dict[str, Any]) -> None:
+    """What is listed can be set, alone with its companions, and changes the outputs; what is not can't be set."""
+    subject = refits()
+    lists = Lists(subject, subject.session())
+    lists.name_each_once()
+    lists.have_all_that_can_be_set()
+    lists.change_the_outputs()
+    trt_record.update(lists.facts)
+    assert not lists.problems, "\n".join(lists.problems)
+
+
+@dataclass(eq=False)
+class Lists:
+    """Holds what an engine lists against what it does. ``problems`` has all that is wrong."""
+
+    subject: Refits
+    session: Session
+    problems: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.listed = self.subject.engine.weights()
+        self.start: Arrays = self.subject.run(self.session)
+        self._names: list[str] = []  # what is not as it was at first
+        self._places: list[Place] = []
+
+    def name_each_once(self) -> None:
+        for what, found in (("names", self.listed.names), ("places", self.listed.places)):
+            twice = sorted({str(one) for one in found if found.count(one) > 1})
+            if twice:
+                self.problems.append(f"{what} that are listed more than once: {', '.join(twice)}")
+        if self.listed.missing or self.listed.missing_places:
+            self.problems.append(f"nothing was given yet, and these are missing: {self.listed.missing}")
+
+    def have_all_that_can_be_set(self) -> None:
+        """A weight of the model's that is not listed is a constant by now, or the list has forgotten it."""
+        left_out = [name for name in self.subject.all if name not in self.listed.names]
+        for name in left_out:
+            try:
+                self.subject.engine.refit({name: unlike(self.subject.old.names[name])})
+            except RefitError as error:
+                if error.detail.get("unknown") != (name,):
+                    self.problems.append(f"{name} is not listed, and refused as if it were there: {error.message}")
+            else:
+                self.problems.append(f"{name} is not listed, and can be set all the same")
+                self._names = [name]
+                self._set(self.subject.old)
+        self.facts["listed"] = {"names": len(self.listed.names), "places": len(self.listed.places)}
+        self.facts["not_listed"] = left_out
+
+    def change_the_outputs(self) -> None:
+        """One after the other, each alone; what was before it is set back in the same refit."""
+        old = self.subject.old
+        known = [name for name in self.listed.names if name in old.names]
+        floats = [name for name in known if old.names[name].dtype.kind == "f"]
+        self.facts["of_unknown_origin"] = [name for name in self.listed.names if name not in old.names]
+        self.facts["not_floats"] = [name for name in known if name not in floats]
+        self.facts["too_small_to_see"] = []
+        for name in floats:
+            value = unlike(old.names[name])
+            if self._set(old.with_names({name: value}), f"weights {name!r}", names=[name]) and not self._differs():
+                if self.subject.matters(name, value):
+                    self.problems.append(f"weights {name!r} are listed and were set: the outputs are as before")
+                else:
+                    self.facts["too_small_to_see"].append(name)
+        for place in self.listed.places:
+            if place not in old.places or place in old.named:  # nobody knows what it is, or it is there by name
+                continue
+            what = f"{place[1]} of layer {place[0]!r}"
+            changed = old.with_places({place: unlike(old.places[place])})
+            if self._set(changed, what, places=[place]) and not self._differs():
+                self.problems.append(f"{what} is listed and was set: the outputs are as before")
+        if self._set(old) and self._differs():
+            self.problems.append("all is set back, and the outputs are not those of the start")
+
+    def _differs(self) -> bool:
+        return not same_bits(self.subject.run(self.session), self.start)
+
+    def _set(
+        self, to: Stored, what: str = "the first weights", names: Sequence[str] = (), places: Sequence[Place] = ()
+    ) -> bool:
+        """Bring these, and all that is not as it was at first, to what they are in ``to``. False when it is refused."""
+        try:
+            given, layers = self.subject.together(to, [*self._names, *names], [*self._places, *places])
+            self.subject.engine.refit(given, layers=layers)
+        except (RefitError, AssertionError) as error:
+            self.problems.append(f"{what}: listed, and refused: {error}")
+            return False
+        self._names, self._places = list(names), list(places)
+        return True
