@@ -3,7 +3,8 @@
 An initializer and the output of a Constant keep their names. In the network a constant is a layer of that
 name, in the role CONSTANT, except where it is a kernel or bias of a convolution, which the layer named after
 the node holds. A batch normalization is no constant of the file: the parser computes one scale and one shift,
-gamma / sqrt(variance + epsilon) and beta - mean * scale, in float32, and gives them names of its own.
+gamma / sqrt(variance + epsilon) and beta - mean * scale, in float32 (later than 8.6 in float16 where all of it
+is), and gives them names of its own.
 """
 
 from __future__ import annotations

@@ -19,40 +19,47 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str]  # layer and role
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+ROLES = {**dict.fromkeys(CONVOLUTIONS, ("KERNEL", "BIAS")), "BatchNormalization": ("SCALE", "SHIFT")}
 FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 
 def parsed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` with every batch normalization of constants as one scale and one shift.
+    """``model`` with every batch normalization of constants as one scale and one shift, in float32.
 
-    They stand where its scale and bias stood, with mean 0, variance 1 and no epsilon.
+    They take the places of its scale and bias, with mean 0, variance 1 and no epsilon.
     """
     from onnx import ModelProto, helper, numpy_helper
 
     changed = ModelProto()
     changed.CopyFrom(model)
-    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in changed.graph.initializer}
+    graph = changed.graph
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
     count = 0
-    for node in changed.graph.node:
+    for node in model.graph.node:
         if node.op_type != "BatchNormalization" or not all(name in held for name in node.input[1:]):
+            nodes.append(node)
             continue
+        epsilon = next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
         scale, bias, mean, variance = (np.asarray(held[name], np.float32) for name in node.input[1:])
-        epsilon = next((attribute for attribute in node.attribute if attribute.name == "epsilon"), None)
-        factor = scale / np.sqrt(variance + np.float32(1e-5 if epsilon is None else epsilon.f))
-        names = [_temporary(count), _temporary(count + 1), f"{node.name} mean", f"{node.name} variance"]
-        arrays = (factor, bias - mean * factor, np.zeros_like(mean), np.ones_like(variance))
-        for name, array, old in zip(names, arrays, list(node.input)[1:], strict=True):
-            changed.graph.initializer.append(numpy_helper.from_array(array.astype(held[old].dtype), name))
-        node.input[1:] = names
-        if epsilon is not None:
-            node.attribute.remove(epsilon)
-        node.attribute.append(helper.make_attribute("epsilon", 0.0))
+        factor = scale / np.sqrt(variance + np.float32(epsilon))
+        names = [_temporary(count), _temporary(count + 1)]
+        for name, array in zip(names, (factor, bias - mean * factor), strict=True):
+            graph.initializer.append(numpy_helper.from_array(array, name))
+        rest = [f"{node.name} mean", f"{node.name} variance"]
+        for name, array, old in zip(rest, (np.zeros_like(mean), np.ones_like(mean)), node.input[3:], strict=True):
+            graph.initializer.append(numpy_helper.from_array(array.astype(held[old].dtype), name))
+        used = []
+        for name, old in zip(names, node.input[1:3], strict=True):
+            kind = helper.np_dtype_to_tensor_dtype(held[old].dtype)
+            nodes.append(helper.make_node("Cast", [name], [f"{name} as it is used"], to=kind))
+            used.append(f"{name} as it is used")
+        inputs = [node.input[0], *used, *rest]
+        nodes.append(helper.make_node(node.op_type, inputs, list(node.output), node.name, epsilon=0.0))
         count += 2
-    used = {name for node in changed.graph.node for name in node.input} | {v.name for v in changed.graph.output}
-    if count and not any(attribute.HasField("g") for node in changed.graph.node for attribute in node.attribute):
-        kept = [tensor for tensor in changed.graph.initializer if tensor.name in used]
-        del changed.graph.initializer[:]
-        changed.graph.initializer.extend(kept)
+    if count:
+        del graph.node[:]
+        graph.node.extend(nodes)
     return changed
 
 
@@ -67,10 +74,12 @@ class FakeWeights:
         from onnx import helper
 
         self.kinds: dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]] = {}
+        used = {name for node in _nodes(model.graph) for name in node.input} | {v.name for v in model.graph.output}
         constants = {f"{node.name} {part}" for node in model.graph.node for part in ("mean", "variance")}
         for tensor in model.graph.initializer:
             kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            if kind in FLOATS and tensor.name not in constants and (not marked or tensor.name in marked):
+            free = tensor.name in used and tensor.name not in constants
+            if kind in FLOATS and free and (not marked or tensor.name in marked):
                 self.kinds[tensor.name] = tuple(tensor.dims), kind
         self.places = {place: name for place, name in _places(model) if name in self.kinds}
         placed = set(self.places.values())
@@ -127,19 +136,33 @@ def replaced(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> None:
             tensor.CopyFrom(numpy_helper.from_array(arrays[tensor.name], tensor.name))
 
 
-def _places(model: onnx.ModelProto) -> Iterator[tuple[Place, str]]:
-    roles = {**dict.fromkeys(CONVOLUTIONS, ("KERNEL", "BIAS")), "BatchNormalization": ("SCALE", "SHIFT")}
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All of them, in subgraphs too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
+def _weights_of(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, list[str]]]:
+    """Convolutions and normalizations, with the names of what they hold."""
+    casts = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
     for node in model.graph.node:
-        layer = node.name or f"node_of_{node.output[0]}"
-        for role, name in zip(roles.get(node.op_type, ()), list(node.input)[1:], strict=False):
-            yield (layer, role), name
+        if node.op_type in ROLES:
+            yield node, [casts.get(name, name) for name in list(node.input)[1:3]]
+
+
+def _places(model: onnx.ModelProto) -> Iterator[tuple[Place, str]]:
+    for node, names in _weights_of(model):
+        for role, name in zip(ROLES[node.op_type], names, strict=False):
+            yield (node.name or f"node_of_{node.output[0]}", role), name
 
 
 def _groups(model: onnx.ModelProto) -> Iterator[set[str]]:
     """A normalization's scale and shift, with the weights of the convolution before it."""
-    makers = {output: node for node in model.graph.node for output in node.output}
-    for node in model.graph.node:
+    held = {node.output[0]: (node.op_type, set(names)) for node, names in _weights_of(model)}
+    for node, names in _weights_of(model):
         if node.op_type == "BatchNormalization":
-            before = makers.get(node.input[0])
-            weights = list(before.input)[1:] if before is not None and before.op_type in CONVOLUTIONS else []
-            yield {*list(node.input)[1:3], *weights}
+            before, weights = held.get(node.input[0], ("", set()))
+            yield {*names, *(weights if before in CONVOLUTIONS else ())}
