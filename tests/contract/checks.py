@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from harness.errors import (
     UnsupportedError,
 )
 from harness.runtime.backend.protocol import GRANULE
+from harness.runtime.capability import State
 from harness.spec.build import BuildConfig
 from tests.contract.subjects import BOOL, FLOAT, HALF, INT64, Bench, Inputs, NotCovered
 
@@ -944,49 +945,196 @@ def weights_that_do_not_fit_are_refused(bench: Bench) -> None:
         with pytest.raises(RefitError, match=f"weights {next(iter(weights))!r}") as caught:
             engine.refit(weights)
         said(caught.value)
-        assert caught.value.detail == ({"unknown": ["v"]} if "v" in weights else {})
+        assert caught.value.detail == ({"unknown": ("v",)} if "v" in weights else {})
     x = floats(3, 2)
     assert np.allclose(bench.session(engine).run({"x": x})["y"], x), "and goes on with what it had"
 
 
+def _convolution(bench: Bench, weights: Mapping[str, Any], *, normalized: bool = False) -> Any:
+    """A convolution of 1 by 1 over x [n, 2, 2, 2], perhaps with a batch normalization behind it."""
+    nodes = [helper.make_node("Conv", ["x", "kernel", "bias"], ["c" if normalized else "y"], name="conv")]
+    if normalized:
+        inputs = ["c", "gamma", "beta", "mean", "variance"]
+        nodes.append(helper.make_node("BatchNormalization", inputs, ["y"], name="norm", epsilon=1e-3))
+    initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    shape: Inputs = {"x": (FLOAT, ["n", 2, 2, 2])}
+    return bench.model(nodes, shape, {"y": (FLOAT, ["n", 2, 2, 2])}, "convolution", initializers)
+
+
+IMAGES = {"x": ((1, 2, 2, 2), (3, 2, 2, 2), (4, 2, 2, 2))}
+
+
+def _convolved(x: Any, weights: Mapping[str, Any]) -> Any:
+    y = np.einsum("nchw,dc->ndhw", x, weights["kernel"][:, :, 0, 0]) + weights["bias"][:, None, None]
+    if "gamma" in weights:
+        gamma, beta, mean, variance = (weights[name][:, None, None] for name in ("gamma", "beta", "mean", "variance"))
+        y = (y - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    return y
+
+
+def _kernels(seed: int = 0) -> dict[str, Any]:
+    return {"kernel": floats(2, 2, 1, 1, seed=seed), "bias": floats(2, seed=seed + 10)}
+
+
 @check
-def weights_that_others_hang_on_are_named(bench: Bench) -> None:
-    """8.6 computes two weights of each batch normalization, calls them by names of its own, and asks for them."""
+def weights_are_listed(bench: Bench) -> None:
+    """By name, and by layer and role; of what was given already, too, since it may need others."""
     bench.need("run", "refit")
-    shift = numpy_helper.from_array(np.array([0.5, -0.5], np.float32), "shift")
-    ones, zeros = (numpy_helper.from_array(np.full(2, value, np.float32), name) for value, name in ((1, "s"), (0, "m")))
-    weight = numpy_helper.from_array(floats(2, 2, 1, 1), "w")
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"]),
-        helper.make_node("BatchNormalization", ["c", "s", "shift", "m", "s"], ["y"]),
-    ]
-    shape: list[int | str] = ["n", 2, 3, 3]
-    path = bench.model(nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, shape)}, "normed", [weight, shift, ones, zeros])
-    sizes = ((1, 2, 3, 3), (2, 2, 3, 3), (2, 2, 3, 3))
-    engine = bench.engine(path, {"x": sizes}, config=REFITTABLE)
-    x, new = floats(2, 2, 3, 3), floats(2, 2, 1, 1, seed=1)
-    refused = None
-    try:
-        engine.refit({"w": new})
-    except RefitError as error:
-        refused = error
-    if refused is not None:
-        missing = refused.detail["missing"]
-        assert missing
-        assert all(name in str(refused) for name in missing)
-        assert not {"w", "s", "shift", "m"} & set(missing)
-        new = numpy_helper.to_array(weight)
-    assert refused is not None or not bench.legacy
-    want = np.einsum("nchw,oc->nohw", x, new[:, :, 0, 0]) / np.sqrt(1 + 1e-5) + [[[0.5]], [[-0.5]]]
-    assert np.allclose(bench.session(engine).run({"x": x})["y"], want, rtol=1e-4, atol=1e-4), "all or none"
+    engine = bench.engine(_product(bench), RELU_RANGE, config=REFITTABLE)
+    listed = engine.weights()
+    assert (listed.names, listed.missing, listed.missing_places) == (("w",), (), ())
+    assert listed.places == (("w", "CONSTANT"),)
+    assert engine.weights({"w": floats(2, 2)}) == listed
+    with pytest.raises(RefitError, match="weights 'v'"):
+        engine.weights({"v": floats(2, 2)})
+
+
+@check
+def weights_are_replaced_by_layer_and_role(bench: Bench) -> None:
+    """All or none: a place that there is not leaves the others as they were."""
+    bench.need("run", "refit")
+    old, new = _kernels(), _kernels(seed=1)
+    engine = bench.engine(_convolution(bench, old), IMAGES, config=REFITTABLE)
+    session, x = bench.session(engine), floats(3, 2, 2, 2)
+    assert {("conv", "KERNEL"), ("conv", "BIAS")} <= set(engine.weights().places)
+    roles = {"KERNEL": new["kernel"], "BIAS": new["bias"]}
+    for layers, words in (
+        ({"conv": {**roles, "SCALE": new["bias"]}}, "layer 'conv' in the role 'SCALE'"),
+        ({"conv": {**roles, "NOBODY": new["bias"]}}, "there is no such role: TensorRT has KERNEL"),
+        ({"conv": roles, "other": {"KERNEL": new["kernel"]}}, "layer 'other' in the role 'KERNEL'"),
+    ):
+        with pytest.raises(RefitError, match=words):
+            engine.refit({}, layers=layers)
+        assert np.allclose(session.run({"x": x})["y"], _convolved(x, old), rtol=1e-5, atol=1e-5)
+    engine.refit({}, layers={"conv": roles})
+    assert np.allclose(session.run({"x": x})["y"], _convolved(x, new), rtol=1e-5, atol=1e-5)
+    engine.refit({"kernel": old["kernel"]}, layers={"conv": {"BIAS": old["bias"]}})
+    assert np.allclose(session.run({"x": x})["y"], _convolved(x, old), rtol=1e-5, atol=1e-5)
+
+
+@check
+def weights_that_hang_together_are_asked_for(bench: Bench) -> None:
+    """A convolution and the normalization behind it are one thing by now; of that the parser has names of its own."""
+    bench.need("run", "refit")
+    rest = {"gamma": floats(2, seed=2), "beta": floats(2, seed=3), "mean": floats(2, seed=4)}
+    rest["variance"] = np.abs(floats(2, seed=5)) + np.float32(0.5)
+    old, new = _kernels() | rest, _kernels(seed=1) | rest
+    engine = bench.engine(_convolution(bench, old, normalized=True), IMAGES, config=REFITTABLE)
+    session, x = bench.session(engine), floats(3, 2, 2, 2)
+    given = {name: new[name] for name in ("kernel", "bias")}
+    asked = engine.weights(given)
+    if not asked.missing:  # they were not made one thing, as 8.6 is known to do
+        assert not bench.legacy
+        return
+    assert not {"gamma", "beta", "mean", "variance"} & set(asked.missing)
+    assert set(asked.missing_places) == {("norm", "SCALE"), ("norm", "SHIFT")}
+    with pytest.raises(RefitError, match=f"must be given, too: {asked.missing[0]}") as caught:
+        engine.refit(given)
+    assert caught.value.detail == {"missing": asked.missing, "missing_places": asked.missing_places}
+    assert np.allclose(session.run({"x": x})["y"], _convolved(x, old), rtol=1e-4, atol=1e-5)
+    scale = rest["gamma"] / np.sqrt(rest["variance"] + np.float32(1e-3))
+    layers = {"norm": {"SCALE": scale, "SHIFT": rest["beta"] - rest["mean"] * scale}}
+    assert engine.weights(given, layers=layers).missing == ()
+    engine.refit(given, layers=layers)
+    assert np.allclose(session.run({"x": x})["y"], _convolved(x, new), rtol=1e-4, atol=1e-5)
+
+
+@check
+def weights_come_by_stream_and_from_the_device(bench: Bench) -> None:
+    bench.need("run", "refit")
+    engine = bench.engine(_product(bench), RELU_RANGE, config=REFITTABLE)
+    session, x = bench.session(engine), floats(3, 2)
+    for seed, (how, capability) in enumerate((("async", "refit_async"), ("device", "refit_device"))):
+        weight = floats(2, 2, seed=seed)
+        if not bench.probe.has(capability):
+            with pytest.raises(UnsupportedError, match=rf"{capability}: .* has no Refitter"):
+                engine.refit({"w": weight}, how=how)
+            continue
+        engine.refit({"w": weight}, how=how)
+        assert np.allclose(session.run({"x": x})["y"], x @ weight, rtol=1e-5, atol=1e-5)
+        with pytest.raises(RefitError, match="weights 'w'"):
+            engine.refit({"w": floats(3, 3)}, how=how)
+        with pytest.raises(RefitError, match="weights 'w', complex64"):
+            engine.refit({"w": weight.astype(np.complex64)}, how=how)
+        assert np.allclose(session.run({"x": x})["y"], x @ weight, rtol=1e-5, atol=1e-5)
+
+
+@check
+def weights_come_from_a_file(bench: Bench) -> None:
+    """Through the parser's refitter, which says itself what it does not take."""
+    bench.need("run", "refit")
+    engine = bench.engine(_product(bench), RELU_RANGE, config=REFITTABLE)
+    session, x, weight = bench.session(engine), floats(3, 2), floats(2, 2)
+    model = onnx.load(str(_product(bench)))
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "w"))
+    other = bench.file("other.onnx", model.SerializeToString())
+    if not bench.probe.has("parser_refit"):
+        with pytest.raises(UnsupportedError, match=r"parser_refit: .* has no OnnxParserRefitter"):
+            engine.refit_from(str(other))
+        return
+    engine.refit_from(str(other))
+    assert np.allclose(session.run({"x": x})["y"], x @ weight, rtol=1e-5, atol=1e-5)
+    del model.graph.initializer[0]
+    bare = bench.file("bare.onnx", model.SerializeToString())
+    for file, words in (
+        (bench.file("text.onnx", b"not an ONNX file"), "MODEL_DESERIALIZE_FAILED"),
+        (bench.folder / "absent.onnx", "MODEL_DESERIALIZE_FAILED"),
+        (bare, "REFIT_FAILED"),
+    ):
+        with pytest.raises(RefitError, match=words) as caught:
+            engine.refit_from(str(file))
+        assert file.name in caught.value.message
+        said(caught.value)
+        assert np.allclose(session.run({"x": x})["y"], x @ weight, rtol=1e-5, atol=1e-5)
+
+
+@check
+def weights_that_are_marked_can_be_replaced_alone(bench: Bench) -> None:
+    old, new = _kernels(), _kernels(seed=1)
+    path, config = _convolution(bench, old), BuildConfig(tactic_sources=(), refittable=("bias",))
+    if not bench.probe.has("refit_individual"):
+        if bench.probe.has("build") and bench.probe.find("refit_individual").state is State.ABSENT:
+            with pytest.raises(UnsupportedError, match="REFIT_INDIVIDUAL"):
+                bench.build(path, IMAGES, config=config)
+        bench.need("refit_individual")
+    with pytest.raises(BuildError, match="weights 'nobody' can't be marked"):
+        bench.build(path, IMAGES, config=BuildConfig(tactic_sources=(), refittable=("nobody",)))
+    engine = bench.engine(path, IMAGES, config=config)
+    session, x = bench.session(engine), floats(3, 2, 2, 2)
+    assert engine.weights().names == ("bias",)
+    with pytest.raises(RefitError, match="weights 'kernel'") as caught:
+        engine.refit({"kernel": new["kernel"]})
+    assert caught.value.detail == {"unknown": ("kernel",)}
+    engine.refit({"bias": new["bias"]})
+    assert np.allclose(session.run({"x": x})["y"], _convolved(x, old | {"bias": new["bias"]}), rtol=1e-5, atol=1e-5)
+
+
+@check
+def a_stripped_plan_asks_for_all_its_weights(bench: Bench) -> None:
+    bench.need("run", "strip_plan")
+    weights = {"kernel": floats(2, 2, 1, 1), "bias": floats(2)}
+    path, x = _convolution(bench, weights), floats(3, 2, 2, 2)
+    for flag in ("REFIT", "REFIT_IDENTICAL"):
+        engine = bench.engine(path, IMAGES, config=BuildConfig(tactic_sources=(), flags=(flag, "STRIP_PLAN")))
+        asked = engine.weights()
+        assert set(asked.missing) == {"kernel", "bias"} == set(asked.names)
+        with pytest.raises(RefitError, match="must be given, too: bias") as caught:
+            engine.refit({"kernel": weights["kernel"]})
+        assert caught.value.detail["missing"] == ("bias",)
+        engine.refit(weights)
+        assert engine.weights().missing == ()
+        assert np.allclose(bench.session(engine).run({"x": x})["y"], _convolved(x, weights), rtol=1e-5, atol=1e-5)
 
 
 @check
 def weights_of_a_plan_without_refit_are_fixed(bench: Bench) -> None:
     bench.need("run", "refit")
     engine = bench.engine(_product(bench), RELU_RANGE)
+    for ask in (engine.weights, engine.refit):
+        with pytest.raises(RefitError, match=r"BuilderFlag\.REFIT"):
+            ask({"w": floats(2, 2)})
     with pytest.raises(RefitError, match=r"BuilderFlag\.REFIT"):
-        engine.refit({"w": floats(2, 2)})
+        engine.refit_from(str(_product(bench)))
 
 
 @check

@@ -49,6 +49,7 @@ from tests.doubles.install import installed
 from tests.doubles.module import make
 from tests.doubles.plays import build as builds
 from tests.doubles.plays import parser as parsers
+from tests.doubles.plays import refit as refitting
 from tests.doubles.plays import run as runs
 from tests.doubles.plays.foundation import PluginRegistry
 from tests.doubles.plays.graph import Program
@@ -298,9 +299,78 @@ def test_a_session_that_can_not_be_made_leaves_nothing(double: Bench, monkeypatc
 
 def test_weights_that_are_missing_are_named(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = double.engine(_product(double), RELU_RANGE, config=REFITTABLE)
-    monkeypatch.setattr(runs.Refitter, "get_missing_weights", lambda _self: ["bias"])
-    monkeypatch.setattr(runs.Refitter, "refit_cuda_engine", lambda _self: pytest.fail("it is not asked for"))
-    with pytest.raises(RefitError, match="must be given, too: bias"):
+    monkeypatch.setattr(refitting.Refitter, "get_missing_weights", lambda _self: ["bias"])
+    monkeypatch.setattr(refitting.Refitter, "refit_cuda_engine", lambda _self: pytest.fail("it is not asked for"))
+    with pytest.raises(RefitError, match="must be given, too: bias") as caught:
+        engine.refit({"w": floats(2, 2)})
+    assert caught.value.detail["missing"] == ("bias",)
+
+
+def test_a_graph_is_kept_where_that_is_asked_for(double: Bench) -> None:
+    """What was captured goes on with the weights of then, here; what is dropped is captured anew."""
+    session = double.session(engine := double.engine(_product(double), RELU_RANGE, config=REFITTABLE))
+    x, first, second = floats(3, 2), floats(2, 2, seed=1), floats(2, 2, seed=2)
+    before = session.run({"x": x}, graph=True)["y"]
+    engine.refit({"w": first}, keep_graphs=True)
+    assert np.array_equal(session.run({"x": x}, graph=True)["y"], before)
+    assert np.allclose(session.run({"x": x})["y"], x @ first, rtol=1e-5, atol=1e-5)
+    engine.refit({"w": second})
+    assert np.allclose(session.run({"x": x}, graph=True)["y"], x @ second, rtol=1e-5, atol=1e-5)
+
+
+def test_a_refit_by_stream_is_over_when_it_returns(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its arrays are there until then."""
+    if not double.probe.has("refit_async"):
+        pytest.skip(f"not covered here: {double.probe.find('refit_async').evidence}")
+    engine = double.engine(_product(double), RELU_RANGE, config=REFITTABLE)
+    apply, alive = refitting.Refitter._apply, []
+    seen: list[Any] = []
+    given = refitting.Refitter.set_named_weights
+
+    def note(self: Any, name: str, weights: Any, *rest: Any) -> bool:
+        play = state(weights)
+        seen.append(weakref.ref(play.array))
+        accepted: bool = given(self, name, weights, *rest)
+        play.array = play.array.copy()
+        return accepted
+
+    def look(self: Any, weights: Any) -> None:
+        gc.collect()
+        alive.append(seen[0]() is not None)
+        apply(self, weights)
+
+    monkeypatch.setattr(refitting.Refitter, "set_named_weights", note)
+    monkeypatch.setattr(refitting.Refitter, "_apply", look)
+    engine.refit({"w": floats(2, 2).T.astype(np.float64)}, how="async")
+    assert alive == [True]
+
+
+def test_a_refit_on_a_broken_device_takes_the_host_with_it(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not double.probe.has("refit_async"):
+        pytest.skip(f"not covered here: {double.probe.find('refit_async').evidence}")
+    engine = double.engine(_product(double), RELU_RANGE, config=REFITTABLE)
+
+    def stray(_self: Any, _weights: Any) -> None:
+        raise IllegalAddress("beyond the end")
+
+    monkeypatch.setattr(refitting.Refitter, "_apply", stray)
+    with pytest.raises(RefitError, match="illegal memory access") as caught:
+        engine.refit({"w": floats(2, 2)}, how="async")
+    assert caught.value.detail["replace_host"]
+
+
+def test_weights_that_an_error_was_logged_for_are_refused(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the call returned."""
+    assert double.stage is not None
+    world = double.stage.trt.world
+    engine = double.engine(_product(double), RELU_RANGE, config=REFITTABLE)
+
+    def grumble(_self: Any, *_: Any) -> bool:
+        world.log("ERROR", "no such count")
+        return True
+
+    monkeypatch.setattr(refitting.Refitter, "set_named_weights", grumble)
+    with pytest.raises(RefitError, match=r"weights 'w', float32\[2, 2\]: no such count"):
         engine.refit({"w": floats(2, 2)})
 
 
@@ -313,7 +383,7 @@ def test_a_refit_that_fails_is_told(double: Bench, monkeypatch: pytest.MonkeyPat
         world.log("ERROR", "the library's own words")
         return False
 
-    monkeypatch.setattr(runs.Refitter, "refit_cuda_engine", fail)
+    monkeypatch.setattr(refitting.Refitter, "refit_cuda_engine", fail)
     with pytest.raises(RefitError, match="the library's own words"):
         engine.refit({"w": floats(2, 2)})
     engine.info = replace(engine.info, facts={**engine.info.facts, "refittable": True})
@@ -327,16 +397,15 @@ def test_weights_are_read_where_they_lie(double: Bench, monkeypatch: pytest.Monk
     """So those that had to be copied must live until the refit is done."""
     engine = double.engine(_product(double), RELU_RANGE, config=REFITTABLE)
     seen: list[Any] = []
-    given = runs.Refitter.set_named_weights
-    done = runs.Refitter.refit_cuda_engine
+    given = refitting.Refitter.set_named_weights
+    done = refitting.Refitter.refit_cuda_engine
 
     def note(self: Any, name: str, weights: Any, *rest: Any) -> bool:
         array = state(weights).array
         assert array.flags.c_contiguous
         seen.append(weakref.ref(array))
         accepted: bool = given(self, name, weights, *rest)
-        self._given[name] = array.copy()  # the double's own hold is none that TensorRT has
-        state(weights).array = self._given[name]
+        state(weights).array = array.copy()  # the double's own hold is none that TensorRT has
         return accepted
 
     def look(self: Any) -> bool:
@@ -345,8 +414,8 @@ def test_weights_are_read_where_they_lie(double: Bench, monkeypatch: pytest.Monk
         finished: bool = done(self)
         return finished
 
-    monkeypatch.setattr(runs.Refitter, "set_named_weights", note)
-    monkeypatch.setattr(runs.Refitter, "refit_cuda_engine", look)
+    monkeypatch.setattr(refitting.Refitter, "set_named_weights", note)
+    monkeypatch.setattr(refitting.Refitter, "refit_cuda_engine", look)
     weight = floats(2, 2)
     engine.refit({"w": weight.T.astype(np.float64)})
     x = floats(3, 2)
@@ -530,13 +599,19 @@ _ASYNC = {
         "Dialect.output_allocator.<locals>.Allocator.reallocate_output",
     ): "replaced by its asynchronous form",
 }
-_LATER = _ASYNC | {("run.py", "NvSession._within_profile"): "they hold a shape against its profile as it is told"}
+_LATER = _ASYNC | {
+    ("probe.py", "_version"): "there is nothing of a refit that they lack",
+    ("run.py", "NvSession._within_profile"): "they hold a shape against its profile as it is told",
+}
 NOT_COVERED_BY_ALL = {
     "double-10.16.1": _LATER,
     "double-11.4.0": _LATER,
     "double-rtx_1.7.1": _LATER,
     "double-8.6.1": {
         ("dialect.py", "Dialect.output_allocator.<locals>.Allocator.reallocate_output_async"): "came with 10.0",
+        ("dialect.py", "Dialect.device_weights"): "as above",
+        ("probe.py", "_by"): "as above",
+        ("dialect.py", "Dialect.mark_refittable"): "the flag for it is missing first",
         ("dialect.py", "Dialect.monitor"): "there is no progress monitor before 9.1",
         ("dialect.py", "Dialect.monitor.<locals>.Monitor.__init__"): "as above",
         ("dialect.py", "Dialect.monitor.<locals>.Monitor.phase_start"): "as above",
@@ -691,13 +766,19 @@ def test_states_that_must_not_be_mixed_up(subject: Subject) -> None:
     rtx = subject.backend == "tensorrt_rtx"
     there, needs, absent = State.PRESENT, State.NEEDS_GPU, State.ABSENT
     weak = there if subject.version in ("8.6.1", "10.16.1") else absent
-    names = ("build", "shape_tensors", "deserialize", "run", "cuda_graph", "timing_cache", "weak_typing")
+    names = ("build", "shape_tensors", "deserialize", "run", "cuda_graph", "timing_cache", "weak_typing", "refit")
+    later = ("refit_async", "refit_device", "parser_refit", "refit_individual", "strip_plan")  # came with 10
 
     def states(one: Subject) -> list[State]:
         return [probe_of(one).find(name).state for name in names]
 
     cache = State.USELESS if rtx else there
-    assert states(subject) == [there, there, there, there, there, cache, weak]
+    assert states(subject) == [there, there, there, there, there, cache, weak, there]
     builds = there if rtx else needs
     cache = State.USELESS if rtx else needs
-    assert states(WITHOUT_GPU[subject]) == [builds, builds, needs, needs, needs, cache, weak]
+    assert states(WITHOUT_GPU[subject]) == [builds, builds, needs, needs, needs, cache, weak, needs]
+    old = subject.version == "8.6.1"
+    for one, state_of in ((subject, there), (WITHOUT_GPU[subject], needs)):
+        found = {name: probe_of(one).find(name) for name in later}
+        assert {name: one.state for name, one in found.items()} == dict.fromkeys(later, absent if old else state_of)
+        assert all(not old or "has no" in one.evidence for one in found.values())

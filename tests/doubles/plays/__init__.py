@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.doubles.plays import build, foundation, network, parser, run
+from tests.doubles.plays import build, foundation, network, parser, refit, run
 from tests.doubles.plays.foundation import World as _World
 
-_PLAYS = {**foundation.PLAYS, **network.PLAYS, **parser.PLAYS, **build.PLAYS, **run.PLAYS}
+_PLAYS = {**foundation.PLAYS, **network.PLAYS, **parser.PLAYS, **build.PLAYS, **run.PLAYS, **refit.PLAYS}
 
 functions = foundation.FUNCTIONS
 

@@ -16,6 +16,7 @@ from tests.doubles.double import NullPointer, state
 from tests.doubles.plays import graph
 from tests.doubles.plays.foundation import HostMemory, Play, PluginRegistry, World
 from tests.doubles.plays.network import QUANTIZING
+from tests.doubles.plays.refit import REFITS, folded, refittable, strip
 
 HEADER = struct.Struct("<4s4x24sQQ16x")  # magic, version, bytes of facts, bytes of model: 64 in all
 Shape = tuple[int, ...]
@@ -315,10 +316,16 @@ class Builder(Play):
             return None
         if options.timing_cache is not None and not self.world.rtx:
             options.timing_cache.data += given.model.SerializeToString()
+        refits, stripped = any(map(options.is_set, REFITS)), options.is_set("STRIP_PLAN")
+        model = folded(self.world, given.model) if refits else given.model
+        if stripped:
+            strip(model, refittable(self.world, model, given.marked))
         facts = {
             "name": given.name,
             "layers": given.num_layers,
-            "refittable": options.is_set("REFIT"),
+            "refittable": refits,
+            "marked": sorted(given.marked) if options.is_set("REFIT_INDIVIDUAL") else [],
+            "stripped": stripped,
             "verbosity": options.profiling_verbosity.name,
             "hardware": options.hardware_compatibility_level.name,
             "shared profiles": self._shares_profiles(options),
@@ -328,7 +335,7 @@ class Builder(Play):
             tuple(profile.shapes for profile in options.profiles),
             tuple(profile.contents for profile in options.profiles),
             facts,
-            given.model,
+            model,
         )
         return HostMemory.of(self.world, write_plan(self.world, blueprint))
 

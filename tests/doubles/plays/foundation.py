@@ -163,15 +163,19 @@ class Permutation(Dims):
 class Weights(Play):
     """Values of a network; they are not copied."""
 
-    def __init__(self, world: World, given: Any, *_pointer: Any) -> None:
+    def __init__(self, world: World, given: Any, address: int = 0, count: int = 0) -> None:
         super().__init__(world)
         self.array = given if isinstance(given, np.ndarray) else np.zeros(0, np.float32)
-        self.dtype = world.dtype(str(self.array.dtype))
-        self.size = self.array.size
-        self.nbytes = self.array.nbytes
+        self.dtype: Any = world.dtype(str(self.array.dtype))
+        if self.dtype is None:
+            raise TypeError(f"Could not implicitly convert NumPy data type: {self.array.dtype} to TensorRT.")
+        self.size, self.nbytes, self.address = self.array.size, self.array.nbytes, address
+        if address:  # of a type that is given, on the host or on the device
+            self.dtype, self.size = given, count
+            self.nbytes = int(count * DTYPES[given.name][1])
 
     def __len__(self) -> int:
-        return int(self.array.size)
+        return int(self.size)
 
     def numpy(self) -> Any:
         return self.array

@@ -157,6 +157,7 @@ class Network(Play):
         self._builder, self.flags, self.name = builder, flags, "Unnamed Network 0"
         self.error_recorder = None
         self.model = graph.empty()
+        self.marked: set[str] = set()  # weights that alone a refit may replace
         self._known: dict[str, tuple[int, tuple[int, ...]]] | None = None
         self._tensors: dict[str, Tensor] = {}
         self._layers: list[Layer] = []
@@ -244,6 +245,20 @@ class Network(Play):
     def get_layer(self, index: int) -> Any:
         layer = self._at(self._layers, index, "Layer")
         return None if layer is None else self.world.new(layer.cls, layer)
+
+    def mark_weights_refittable(self, name: str) -> bool:
+        if not any(tensor.name == name for tensor in self.model.graph.initializer):
+            return False
+        self.marked.add(name)
+        return True
+
+    def unmark_weights_refittable(self, name: str) -> bool:
+        marked = name in self.marked
+        self.marked.discard(name)
+        return marked
+
+    def are_weights_marked_refittable(self, name: str) -> bool:
+        return name in self.marked
 
     def mark_output(self, tensor: Any) -> None:
         element, shape = self.known(tensor.name)

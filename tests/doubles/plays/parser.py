@@ -25,7 +25,9 @@ NOT_EXPLICIT = (
 
 
 @dataclass
-class _Problem(Exception):
+class Problem(Exception):
+    """What the parser did not take, and where."""
+
     code: str
     reason: str
     func: str
@@ -38,7 +40,7 @@ class _Problem(Exception):
 class ParserError(Play):
     """One thing that the parser did not take."""
 
-    def __init__(self, world: World, problem: _Problem) -> None:
+    def __init__(self, world: World, problem: Problem) -> None:
         super().__init__(world)
         self._problem = problem
 
@@ -121,7 +123,7 @@ class Parser(Play):
             return False
         if not path.is_file():
             reason = f"Input file cannot be found, or is not a regular file: {model}"
-            return self._refuse(_Problem("INVALID_VALUE", f"Assertion failed: {reason}", "parseFromFile"))
+            return self._refuse(Problem("INVALID_VALUE", f"Assertion failed: {reason}", "parseFromFile"))
         return self.parse(path.read_bytes(), model)
 
     def parse(self, model: Any, path: str | None = None) -> bool:
@@ -134,7 +136,7 @@ class Parser(Play):
                 self._admit(value)
             for index, node in enumerate(read.graph.node):
                 self._import(index, node, read)
-        except _Problem as problem:
+        except Problem as problem:
             return self._refuse(problem)
         _part_inputs_from_outputs(read)
         self._network.fill(read)
@@ -146,20 +148,20 @@ class Parser(Play):
             model.ParseFromString(data)
         except DecodeError:
             reason = "Assertion failed: model->ParseFromCodedStream(&codedInput): Failed to parse the ONNX model."
-            raise _Problem("MODEL_DESERIALIZE_FAILED", reason, "deserializeOnnxModel") from None
+            raise Problem("MODEL_DESERIALIZE_FAILED", reason, "deserializeOnnxModel") from None
         if self._network.has_implicit_batch_dimension:
-            raise _Problem("INVALID_VALUE", f"Assertion failed: {NOT_EXPLICIT}", "importModel")
+            raise Problem("INVALID_VALUE", f"Assertion failed: {NOT_EXPLICIT}", "importModel")
         try:
             onnx.load_external_data_for_model(model, str(Path(path).parent) if path else "")
         except (OSError, onnx.checker.ValidationError) as error:
-            raise _Problem("INVALID_VALUE", f"Failed to open file: {error}", "parseExternalWeights") from None
+            raise Problem("INVALID_VALUE", f"Failed to open file: {error}", "parseExternalWeights") from None
         return model
 
     def _admit(self, value: onnx.ValueInfoProto) -> None:
         element = value.type.tensor_type.elem_type
         name = graph.numpy_name(element)
         if self.world.dtype(name) is None:
-            raise _Problem("UNSUPPORTED_NODE", f"Assertion failed: {UNKNOWN_TYPE}", "importInput")
+            raise Problem("UNSUPPORTED_NODE", f"Assertion failed: {UNKNOWN_TYPE}", "importInput")
         if name == "int64":
             where = "Make sure input {} has Int64 binding." if self.world.has("DataType.INT64") else ""
             words = where.format(value.name) or (
@@ -174,17 +176,17 @@ class Parser(Play):
         known = earlier | {v.name for v in model.graph.input} | {t.name for t in model.graph.initializer} | {""}
         if not onnx.defs.has(node.op_type, node.domain):
             code = "UNSUPPORTED_NODE" if self.world.legacy else "INVALID_NODE"
-            raise _Problem(code, PLUGIN_MISSING, "checkFallbackPluginImporter", *at)
+            raise Problem(code, PLUGIN_MISSING, "checkFallbackPluginImporter", *at)
         if node.op_type in graph.UNSUPPORTED:
-            raise _Problem("UNSUPPORTED_NODE", "false", f"check{node.op_type}", *at)
+            raise Problem("UNSUPPORTED_NODE", "false", f"check{node.op_type}", *at)
         if set(node.input) - known:
             reason = "Assertion failed: (ctx->tensors().count(inputName)): Node input was not registered."
-            raise _Problem("INVALID_GRAPH", reason, "parseNode", *at)
+            raise Problem("INVALID_GRAPH", reason, "parseNode", *at)
         if node.op_type == "NonZero" and self.world.rtx and not self.world.double.gpu:
             reason = "NonZero plugin creator version 1 was not found in plugin registry."
-            raise _Problem("UNSUPPORTED_NODE", f"Assertion failed: creator: {reason}", "importNonZero", *at)
+            raise Problem("UNSUPPORTED_NODE", f"Assertion failed: creator: {reason}", "importNonZero", *at)
 
-    def _refuse(self, problem: _Problem) -> bool:
+    def _refuse(self, problem: Problem) -> bool:
         self._errors.append(ParserError(self.world, problem))
         if problem.node >= 0:
             at = f'{problem.node} [{problem.operator} -> "{problem.output}"]'

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import itertools
 import json
 import signal
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 
-from tests.doubles.double import NullPointer, state
+from tests.doubles.double import state
 from tests.doubles.plays import graph
 from tests.doubles.plays.build import HEADER, Blueprint, magic, read_plan, write_plan
 from tests.doubles.plays.foundation import DTYPES, Dims, HostMemory, Play, PluginRegistry, World
+from tests.doubles.plays.refit import filled
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -79,6 +76,7 @@ class Engine(Play):
     def __init__(self, world: World, blueprint: Blueprint) -> None:
         super().__init__(world)
         self.blueprint = blueprint
+        self.awaited = filled(blueprint.model) if blueprint.facts["stripped"] else set()
         self.program = graph.Program(blueprint.model)
         self.contexts: list[Any] = []
         model = blueprint.model
@@ -190,104 +188,6 @@ class Engine(Play):
     @property
     def may_share(self) -> bool:
         return bool(self.blueprint.facts["shared profiles"]) or not self.blueprint.shapes
-
-
-class Refitter(Play):
-    """Replaces weights of an engine, by the names of initializers."""
-
-    error_recorder = None
-    max_threads = 1
-    weights_validation = True
-
-    def __init__(self, world: World, engine: Any, logger: Any) -> None:
-        super().__init__(world)
-        world.register(logger, "createInferRefitter")
-        self.logger = logger
-        self._engine: Engine = state(engine)
-        self._keep = engine
-        self._given: dict[str, Array] = {}
-        if not self._engine.refittable:
-            world.error("Refitter::Refitter", "Cannot refit engine not built with kREFIT set", "4: API Usage Error")
-            raise NullPointer
-
-    @property
-    def _held(self) -> dict[str, onnx.TensorProto]:
-        return {tensor.name: tensor for tensor in self._engine.blueprint.model.graph.initializer}
-
-    @functools.cached_property
-    def _folded(self) -> dict[str, tuple[str, ...]]:
-        """Weights that the parser of 8.6 computes and names, by those that can't be replaced without them.
-
-        Two for each batch normalization, which go with the weights of the convolution or product before it.
-        """
-        if not self.world.legacy:
-            return {}
-        nodes = self._engine.blueprint.model.graph.node
-        makers = {output: node for node in nodes for output in node.output}
-        normalizations = [node for node in nodes if node.op_type == "BatchNormalization"]
-        numbered = ("tmp_weight" + (f"_{number}" if number >= 0 else "") for number in itertools.count(-1))
-        found: dict[str, tuple[str, ...]] = {}
-        for node in normalizations:
-            names = tuple(itertools.islice(numbered, 2))
-            before = makers.get(node.input[0])
-            weights = [name for name in (before.input[1:] if before is not None else ()) if name in self._held]
-            found |= dict.fromkeys((*weights, *names), names)
-        return found
-
-    @functools.cached_property
-    def _fixed(self) -> frozenset[str]:
-        """Initializers that 8.6 makes others of: of batch normalizations, and the bias of a quantized convolution."""
-        if not self.world.legacy:
-            return frozenset()
-        nodes = self._engine.blueprint.model.graph.node
-        dequantized = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
-        return frozenset(
-            name
-            for node in nodes
-            for name in node.input[1:]
-            if node.op_type == "BatchNormalization"
-            or (node.op_type == "Conv" and node.input[1] in dequantized and name == node.input[-1])
-        )
-
-    def get_all_weights(self) -> list[str]:
-        names = dict.fromkeys((*self._held, *itertools.chain(*self._folded.values())))
-        return [name for name in names if name not in self._fixed]
-
-    def get_missing_weights(self) -> list[str]:
-        wanted = dict.fromkeys(itertools.chain(*(self._folded.get(name, ()) for name in self._given)))
-        return [name for name in wanted if name not in self._given]
-
-    def set_named_weights(self, name: str, weights: Any, _location: Any = None) -> bool:
-        array, held = state(weights).array, self._held.get(name)
-        if name not in self.get_all_weights():
-            words = f"{name}: network does not have (or does not use) this weights as a refittable weights"
-            self.world.error("Refitter::setNamedWeights", words, "4: Internal Error")
-            return False
-        if held is not None and not self.world.legacy and not _fits(array, held):
-            self.world.error("Refitter::setNamedWeights", f"Weights {name} are {array.size} elements, not {held.dims}")
-            return False
-        self._given[name] = array  # not copied: it is read by the refit
-        return True
-
-    def refit_cuda_engine(self) -> bool:
-        if not all(_fits(array, self._held[name]) for name, array in self._given.items() if name in self._held):
-            words = "Assertion newWeights.count() == original.count() failed. "  # 8.6 looks no earlier
-            self.world.error("refit.cpp::lookup::347", words, "2: Internal Error")
-            return False
-        model = onnx.ModelProto()
-        model.CopyFrom(self._engine.blueprint.model)
-        for tensor in model.graph.initializer:
-            if tensor.name in self._given:
-                kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-                array = self._given[tensor.name].astype(kind).reshape(tuple(tensor.dims))
-                tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-        self._engine.blueprint = dataclasses.replace(self._engine.blueprint, model=model)
-        self._engine.program = graph.Program(model)
-        return True
-
-
-def _fits(array: Array, held: onnx.TensorProto) -> bool:
-    return bool(array.size == int(np.prod(held.dims, dtype=np.int64)))
 
 
 class Inspector(Play):
@@ -636,5 +536,4 @@ PLAYS: dict[str, type] = {
     "ICudaEngine": Engine,
     "IExecutionContext": Context,
     "EngineInspector": Inspector,
-    "Refitter": Refitter,
 }

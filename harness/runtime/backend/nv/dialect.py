@@ -275,12 +275,7 @@ class Dialect:
         return "; ".join(f"{error['code']}: {error['reason']}" for error in errors)
 
     def mark_refittable(self, network: Any, names: Iterable[str]) -> None:
-        """Let a refit replace these alone. UnsupportedError where it can only be all; BuildError for an unknown one."""
-        if not hasattr(network, "mark_weights_refittable"):
-            raise UnsupportedError(
-                "refit_individual",
-                f"{self.trt.__name__} {self.version} has no INetworkDefinition.mark_weights_refittable",
-            )
+        """Let a refit replace these weights alone. BuildError for one that there is not."""
         for name in names:
             if not network.mark_weights_refittable(name):
                 raise BuildError(f"weights {name!r} can't be marked as refittable: the network has none of that name")
