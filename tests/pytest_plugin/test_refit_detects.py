@@ -1,0 +1,315 @@
+"""Every test of suites/refit catches the misbehaviour it is there for, and none where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.errors import RefitError, RunError
+from harness.ledger.records import Record
+from harness.runtime.backend.fake import FakeEngine, FakeSession
+from tests.pytest_plugin.parts import ROOT
+
+pytest_plugins = ("pytester",)
+Records = Callable[[], list[Record]]
+
+REFIT = ROOT / "suites" / "refit"
+START = "the run before any refit"
+
+CAUGHT = [  # fault, model, test, and words of the detector
+    ("refit_ignored", "mlp", "test_refit_every_weight", "values differ"),
+    ("refit_first", "mlp", "test_refit_every_weight", "values differ"),
+    ("refit_late", "mlp", "test_refit_every_weight", "values differ"),
+    ("refit_drifts", "mlp", "test_refit_every_weight", START),
+    ("other_rebuild", "mlp", "test_refit_every_weight", "an engine built of the changed model"),
+    ("refit_deaf", "mlp", "test_refit_one_weight", "values differ"),
+    ("refit_drifts", "mlp", "test_refit_one_weight", START),
+    ("roles_swapped", "mlp", "test_refit_by_layer_and_role", "values differ"),
+    ("roles_swapped", "norm_batch", "test_refit_by_layer_and_role", "values differ"),
+    ("refit_drifts", "mlp", "test_refit_by_layer_and_role", START),
+    ("refit_deaf", "mlp", "test_refit_lists", "weights 'head.bias' are listed and were set: the outputs are as before"),
+    ("refit_deaf", "norm_batch", "test_refit_lists", "SHIFT of layer 'BatchNormalization_0' is listed and was set"),
+    ("list_forgets", "mlp", "test_refit_lists", "head.bias is not listed, and can be set all the same"),
+    (
+        "missing_forgets",
+        "norm_batch",
+        "test_refit_lists",
+        "listed, and refused: refit: these weights must be given, too",
+    ),
+    ("refit_drifts", "mlp", "test_refit_lists", "all is set back, and the outputs are not those of the start"),
+    ("refits_anything", "mlp", "test_refit_refused", "one element more: it was taken"),
+    ("refits_anything", "mlp", "test_refit_refused", "one element less, beside other weights that fit: it was taken"),
+    ("refits_anything", "mlp", "test_refit_refused", "no element: it was taken"),
+    ("refits_anything", "mlp", "test_refit_refused", "integers: it was taken"),
+    ("refits_anything", "mlp", "test_refit_refused", "a name that there is not: it was taken"),
+    ("refits_anything", "mlp", "test_refit_refused", "a name that there is not, beside right ones: it was taken"),
+    ("refits_anything", "mlp", "test_refit_refused", "a layer that there is not: it was taken"),
+    ("refits_anything", "mlp", "test_refit_refused", "a role that the layer has not: it was taken"),
+    ("refits_anything", "mlp", "test_refit_refused", "a role that there is not: it was taken"),
+    ("refusal_kept", "mlp", "test_refit_refused", "beside other weights that fit: the outputs are not as before"),
+    ("refusal_mute", "mlp", "test_refit_refused", "one element more: refused, and 'stem.weight' is not named"),
+    (
+        "refusal_mute",
+        "resnet",
+        "test_refit_refused",
+        "conv1.weight without tmp_weight: refused, and 'tmp_weight' is not",
+    ),
+    ("refits_anything", "mlp", "test_refit_of_another_float", "values differ"),
+    ("nan_kept", "mlp", "test_refit_of_nan", START),
+    ("refit_ignored", "mlp", "test_refit_of_nan", "are NaN, and logits hold none"),
+    ("borrowed_weights", "mlp", "test_refit_from_memory_that_is_gone", "not finite"),
+    ("refits_anything", "mlp", "test_weights_are_fixed_without_refit", "DID NOT RAISE"),
+    ("stale_refit", "mlp", "test_refit_under_open_sessions", "values differ"),
+    (
+        "stale_kept_graph",
+        "mlp",
+        "test_refit_under_a_graph",
+        "was captured before the refit, and replays the old weights",
+    ),
+    ("refit_drifts", "mlp", "test_refit_under_a_graph", START),
+    ("async_late", "mlp", "test_refit_by_stream", "values differ"),
+    ("refit_drifts", "mlp", "test_refit_from_device_memory", START),
+    ("refit_ignored", "mlp", "test_refit_from_device_memory", "values differ"),
+    ("parser_forgets", "mlp", "test_refit_from_a_file", "values differ"),
+    ("refit_drifts", "mlp", "test_refit_from_a_file", START),
+    ("marks_all", "mlp", "test_refit_of_marked_weights", "not marked, and listed"),
+    ("refit_first", "mlp", "test_refit_of_marked_weights", "values differ"),
+    ("refit_drifts", "mlp", "test_refit_of_marked_weights", START),
+    ("strips_nothing", "mlp", "test_refit_of_a_stripped_plan", "bytes smaller without"),
+    ("refit_first", "mlp", "test_refit_of_a_stripped_plan", "values differ"),
+    ("imprecise", "mlp", "test_refit_costs", "values differ"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRT_HARNESS_FAKE", "")
+
+
+def run(project: pytest.Pytester, suite: object, fault: str, model: str, *arguments: str) -> pytest.RunResult:
+    # None of these faults takes its process along, so that no host has to be started for each of them.
+    asked = ("--trt-in-process", f"--trt-backend=fake{':' * bool(fault)}{fault}", f"--trt-model={model}")
+    place = (f"--rootdir={project.path}", "-c", "tox.ini")  # this project's conftest.py does not hold there
+    return project.runpytest_inprocess(suite, *place, *asked, "--trt-precision=fp32", *arguments)
+
+
+def of(test: str) -> str:
+    (file,) = (file for file in REFIT.glob("test_*.py") if f"def {test}(" in file.read_text())
+    return f"{file}::{test}"
+
+
+@pytest.mark.parametrize(("fault", "model", "test", "words"), CAUGHT)
+def test_a_fault_is_caught(
+    project: pytest.Pytester, records: Records, fault: str, model: str, test: str, words: str
+) -> None:
+    result = run(project, of(test), fault, model)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    failed = [record for record in records() if record.verdict == "failed"]
+    assert {record.cell.test for record in failed} == {test}
+    assert words in result.stdout.str()
+
+
+# What no fault of the fake's is needed for: one method of it that is another.
+
+
+def again(method: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda self, *given, **named: change(method(self, *given, **named))
+
+
+def refusing(method: Callable[..., Any], change: Callable[[Exception], Exception]) -> Callable[..., Any]:
+    def changed(self: Any, *given: Any, **named: Any) -> Any:
+        try:
+            return method(self, *given, **named)
+        except RefitError as error:
+            raise change(error) from None
+
+    return changed
+
+
+def forgetful(self: FakeEngine, *given: Any, **named: Any) -> Any:
+    """A refit reaches open sessions, and the next one that is opened is back at the first weights."""
+    first = self.evaluator
+    REFITS[0](self, *given, **named)
+    self.evaluator = first
+
+
+REFITS = [FakeEngine.refit]
+
+
+@pytest.mark.parametrize(
+    ("method", "other", "test", "words"),
+    [
+        (
+            "weights",
+            again(FakeEngine.weights, lambda found: replace(found, names=(*found.names, found.names[0]))),
+            "test_refit_lists",
+            "names that are listed more than once: stem.weight",
+        ),
+        (
+            "weights",
+            again(FakeEngine.weights, lambda found: replace(found, places=found.places * 2)),
+            "test_refit_lists",
+            "places that are listed more than once: ('head.bias', 'CONSTANT')",
+        ),
+        (
+            "weights",
+            lambda self, given=None, *, layers=None: (
+                FAKE_WEIGHTS(self, given, layers=layers)
+                if given or layers
+                else replace(FAKE_WEIGHTS(self), missing=("stem.weight",))
+            ),
+            "test_refit_lists",
+            "nothing was given yet, and these are missing: ('stem.weight',)",
+        ),
+        (
+            "weights",
+            again(FakeEngine.weights, lambda found: replace(found, missing=("who?",))),
+            "test_refit_one_weight",
+            "the engine asks for weights that are not in the model's file: ['who?']",
+        ),
+        ("refit", forgetful, "test_refit_under_open_sessions", "the session that had run before the refit"),
+        (
+            "refit_from",
+            refusing(FakeEngine.refit_from, lambda _: RefitError("no")),
+            "test_refit_from_a_file",
+            "Regex pattern did not match",
+        ),
+    ],
+)
+def test_another_method_is_caught(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, method: str, other: Any, test: str, words: str
+) -> None:
+    monkeypatch.setattr(FakeEngine, method, other)
+    result = run(project, of(test), "", "mlp")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert words in result.stdout.str()
+
+
+FAKE_WEIGHTS = FakeEngine.weights
+
+
+def test_weights_that_are_not_listed_have_to_be_unknown(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    refit = FakeEngine.refit
+
+    def busy(self: FakeEngine, weights: Any, **named: Any) -> None:
+        if "head.bias" in weights:
+            raise RefitError("not today")
+        refit(self, weights, **named)
+
+    monkeypatch.setattr(FakeEngine, "refit", busy)
+    result = run(project, of("test_refit_lists"), "list_forgets", "mlp")
+    assert "head.bias is not listed, and refused as if it were there: not today" in result.stdout.str()
+
+
+def test_a_stripped_plan_that_misses_nothing_is_caught(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    weights = FakeEngine.weights
+    monkeypatch.setattr(FakeEngine, "weights", again(weights, lambda found: replace(found, missing=())))
+    result = run(project, of("test_refit_of_a_stripped_plan"), "", "mlp")
+    assert "the plan holds no weights, and these are not missing: head.bias" in result.stdout.str()
+
+
+def test_a_weight_that_does_not_matter_is_no_failure(project: pytest.Pytester, records: Records):
+    """The oracle is asked, and does not see it either."""
+    project.makepyfile(
+        idle="""
+        import numpy as np, onnx
+        from onnx import helper, numpy_helper, TensorProto
+        from harness.spec import ModelSpec, OnnxFile, Profile
+        from pathlib import Path
+
+        def pytest_trt_models(config):
+            w = numpy_helper.from_array(np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32), "w")
+            idle = numpy_helper.from_array(np.linspace(1, 2, 4, dtype=np.float32), "idle")
+            zero = numpy_helper.from_array(np.zeros(1, np.float32), "zero")
+            nodes = [
+                helper.make_node("MatMul", ["x", "w"], ["a"]),
+                helper.make_node("Mul", ["idle", "zero"], ["b"]),
+                helper.make_node("Add", ["a", "b"], ["y"]),
+            ]
+            value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4])
+            graph = helper.make_graph(nodes, "g", [value("x")], [value("y")], [w, idle, zero])
+            path = Path(config.rootpath, "idle.onnx")
+            onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+            return [ModelSpec("idle", OnnxFile(path), profiles=(Profile.of({"n": 2}),))]
+        """
+    )
+    project.syspathinsert()
+    result = run(project, of("test_refit_lists"), "", "idle", "-p", "idle")
+    assert result.ret == 0
+    (record,) = records()
+    assert record.facts["too_small_to_see"] == ["idle"]
+
+
+def test_a_kept_graph_may_be_refused(project: pytest.Pytester, records: Records, monkeypatch: pytest.MonkeyPatch):
+    run_ = FakeSession.run
+    refit = FakeEngine.refit
+
+    def kept(self: FakeEngine, *given: Any, keep_graphs: bool = False, **named: Any) -> None:
+        refit(self, *given, keep_graphs=keep_graphs, **named)
+        for session in self.sessions if keep_graphs else ():
+            session.invalid = True  # type: ignore[attr-defined]
+
+    def refused(self: Any, inputs: Any, *, graph: bool = False, omit: str = "") -> Any:
+        if graph and vars(self).pop("invalid", False):
+            raise RunError("this graph was captured before a refit")
+        return run_(self, inputs, graph=graph, omit=omit)
+
+    monkeypatch.setattr(FakeEngine, "refit", kept)
+    monkeypatch.setattr(FakeSession, "run", refused)
+    assert run(project, of("test_refit_under_a_graph"), "", "mlp").ret == 0
+    told = {record.cell.variant: record.facts["replay"] for record in records()}
+    assert told["dropped"] == "of the new weights"
+    assert told["kept"].startswith("refused: this graph was captured before a refit")
+
+
+def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records):
+    result = run(project, REFIT, "", "mlp,conv,norm_batch,half", "--trt-precision=fp32,fp16")
+    assert result.ret == 0
+    found = records()
+    assert {record.verdict for record in found} == {"passed"}
+    assert {record.cell.test for record in found} == {test for *_, test, _ in CAUGHT}
+    facts = {record.cell.test: record.facts for record in found if record.cell.model == "mlp"}
+    assert {"refit_seconds", "rebuild_seconds"} <= facts["test_refit_every_weight"].keys()
+    assert facts["test_refit_costs"]["host_side_slowdown"] > 0
+    assert facts["test_refit_lists"]["listed"] == {"names": 10, "places": 10}
+
+
+def test_a_model_without_weights_is_not_covered(project: pytest.Pytester, records: Records):
+    """One of which nobody knows; those of the zoo make no cell."""
+    project.makepyfile(
+        weightless="""
+        import dataclasses
+        from harness.spec.catalog import load
+
+        def pytest_trt_models(config):
+            return [dataclasses.replace(load()["unary"], name="weightless")]
+        """
+    )
+    project.syspathinsert()
+    run(project, REFIT, "", "weightless,unary", "-p", "weightless")
+    found = records()
+    assert {(record.cell.model, record.verdict) for record in found} == {("weightless", "not_covered")}
+    assert {record.message for record in found} == {"the model has no weights that a refit may change"}
+
+
+def test_models_of_the_zoo_that_are_left_out_have_no_weights():
+    from harness.judge.weights import weights
+    from harness.spec.catalog import load
+    from suites.numerics.which import explored
+    from suites.refit.which import REBUILT_AT_FP16, WITHOUT
+
+    zoo = {model.name: model for model in load(()) if model.size == "tiny" and explored(model)}
+    assert {name for name, model in zoo.items() if not weights(model)} == WITHOUT
+    assert zoo.keys() >= REBUILT_AT_FP16
+
+
+def test_no_id_is_the_beginning_of_another(project: pytest.Pytester):
+    import itertools
+
+    listed = run(project, REFIT, "", "*", "--trt-backend=tensorrt,tensorrt_rtx,fake", "--collect-only", "-q").outlines
+    ids = sorted(line for line in listed if "::" in line)
+    assert len(ids) > 1000
+    assert not [(one, other) for one, other in itertools.pairwise(ids) if other.startswith(one)]
