@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,10 +32,13 @@ class Refusals:
     def __post_init__(self) -> None:
         self.want = self.sessions(self.profile).run(self.valid)
 
-    def refused(self, what: str, inputs: Arrays, *, omit: str = "", ours: bool = False, lift: str = "") -> None:
+    def refused(
+        self, what: str, inputs: Arrays, *, omit: str = "", ours: bool = False, lift: str = "", late: bool = False
+    ) -> None:
         """``what`` says it in words; ``ours``: this project's own session refuses, which logs nothing.
 
-        The limit on ``lift`` is lifted before the valid run.
+        The limit on ``lift`` is lifted before the valid run. ``late``: only the run itself can tell how much
+        ``lift`` needs, so that other outputs may be written by then.
         """
         self.asked += 1
         try:
@@ -43,7 +46,7 @@ class Refusals:
         except UnsupportedError:
             raise
         except StageError as error:
-            self._judge(what, error, ours=ours)
+            self._judge(what, error, ours=ours, only=(lift,) if late else ())
         else:
             self.problems.append(f"{what}: it ran")
         try:
@@ -54,21 +57,28 @@ class Refusals:
         except (StageError, ComparisonFailure) as error:
             self.problems.append(f"{what}: the next valid run is not as before: {error}")
 
-    def _judge(self, what: str, error: StageError, *, ours: bool) -> None:
-        if error.crash is not None:
-            self.problems.append(f"{what}: not refused: {error.crash}")
+    def _judge(self, what: str, error: StageError, *, ours: bool, only: Collection[str]) -> None:
+        """``only`` the outputs in it must be left alone, if there are any in it."""
+        touched = [name for name in error.detail.get("touched") or () if not only or name in only]
+        if error.crash is not None or error.detail.get("replace_host"):
+            self.problems.append(f"{what}: not refused: {error.crash or error.message}")
         elif not isinstance(error, RunError):
             self.problems.append(f"{what}: refused as {type(error).__name__}, not as RunError: {error.message}")
         elif not error.message.strip() or (self.logged and not ours and not error.log):
             self.problems.append(f"{what}: refused without a word of the runtime's: {error.message!r}")
-        elif error.detail.get("touched"):
-            self.problems.append(f"{what}: refused, and yet written to: {', '.join(error.detail['touched'])}")
+        elif touched:
+            self.problems.append(f"{what}: refused, and yet written to: {', '.join(touched)}")
 
 
-def beyond(space: Space) -> Iterator[tuple[str, dict[str, int]]]:
-    """Each size one below its least, the others at theirs, and one above its largest, the others at theirs."""
+def beyond(space: Space, unbound: Container[str] = ()) -> Iterator[tuple[str, dict[str, int]]]:
+    """Each size one below its least, the others at theirs, and one above its largest, the others at theirs.
+
+    What the tensors in ``unbound`` hold is left out.
+    """
     least, greatest = space.least() or {}, space.greatest() or {}
     for name, sizes in space.ranges.items():
+        if name.partition("[")[0] in unbound:
+            continue
         if sizes.min > 0 or "[" in name:  # a dimension below zero is no shape; what a shape tensor holds may be
             yield f"{name}={sizes.min - 1}, one below its least", {**least, name: sizes.min - 1}
         yield f"{name}={sizes.max + 1}, one above its largest", {**greatest, name: sizes.max + 1}

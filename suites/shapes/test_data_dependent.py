@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import RunError
-from suites.shapes.which import decided_by_data
+from suites.shapes.which import TENSORRT, decided_by_data
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.types import (
@@ -36,6 +36,7 @@ BY_THE_INPUT = ("nonzero", "nms")  # models whose input itself decides, so that 
 @pytest.mark.trt(models=decided_by_data, needs="data_dependent_shapes", over=("model", "precision", "backend"))
 def test_sizes_from_none_to_all(
     trt_model: ModelSpec,
+    trt_backend: str,
     trt_explore: Explore,
     trt_sessions: Sessions,
     trt_interface: Interface,
@@ -44,8 +45,14 @@ def test_sizes_from_none_to_all(
     trt_compare: Compare,
     trt_record: dict[str, Any],
 ) -> None:
-    """One session finds nothing, some and all in turn; memory for the most there can be is enough for it."""
+    """One session finds nothing, some and all in turn; memory for the most there can be is enough for it.
+
+    TensorRT asks an output allocator for whole granules, so that the most is told up to the next of them.
+    """
+    from harness.runtime.backend.protocol import GRANULE
+
     limits = limits_of(trt_model, trt_interface)
+    granule = GRANULE if trt_backend in TENSORRT else 1
     shares: list[float] = []
 
     def check(example: Example) -> None:
@@ -57,7 +64,7 @@ def test_sizes_from_none_to_all(
             shares.extend(limit.share(got[limit.output], example) for limit in limits)
         for limit in limits:  # the last was the most that these data can give
             array = got[limit.output]
-            enough = limit.bytes(array, example)
+            enough = limit.bytes(array, example, granule)
             session.limit(limit.output, enough)
             trt_compare(session.run(inputs), trt_oracle(inputs), weak="note")
             session.limit(limit.output, array.nbytes - 1)
@@ -85,10 +92,10 @@ class Limit:
         assert found <= most, f"{self.output} {list(array.shape)}: at {example} there are {most} at most"
         return float(found / most)
 
-    def bytes(self, array: Array, example: Example) -> int:
-        """Of the largest there can be, shaped otherwise as ``array``, which is not empty."""
+    def bytes(self, array: Array, example: Example, granule: int = 1) -> int:
+        """Of the largest there can be, shaped otherwise as ``array``, which is not empty: whole granules."""
         each = int(array.nbytes // array.shape[self.axis])
-        return each * self.most(example.binding)
+        return granule * -(-each * self.most(example.binding) // granule)
 
 
 def limits_of(model: ModelSpec, interface: Interface) -> list[Limit]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from suites.shapes.refusals import Refusals, beyond, of_other_rank, resized
-from suites.shapes.which import dynamic
+from suites.shapes.which import TENSORRT, dynamic
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.types import Handle, InputsAt, Interface, Relation, Sessions
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 # A shape or an address is refused before any number counts, so that the precision makes no difference.
 pytestmark = pytest.mark.trt(models=dynamic, precisions="fp32", over=("model", "precision", "backend"))
-
-
-WITH_LOGGER = ("tensorrt", "tensorrt_rtx")  # what others say comes as an exception
 
 
 @pytest.fixture
@@ -28,8 +25,8 @@ def refusals(
     trt_spaces: tuple[Space, ...],
     trt_inputs_at: InputsAt,
 ) -> list[Refusals]:
-    """One for each profile, at its largest shape."""
-    logged = trt_backend in WITH_LOGGER
+    """One for each profile, at its largest shape. Only TensorRT has a logger: what others say comes as an exception."""
+    logged = trt_backend in TENSORRT
     return [
         Refusals(trt_sessions, trt_relation, space.number, trt_inputs_at(space.example(space.greatest() or {})), logged)
         for space in trt_spaces
@@ -37,11 +34,22 @@ def refusals(
 
 
 def test_outside(
-    refusals: list[Refusals], trt_spaces: tuple[Space, ...], trt_interface: Interface, trt_record: dict[str, Any]
+    refusals: list[Refusals],
+    trt_engine: Handle,
+    trt_spaces: tuple[Space, ...],
+    trt_interface: Interface,
+    trt_record: dict[str, Any],
 ) -> None:
-    """One below the least and one above the largest, of every dimension and of all that a shape tensor holds."""
+    """One below the least and one above the largest, of every dimension and of all that a shape tensor holds.
+
+    An engine may take for data what the model's profiles give values for, as 8.6 does of the number of a loop's
+    steps: its own profiles know nothing of them then, and there is nothing to refuse.
+    """
     for each in refusals:
-        for what, sizes in beyond(trt_spaces[each.profile]):
+        unbound = taken_for_data(trt_spaces[each.profile], trt_engine, each)
+        if unbound:
+            trt_record["left_out"] = f"contents of {', '.join(unbound)}: no shape tensor of this engine"
+        for what, sizes in beyond(trt_spaces[each.profile], unbound):
             each.refused(what, resized(each.valid, trt_interface, sizes))
     told(refusals, trt_record)
 
@@ -73,12 +81,18 @@ def test_unset(refusals: list[Refusals], trt_engine: Handle, trt_record: dict[st
 
 
 def test_too_small_a_buffer(refusals: list[Refusals], trt_record: dict[str, Any]) -> None:
-    """TensorRT is told an address and can't see what is behind it: our own session refuses."""
+    """TensorRT is told an address and can't see what is behind it: our own session refuses.
+
+    Before anything is launched, or, where only the data decide how much is needed, in the run, which may have
+    written its other outputs by then.
+    """
     for each in refusals:
+        sizes = each.sessions(each.profile).infer(each.valid)
         for name, array in each.want.items():
             if array.nbytes:
                 each.sessions(each.profile).limit(name, array.nbytes - 1)
-                each.refused(f"{name} with a byte too few", each.valid, ours=True, lift=name)
+                late = -1 in sizes.get(name, ())
+                each.refused(f"{name} with a byte too few", each.valid, ours=True, lift=name, late=late)
     told(refusals, trt_record)
 
 
@@ -88,6 +102,14 @@ def dynamic_inputs(engine: Handle, each: Refusals) -> list[tuple[str, tuple[int,
 
     found = [tensor for tensor in engine.info.inputs if -1 in tensor.shape and not tensor.shape_tensor]
     return [(asked_name(tensor.name, each.valid), tensor.shape) for tensor in found]
+
+
+def taken_for_data(space: Space, engine: Handle, each: Refusals) -> list[str]:
+    """Inputs that the profile gives values for and the engine takes for no shape tensors, as the caller names them."""
+    from harness.runtime.backend.protocol import asked_name
+
+    deciding = {asked_name(tensor.name, each.valid) for tensor in engine.info.inputs if tensor.shape_tensor}
+    return [name for name, _ in space.profile.values if name not in deciding]
 
 
 def told(refusals: list[Refusals], record: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.spec import ModelSpec
 from suites.numerics.which import explored
 
+TENSORRT = ("tensorrt", "tensorrt_rtx")  # backends that it is
 DECIDED_BY_DATA = "data_dependent"  # the tag of a model with outputs whose sizes only a run can tell
 
 

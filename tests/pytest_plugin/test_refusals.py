@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from harness.errors import ComparisonFailure, DeserializeError, RunError
-from harness.spec import Interface, Profile, TensorSpec, Values
+from harness.spec import Example, Interface, Profile, TensorSpec, Values
 from harness.spec.space import Space
 from suites.shapes.refusals import Refusals, beyond, of_other_rank, resized
+from suites.shapes.test_data_dependent import Limit
 
 VALID = {"x": np.ones((2, 3), np.float32)}
 
@@ -58,6 +59,7 @@ def test_a_refusal_as_it_should_be():
     [
         (None, "x: it ran"),
         (RunError("no", crash="signal 11"), "x: not refused: signal 11"),
+        (RunError("illegal access", log=("[E]",), detail={"replace_host": True}), "x: not refused: illegal access"),
         (DeserializeError("no", log=("[E]",)), "x: refused as DeserializeError"),
         (RunError("no"), "x: refused without a word of the runtime's"),
         (RunError(" ", log=("[E]",)), "x: refused without a word of the runtime's"),
@@ -67,6 +69,13 @@ def test_a_refusal_as_it_should_be():
 def test_a_refusal_that_is_none(error: Exception | None, words: str):
     (problem,) = problems(error)
     assert problem.startswith(words)
+
+
+def test_a_refusal_within_the_run_may_have_written_other_outputs():
+    for touched, lift, wrong in ((("z",), "y", ""), (("y", "z"), "y", "x: refused, and yet written to: y")):
+        error = RunError("no", log=("[E]",), detail={"touched": touched})
+        assert "".join(problems(error, lift=lift, late=True)) == wrong
+        assert problems(error, lift=lift) == [f"x: refused, and yet written to: {', '.join(touched)}"]
 
 
 def test_the_next_valid_run_is_as_before():
@@ -83,6 +92,15 @@ def test_every_size_and_every_value_is_exceeded_both_ways():
         "s[0]=-3, one below its least": {"n": 1, "past": 0, "s[0]": -3},
         "s[0]=6, one above its largest": {"n": 4, "past": 3, "s[0]": 6},
     }
+    assert not [what for what, _ in beyond(space, ["s"]) if what.startswith("s")]
+    assert len(list(beyond(space, ["s"]))) == 3
+
+
+def test_enough_memory_is_that_of_the_most_and_no_granule_more():
+    limit, found = Limit("y", 1, lambda sizes: 16 * sizes["rows"]), np.zeros((2, 3), np.int32)
+    for rows, exact, whole in ((1, 128, 512), (4, 512, 512), (5, 640, 1024)):
+        assert limit.bytes(found, Example.of({"rows": rows})) == exact
+        assert limit.bytes(found, Example.of({"rows": rows}), 512) == whole
 
 
 def test_inputs_in_other_shapes():

@@ -133,13 +133,18 @@ def test_a_profile_of_one_shape_takes_that_alone(request_: BuildRequest) -> None
         run("", request_, profile=2)
 
 
-def test_shape_tensors_have_ranges_of_their_own(tmp_path: Path) -> None:
+def reshape(tmp_path: Path) -> BuildRequest:
+    """Twelve numbers brought to the shape that an input holds."""
     text = """<ir_version: 8, opset_import: ["": 17]> r (float[12] x, int64[2] shape) => (float[a, b] y)
               { y = Reshape (x, shape) }"""
     file = tmp_path / "reshape.onnx"
     file.write_bytes(onnx.parser.parse_model(text).SerializeToString())
     contents = {"shape": ShapeRange((1, 2), (3, 4), (6, 12))}
-    asked = BuildRequest("reshape", RECIPES["fp32"], BuildConfig(), ({},), (contents,), model=str(file))
+    return BuildRequest("reshape", RECIPES["fp32"], BuildConfig(), ({},), (contents,), model=str(file))
+
+
+def test_shape_tensors_have_ranges_of_their_own(tmp_path: Path) -> None:
+    asked = reshape(tmp_path)
     x = np.arange(12, dtype=np.float32)
     got = run("", asked, {"x": x, "shape": np.array([3, 4])})
     assert_equal(got, {"y": x.reshape(3, 4)})
@@ -590,6 +595,26 @@ def test_keeps_shape(request_: BuildRequest) -> None:
     session.run(inputs())
     session.switch(1)
     assert_equal(session.run(inputs(), omit="shape:x"), right(inputs()))
+
+
+def test_data_alone(tmp_path: Path) -> None:
+    backend = FakeBackend("data_alone")
+    engine = backend.load(backend.build(reshape(tmp_path)).data)
+    assert not any(tensor.shape_tensor for tensor in engine.info.tensors)
+    assert engine.info.facts["profile_shapes"] == [{"x": [[12]] * 3, "shape": [[2]] * 3}]
+    x = np.arange(12, dtype=np.float32)
+    for shape in ((3, 4), (12, 1)):
+        assert_equal(engine.session().run({"x": x, "shape": np.array(shape)}), {"y": x.reshape(shape)})
+
+
+def test_greedy(request_: BuildRequest) -> None:
+    backend = FakeBackend("greedy")
+    session = backend.load(backend.build(request_).data).session()
+    session.limit("y", 2 * 3 * 16)
+    assert_equal(session.run(inputs(3)), right(inputs(3)))
+    session.limit("y", 2 * 3 * 16 - 1)
+    with pytest.raises(RunError, match=r"'y' of shape .* needs 96 bytes"):
+        session.run(inputs(3))
 
 
 def test_it_switches_profiles(request_: BuildRequest) -> None:

@@ -127,6 +127,8 @@ class Fault(str, enum.Enum):
     LENIENT = "lenient"  # shapes and contents outside the profile are taken all the same
     TOUCHES = "touches"  # a refused run writes its outputs
     UPSET = "upset"  # the run after a refused one is off
+    GREEDY = "greedy"  # asks for twice the memory that an output needs
+    DATA_ALONE = "data_alone"  # what decides shapes is taken for data: no profile tells or bounds what it holds
     KEEPS_SHAPE = "keeps_shape"  # what is omitted is taken from the run before, over a switch too
     # state that goes stale
     STALE_GRAPH_SHAPE = "stale_graph_shape"  # a graph is replayed for shapes that it was not captured for
@@ -375,6 +377,8 @@ class FakeEngine:
         self._late: Any = None  # what computes with weights that came late
         weights = {tensor.name for tensor in self._model.graph.initializer}
         values = [value for value in self._model.graph.input if value.name not in weights]
+        if self.fault is Fault.DATA_ALONE:
+            self.contents = [{} for _ in self.contents]
         shape_tensors = {name for contents in self.contents for name in contents}
         inputs = [_tensor(value, "input", value.name in shape_tensors) for value in values]
         outputs = [_tensor(value, "output", False) for value in self._model.graph.output]
@@ -692,19 +696,17 @@ class FakeSession:
         if not kept:
             omission.refuse(inputs, needs_shape=dynamic)
         for name, array in inputs.items():
-            self._has_room(name, array)
+            self._has_room(name, array, array.nbytes)
 
-    def _has_room(self, name: str, array: Array) -> None:
+    def _has_room(self, name: str, array: Array, nbytes: int) -> None:
         limit = self._limits.get(name)
-        if limit is not None and array.nbytes > limit:
-            raise RunError(
-                f"{name!r} of shape {array.shape} needs {array.nbytes} bytes, its memory is limited to {limit}"
-            )
+        if limit is not None and nbytes > limit:
+            raise RunError(f"{name!r} of shape {array.shape} needs {nbytes} bytes, its memory is limited to {limit}")
 
     def _reserve(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Have memory for a run, and the outputs in it."""
         for name, array in outputs.items():
-            self._has_room(name, array)
+            self._has_room(name, array, array.nbytes * (2 if self._engine.fault is Fault.GREEDY else 1))
         for name, array in {**inputs, **outputs}.items():
             if self._memory.get(name, np.zeros(0, np.uint8)).nbytes < max(array.nbytes, 1):
                 self._memory[name] = np.full(max(array.nbytes, 1), POISON, np.uint8)
