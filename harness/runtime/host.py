@@ -144,6 +144,7 @@ class Host:
             "weights": self.weights,
             "refit": self.refit,
             "refit_from": self.refit_from,
+            "inspect": self.inspect,
             "residue": self.residue,
             "close_session": self.close_session,
             "close_engine": self.close_engine,
@@ -235,6 +236,9 @@ class Host:
 
     def refit_from(self, engine: int, model: str) -> None:
         self._engine(engine).refit_from(model)
+
+    def inspect(self, engine: int) -> dict[str, Any]:
+        return self._engine(engine).inspect()
 
     def residue(self) -> Residue:
         return self._backend.residue()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -351,6 +352,12 @@ class Handle:
         """As `Engine.refit_from`. SpecError as in `refit`."""
         with self._refitting() as engine:
             engine.refit_from(model)
+
+    def inspect(self) -> dict[str, Any]:
+        """As `Engine.inspect`. DeserializeError when a private engine died with its host."""
+        self._revive()
+        with self._pool._watched(self.backend):
+            return self._loaded.engine.inspect()
 
     def close(self) -> None:
         """Close the sessions and let the engine go. Closing again does nothing."""

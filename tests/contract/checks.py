@@ -21,6 +21,7 @@ from harness.errors import (
     StageError,
     UnsupportedError,
 )
+from harness.report.layers import read
 from harness.runtime.backend.protocol import GRANULE
 from harness.runtime.capability import State
 from harness.spec.build import BuildConfig
@@ -410,6 +411,66 @@ def an_engine_tells_what_it_takes(bench: Bench) -> None:
     assert info.facts["profile_shapes"][1]["x"] == [[8, 2], [9, 2], [16, 2]]
     assert info.facts["layers"] > 0
     assert info.seconds["deserialize"] > 0
+    by_profile = info.facts.get("device_memory_by_profile")
+    if bench.probe.version.startswith("8."):
+        assert by_profile is None
+    else:
+        assert len(by_profile) == 2
+        assert max(by_profile) <= info.facts["device_memory"]
+
+
+def _activated(bench: Bench) -> Any:
+    """``y = Relu(x @ w)``, by nodes with names."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], name="the product"),
+        helper.make_node("Relu", ["p"], ["y"], name="the relu"),
+    ]
+    weights = [numpy_helper.from_array(floats(2, 2), "w")]
+    return bench.model(nodes, {"x": (FLOAT, ["n", 2])}, {"y": (FLOAT, ["n", 2])}, "activated", weights)
+
+
+DETAILED = BuildConfig(tactic_sources=(), profiling_verbosity="DETAILED")
+
+
+@check
+def an_engine_tells_its_layers(bench: Bench) -> None:
+    """In the form of its version, whole, with what varies as it is at the optimum."""
+    bench.need("deserialize")
+    engine = bench.engine(_activated(bench), RELU_RANGE, config=DETAILED)
+    told = engine.inspect()
+    assert ("Bindings" in told) == bench.probe.has("weak_typing")
+    assert ("I/O Tensors" in told) != ("Bindings" in told)
+    found = read(told)
+    assert found.detailed
+    assert len(found.layers) == len(told["Layers"]) == engine.info.facts["layers"]
+    assert all(layer.name and layer.kind for layer in found.layers)
+    assert {"the product", "the relu"} <= {origin for layer in found.layers for origin in layer.origins}
+    assert {"x", "y"} <= {tensor.name for tensor in found.tensors}
+    taken = [tensor for layer in found.layers for tensor in layer.inputs if tensor.name == "x"]
+    assert {(tensor.dtype, tensor.shape) for tensor in taken} == {("float32", (3, 2))}
+    assert engine.inspect() == told, "and again"
+
+
+@check
+def an_engine_tells_names_unless_it_was_built_to_tell_more(bench: Bench) -> None:
+    bench.need("deserialize")
+    engine = bench.engine(_activated(bench), RELU_RANGE)
+    found = read(engine.inspect())
+    assert not found.detailed
+    assert len(found.layers) == engine.info.facts["layers"]
+    assert all(layer.name for layer in found.layers)
+    assert {"x", "y"} <= {tensor.name for tensor in found.tensors}
+
+
+@check
+def an_engine_tells_its_layers_where_contents_decide(bench: Bench) -> None:
+    """8.6 does not tell which contents a profile has, so that nothing can be told at its optimum."""
+    bench.need("deserialize", "shape_tensors")
+    engine = bench.engine(_reshape(bench), contents=RESHAPE_CONTENTS, config=DETAILED)
+    found = read(engine.inspect())
+    assert len(found.layers) == engine.info.facts["layers"]
+    given = [tensor.shape for layer in found.layers for tensor in layer.outputs if tensor.name == "y"]
+    assert given == [(-1, -1) if bench.probe.version.startswith("8.") else (4, 6)]
 
 
 # Running.

@@ -22,14 +22,26 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from harness.errors import BuildError, HarnessError, RefitError, RunError, UnsupportedError
+from harness.errors import BuildError, DeserializeError, HarnessError, RefitError, RunError, UnsupportedError
+from harness.report.layers import read
 from harness.runtime.backend.protocol import POISON, UNCAPTURABLE, Residue
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.capability import Probe, State
 from harness.settings import Settings
 from harness.spec.build import BuildConfig
 from tests.contract import bodies
-from tests.contract.checks import CHECKS, REFITTABLE, RELU_RANGE, RESHAPE_CONTENTS, _product, _reshape, floats, said
+from tests.contract.checks import (
+    CHECKS,
+    DETAILED,
+    REFITTABLE,
+    RELU_RANGE,
+    RESHAPE_CONTENTS,
+    _activated,
+    _product,
+    _reshape,
+    floats,
+    said,
+)
 from tests.contract.subjects import (
     DOUBLES,
     FLOAT,
@@ -53,6 +65,7 @@ from tests.doubles.plays import refit as refitting
 from tests.doubles.plays import run as runs
 from tests.doubles.plays.foundation import PluginRegistry
 from tests.doubles.plays.graph import Program
+from tests.doubles.plays.inspector import Inspector
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
 
@@ -295,6 +308,56 @@ def test_a_session_that_can_not_be_made_leaves_nothing(double: Bench, monkeypatc
     assert double.backend.residue().sessions == 0
     assert double.stage is not None
     assert double.stage.cuda.live() == {}
+
+
+def test_what_the_inspector_tells_is_read_as_it_comes(double: Bench) -> None:
+    """What separates origins stands in the text of 8.6 as it is, which JSON does not allow."""
+    engine: Any = double.engine(_activated(double), RELU_RANGE, config=DETAILED)
+    inspector = engine.engine.create_engine_inspector()
+    assert double.stage is not None
+    text = inspector.get_engine_information(double.stage.trt.module.LayerInformationFormat.JSON)
+    assert ("\x1e" in text) == double.probe.version.startswith("8.")
+    del inspector
+    (layer,) = read(engine.inspect()).layers
+    assert layer.origins == ("the product", "the relu")
+    assert (layer.kind, layer.precision, layer.weights) == ("MatMul", "tf32", 16)
+    assert double.backend.residue().sessions == 0, "the one that was told the optimum is closed"
+
+
+def test_every_profile_has_layers_of_its_own(double: Bench) -> None:
+    wider = {"x": ((8, 2), (9, 2), (16, 2))}
+    engine = double.engine(_activated(double), RELU_RANGE, wider, config=DETAILED)
+    found = read(engine.inspect())
+    assert [layer.profile for layer in found.layers] == [0, 1]
+    assert len(found.layers) == engine.info.facts["layers"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "can't be read: Expecting value"), ("[]", "is a list, not an object")]
+)
+def test_an_inspector_that_says_nothing_of_use(
+    double: Bench, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    engine = double.engine(double.relu(), RELU_RANGE)
+    monkeypatch.setattr(Inspector, "get_engine_information", lambda *_: text)
+    with pytest.raises(DeserializeError, match=words):
+        engine.inspect()
+
+
+def test_an_inspector_that_can_not_be_made(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert double.stage is not None
+    world = double.stage.trt.world
+    engine: Any = double.engine(double.relu(), RELU_RANGE)
+
+    def fail(_self: Any) -> None:
+        world.log("ERROR", "the library's own words")
+
+    monkeypatch.setattr(runs.Engine, "create_engine_inspector", fail)
+    with pytest.raises(DeserializeError, match="the library's own words"):
+        engine.inspect()
+    engine.engine = types.SimpleNamespace(create_execution_context=engine.engine.create_execution_context)
+    with pytest.raises(UnsupportedError, match=r"engine inspector.* lacks it"):
+        engine.inspect()
 
 
 def test_weights_that_are_missing_are_named(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

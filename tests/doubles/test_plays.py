@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -347,6 +348,42 @@ def test_inspector_words_it_as_the_version_does(play: Play) -> None:
     told = engine.create_engine_inspector().get_engine_information(play.trt.LayerInformationFormat.JSON)
     assert ("I/O Tensors" in told) == ("FP16" not in play.trt.BuilderFlag.__members__)
     assert ("Bindings" in told) != ("I/O Tensors" in told)
+
+
+def test_inspector_tells_as_much_as_was_asked_for(play: Play) -> None:
+    layers = {}
+    for verbosity in ("NONE", "LAYER_NAMES_ONLY", "DETAILED"):
+        config = play.builder.create_builder_config()
+        config.profiling_verbosity = play.trt.ProfilingVerbosity.__members__[verbosity]
+        engine = play.engine(play.plan(play.parsed(relu()), config))
+        told = engine.create_engine_inspector().get_engine_information(play.trt.LayerInformationFormat.JSON)
+        layers[verbosity] = json.loads(told, strict=False)["Layers"]
+    assert layers["NONE"] == []
+    assert layers["LAYER_NAMES_ONLY"] == ["y"]
+    (layer,) = layers["DETAILED"]
+    modern = "FP16" not in play.trt.BuilderFlag.__members__
+    assert set(layer["Inputs"][0]) == {"Name", "Location", "Dimensions"} | (
+        {"Format", "DataType"} if modern else {"Format/Datatype"}
+    )
+
+
+def test_inspector_needs_a_context_with_all_shapes_to_tell_of_them(play: Play) -> None:
+    config = play.builder.create_builder_config()
+    config.profiling_verbosity = play.trt.ProfilingVerbosity.DETAILED
+    engine = play.engine(play.plan(play.parsed(relu()), config))
+    inspector, context = engine.create_engine_inspector(), engine.create_execution_context()
+
+    def told() -> Any:
+        text = inspector.get_engine_information(play.trt.LayerInformationFormat.JSON)
+        return json.loads(text, strict=False)["Layers"][0]["Outputs"][0]
+
+    assert told()["Dimensions"] == [-1, 2]
+    assert "N/A due to dynamic shapes" in told().values()
+    inspector.execution_context = context
+    assert told()["Dimensions"] == [-1, 2], "it was told nothing yet"
+    assert context.set_input_shape("x", (3, 2))
+    assert told()["Dimensions"] == [3, 2]
+    assert "N/A due to dynamic shapes" not in told().values()
 
 
 def test_plan_says_whether_it_is_valid_where_it_can_be_asked(play: Play) -> None:

@@ -23,6 +23,7 @@ from harness.errors import (
     StageError,
     UnsupportedError,
 )
+from harness.report.layers import Layer, Tensor, read
 from harness.runtime.backend.fake import FAULT_VARIABLE, PARAMETERS, SLOWNESS, FakeBackend, FakeEngine, Fault
 from harness.runtime.backend.protocol import POISON, UNCAPTURABLE, Array, BuildRequest, Residue, ShapeRange
 from harness.runtime.capability import State
@@ -757,6 +758,76 @@ def test_leak(request_: BuildRequest) -> None:
     assert backend.residue() == open_ == Residue(1, 1, 5, 3 * 52)
     engine.close()
     assert backend.residue() == Residue(0, 1, 5, 3 * 52)
+
+
+def inspected(request: BuildRequest, fault: str = "", verbosity: str | None = "DETAILED") -> FakeEngine:
+    backend = FakeBackend(fault)
+    config = dataclasses.replace(request.config, profiling_verbosity=verbosity)
+    return backend.load(backend.build(dataclasses.replace(request, config=config)).data)
+
+
+def test_the_inspector_tells_every_node_with_sizes_at_the_optimum(request_: BuildRequest) -> None:
+    engine = inspected(request_)
+    found = read(engine.inspect())
+    assert engine.info.facts["layers"] == len(found.layers) == 5
+    by_kind = {layer.kind: layer for layer in found.layers}
+    assert by_kind["Mul"] == Layer(
+        "node_of_y",
+        "Mul",
+        "Mul",
+        "float32",
+        (Tensor("x", "float32", (2, 4)), Tensor("two", "float32", ())),
+        (Tensor("y", "float32", (2, 4)),),
+        weights=0,
+        origins=("node_of_y",),
+        traced=True,
+    )
+    assert [str(tensor) for tensor in found.tensors] == [
+        "float32[-1, 4]",
+        "int64[-1]",
+        "float32[-1, 4]",
+        "int64[-1]",
+        "bool[-1, 4]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "told"), [(None, "LAYER_NAMES_ONLY"), ("LAYER_NAMES_ONLY", "LAYER_NAMES_ONLY"), ("NONE", "NONE")]
+)
+def test_the_inspector_tells_no_more_than_it_was_built_to(
+    request_: BuildRequest, verbosity: str | None, told: str
+) -> None:
+    engine = inspected(request_, verbosity=verbosity)
+    assert engine.info.facts["profiling_verbosity"] == told
+    names = ["node_of_two", "node_of_y", "node_of_top", "node_of_best", "node_of_above"]
+    assert engine.inspect()["Layers"] == (names if told == "LAYER_NAMES_ONLY" else [])
+
+
+def test_a_verbosity_that_there_is_not(request_: BuildRequest) -> None:
+    with pytest.raises(UnsupportedError, match=r"ProfilingVerbosity\.LOUD: absent: .*LAYER_NAMES_ONLY, NONE, DETAILED"):
+        inspected(request_, verbosity="LOUD")
+
+
+def test_forgets_layer(request_: BuildRequest) -> None:
+    engine = inspected(request_, "forgets_layer")
+    assert len(engine.inspect()["Layers"]) == engine.info.facts["layers"] - 1
+
+
+def test_forgets_origin(request_: BuildRequest) -> None:
+    first, *others = read(inspected(request_, "forgets_origin").inspect()).layers
+    assert (first.name, first.origins) == ("layer 0", ())
+    assert all(layer.traced for layer in others)
+
+
+def test_mute_layer(request_: BuildRequest) -> None:
+    first, second, *_ = inspected(request_, "mute_layer").inspect()["Layers"]
+    assert first == {}
+    assert second["Name"]
+
+
+def test_gibberish(request_: BuildRequest) -> None:
+    with pytest.raises(DeserializeError, match="can't be read"):
+        inspected(request_, "gibberish").inspect()
 
 
 IN_A_HOST = {fault for fault, _, _ in CRASHES} | {"crash_probe", "hang_probe"}  # in test_host

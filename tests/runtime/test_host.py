@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -147,6 +148,21 @@ def test_a_session_does_all_that_one_in_this_process_does(shared: HostedBackend,
     assert shared.residue() == before
 
 
+def test_an_engine_tells_its_layers(shared: HostedBackend, affine: BuildRequest) -> None:
+    """Whatever JSON holds comes through as it is."""
+    from harness.runtime.backend.fake import FakeBackend
+
+    request = dataclasses.replace(affine, config=BuildConfig(profiling_verbosity="DETAILED"))
+    engine = shared.load(shared.build(request).data)
+    told = engine.inspect()
+    assert [layer["Name"] for layer in told["Layers"]] == ["node_of_two", "node_of_y"]
+    here = FakeBackend()
+    assert told == here.load(here.build(request).data).inspect()
+    engine.close()
+    with pytest.raises(DeserializeError, match="was closed"):
+        engine.inspect()
+
+
 def scaled(tmp_path: Path, *flags: str) -> BuildRequest:
     """``y = w x`` with w = 2, over a batch of one to eight rows, or of sixteen."""
     import onnx.parser
@@ -186,8 +202,6 @@ def test_nothing_lives_where_no_host_does(backend: HostedBackend, affine: BuildR
 def test_paths_are_those_of_the_client(
     shared: HostedBackend, affine: BuildRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dataclasses
-
     call(shared, "echo")  # the host starts here
     monkeypatch.chdir(Path(affine.model).parent)
     assert shared.build(dataclasses.replace(affine, model="affine.onnx")).data.size

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from harness.errors import BuildError, DeserializeError, ParseError, RunError, SpecError, UnsupportedError
+from harness.report.layers import read
 from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend, reference_name, reference_runner
 from harness.runtime.backend.protocol import BuildRequest, Residue, ShapeRange
 from harness.runtime.capability import CAPABILITIES
@@ -144,6 +145,47 @@ def test_a_plan_is_written_again_and_its_weights_are_fixed(model: Path, backend:
     with pytest.raises(UnsupportedError, match="weights are fixed"):
         engine.refit({"w": np.eye(4, dtype=np.float32)})
     assert not backend.probe().has("refit")
+
+
+def test_it_tells_what_it_made_of_the_nodes(model: Path, backend: OnnxRuntimeBackend) -> None:
+    engine = backend.load(backend.build(request(model)).data)
+    found = read(engine.inspect())
+    product, shape = sorted(found.layers, key=lambda layer: layer.kind)
+    assert (product.kind, product.precision, product.weights) == ("MatMul", "float32", 64)
+    assert (product.origins, product.traced) == (("node_of_y",), True)
+    assert [str(tensor) for tensor in (*product.inputs, *product.outputs)] == ["float32[2, 4]", "float32[2, 4]"]
+    assert [str(tensor) for tensor in shape.outputs] == ["int64[2]"]
+    assert [(tensor.name, tensor.shape) for tensor in found.tensors] == [("x", (-1, 4)), ("y", (-1, 4)), ("n", (2,))]
+
+
+def test_what_it_makes_of_nodes_is_told_with_all_that_went_into_it(tmp_path: Path, backend: OnnxRuntimeBackend) -> None:
+    """Optimized, a product, its bias and its activation are one."""
+    made = graph(
+        [
+            node("MatMul", ["x", "w"], ["p"], name="product"),
+            node("Add", ["p", "b"], ["s"], name="bias"),
+            node("Relu", ["s"], ["y"], name="activation"),
+        ],
+        [value("x", ["batch", 4])],
+        [value("y", ["batch", 4])],
+        [weight("w", np.eye(4, dtype=np.float32)), weight("b", np.ones(4, np.float32))],
+    )
+    asked = request(spec(tmp_path, made).source.path())
+    (layer,) = read(backend.load(backend.build(asked).data).inspect()).layers
+    assert (layer.origins, layer.weights) == (("product", "bias", "activation"), 80)
+    plain = OnnxRuntimeBackend(optimized=False)
+    assert [one.origins for one in read(plain.load(plain.build(asked).data).inspect()).layers] == [
+        ("product",),
+        ("bias",),
+        ("activation",),
+    ]
+
+
+def test_what_is_gone_is_not_told_of(model: Path, backend: OnnxRuntimeBackend) -> None:
+    engine = backend.load(backend.build(request(model)).data)
+    model.unlink()
+    with pytest.raises(DeserializeError):
+        engine.inspect()
 
 
 def test_what_lives_is_counted(model: Path, backend: OnnxRuntimeBackend) -> None:

@@ -93,6 +93,10 @@ class PlayedEngine(Played):
     def refit(self, weights: Mapping[str, Array]) -> None:
         self.player.happens(" ".join(["refit", *weights]))
 
+    def inspect(self) -> dict[str, Any]:
+        self.player.happens("inspect")
+        return {"Layers": [f"made {self.made}"]}
+
     def session(self, profile: int = 0) -> PlayedSession:  # noqa: ARG002
         self.player.happens("session")
         return PlayedSession(self)
@@ -433,6 +437,18 @@ def test_only_a_private_engine_is_refitted(pool: EnginePool, player: Player, spe
             handle.refit({"w": np.zeros(1)})
         with pytest.raises(DeserializeError, match="private engine died with it"):
             handle.serialize()
+
+
+def test_a_handle_tells_of_its_layers_and_of_its_plan(
+    pool: EnginePool, player: Player, specs: list[EngineSpec]
+) -> None:
+    with pool.engine(specs[0], "player") as handle:
+        assert handle.plan_size == PLAN_SIZE
+        assert handle.inspect() == {"Layers": ["made 1"]}
+        player.failures = [crash(DeserializeError)]
+        with pytest.raises(DeserializeError, match="the engine host died"):
+            handle.inspect()
+        assert handle.inspect() == {"Layers": ["made 1"]}, "of the engine that came back from the cache"
 
 
 def test_a_private_engine_does_not_come_back(pool: EnginePool, player: Player, specs: list[EngineSpec]) -> None:

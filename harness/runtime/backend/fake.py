@@ -69,6 +69,7 @@ _REFITTING = (
 )
 _REFITS = ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL")
 _FLAGS = frozenset({"FP16", "TF32", "STRIP_PLAN", *_REFITS})
+_VERBOSITY = ("LAYER_NAMES_ONLY", "NONE", "DETAILED")  # of profiling, the default first
 
 
 class Fault(str, enum.Enum):
@@ -154,6 +155,11 @@ class Fault(str, enum.Enum):
     PARSER_FORGETS = "parser_forgets"  # the parser's refitter leaves the last one as it was
     STRIPS_NOTHING = "strips_nothing"  # a stripped plan has its weights
     MARKS_ALL = "marks_all"  # all weights can be replaced where only some are marked
+    # what the inspector tells
+    FORGETS_LAYER = "forgets_layer"  # the first layer is left out
+    FORGETS_ORIGIN = "forgets_origin"  # the first layer has no metadata, and a name that says nothing
+    MUTE_LAYER = "mute_layer"  # the first layer is an empty object
+    GIBBERISH = "gibberish"  # no JSON
 
 
 PARAMETERS = {  # form of what follows ``=`` in the name of a fault
@@ -288,6 +294,9 @@ class FakeBackend:
             raise UnsupportedError("fake network_function: absent", "the fake backend reads ONNX alone")
         if refused := sorted({*request.recipe.flags, *request.config.flags} - _FLAGS) + list(request.config.plugins):
             raise UnsupportedError(f"fake {refused[0]}: absent", "the fake backend has no such flag or plugin")
+        if request.config.profiling_verbosity not in (None, *_VERBOSITY):
+            asked = f"ProfilingVerbosity.{request.config.profiling_verbosity}"
+            raise UnsupportedError(f"fake {asked}: absent", f"the fake backend has {', '.join(_VERBOSITY)}")
         import onnx
         from google.protobuf.message import DecodeError
         from onnx.checker import ValidationError
@@ -335,6 +344,7 @@ class FakeBackend:
             "refit": refit,
             "marked": [] if fault is Fault.MARKS_ALL else list(marked),
             "stripped": stripped,
+            "verbosity": request.config.profiling_verbosity or _VERBOSITY[0],
         }
         return _plan(header, model)
 
@@ -390,7 +400,8 @@ class FakeEngine:
             (*inputs, *outputs),
             len(self.profiles),
             {
-                "nodes": len(self._model.graph.node),
+                "layers": len(self._model.graph.node),
+                "profiling_verbosity": self._header["verbosity"],
                 "profile_shapes": self._report(inputs),
                 "refittable": bool(self._header["refit"]),
             },
@@ -544,6 +555,26 @@ class FakeEngine:
         if self.fault is not Fault.STALE_REFIT:
             for session in self.sessions:
                 session.evaluator = self.evaluator
+
+    def inspect(self) -> dict[str, Any]:
+        """The nodes, each a layer of its own, told as much of as the builder was asked for."""
+        from harness.runtime.backend import onnx_layers
+
+        if self.fault is Fault.GIBBERISH:
+            raise DeserializeError("what the inspector tells can't be read: Expecting value: line 1 column 1 (char 0)")
+        shapes = {name: sizes.opt for name, sizes in (self.profiles[0] if self.profiles else {}).items()}
+        known = onnx_layers.at_optimum(self._model, shapes)
+        told = onnx_layers.layers(self._model.graph, self.info, known, lambda node: [onnx_layers.name_of(node)])
+        if self.fault is Fault.FORGETS_LAYER:
+            del told["Layers"][0]
+        elif self.fault is Fault.FORGETS_ORIGIN:
+            told["Layers"][0] |= {"Name": "layer 0", "Metadata": ""}
+        verbosity = self._header["verbosity"]
+        if verbosity != "DETAILED":
+            told["Layers"] = [layer["Name"] for layer in told["Layers"] if verbosity != "NONE"]
+        if self.fault is Fault.MUTE_LAYER and told["Layers"]:
+            told["Layers"][0] = {}
+        return told
 
     def close(self) -> None:
         self._held.close()

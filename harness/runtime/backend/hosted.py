@@ -191,6 +191,10 @@ class HostedEngine(_Held):
     def refit_from(self, model: str) -> None:
         self._ask("refit_from", {"model": _absolute(model)}, "refit", f"refit from {model}")
 
+    def inspect(self) -> dict[str, Any]:
+        told: dict[str, Any] = self._ask("inspect", {}, "deserialize", "inspection")
+        return told
+
 
 class HostedSession(_Held):
     kind = "session"

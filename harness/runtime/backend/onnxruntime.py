@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -17,9 +18,11 @@ import onnx
 import onnxruntime
 
 from harness.errors import BuildError, DeserializeError, ParseError, RunError, StageError, UnsupportedError
+from harness.runtime.backend import onnx_layers
 from harness.runtime.backend.inference import ShapeInference
 from harness.runtime.backend.living import Living
 from harness.runtime.backend.omission import Omission, tensor_named
+from harness.runtime.backend.optimized import REARRANGING, Ancestry
 from harness.runtime.backend.profiles import reported
 from harness.runtime.backend.protocol import (
     BuildRequest,
@@ -204,6 +207,20 @@ class OnnxRuntimeEngine:
     def refit_from(self, model: str) -> None:  # noqa: ARG002
         raise UnsupportedError("parser_refit", _MISSING["refit"], _TENSORRT)
 
+    def inspect(self) -> dict[str, Any]:
+        """The nodes of the graph that onnxruntime runs, each with the model's nodes that it was made from."""
+        model, threads = self._plan["model"], self._plan["threads"]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "optimized.onnx")
+            try:
+                _session(model, self._plan["optimized"], threads, write=file)
+            except (ParseError, BuildError) as error:
+                raise DeserializeError(error.message, log=error.log) from None
+            optimized = onnx.load(str(file), load_external_data=False).graph
+        shapes = {name: sizes.opt for name, sizes in self.ranges[0].items()}
+        ancestry = Ancestry(onnx.load(model, load_external_data=False), optimized, shapes)
+        return onnx_layers.layers(optimized, self.info, ancestry.known, ancestry.origins, REARRANGING)
+
     def close(self) -> None:
         self.runtime = None
         self._held.close()
@@ -333,13 +350,21 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Array]) -> d
         raise RunError(_words(error)) from error
 
 
-def _session(model: str, optimized: bool, threads: int) -> onnxruntime.InferenceSession:
-    """ParseError when the model can't be read, BuildError when no session can be made of it."""
+def _session(model: str, optimized: bool, threads: int, *, write: Path | None = None) -> onnxruntime.InferenceSession:
+    """ParseError when the model can't be read, BuildError when no session can be made of it.
+
+    ``write``: file for the graph that it runs, with its weights in another beside it.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = SILENT
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
+    if write is not None:
+        options.optimized_model_filepath = str(write)
+        # A file of protobuf can hold 2 GiB, and nobody reads the weights.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as in `run`

@@ -228,6 +228,15 @@ class Engine(Protocol):
         RefitError when the file can't be read or does not fit; UnsupportedError without ``parser_refit``.
         """
 
+    def inspect(self) -> dict[str, Any]:
+        """What the runtime's inspector tells of the layers: its JSON, parsed, unaltered.
+
+        `harness.report.layers` reads every form of it. How much is told the builder was asked for
+        (``profiling_verbosity``): below DETAILED no more than names. Sizes that vary are those at the
+        optimum of the first profile, and -1 where the runtime can't tell. DeserializeError when what it
+        says can't be read; UnsupportedError from a runtime without an inspector.
+        """
+
     def close(self) -> None: ...
 
 

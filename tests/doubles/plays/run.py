@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from tests.doubles.double import state
 from tests.doubles.plays import graph
 from tests.doubles.plays.build import HEADER, Blueprint, magic, read_plan, write_plan
 from tests.doubles.plays.foundation import DTYPES, Dims, HostMemory, Play, PluginRegistry, World
+from tests.doubles.plays.inspector import Inspector, layers_of
 from tests.doubles.plays.refit import filled
 
 Array = np.ndarray[Any, Any]
@@ -84,7 +84,7 @@ class Engine(Play):
         self.outputs = [value.name for value in model.graph.output]
         self._known = graph.inferred(model)
         self.name = blueprint.facts["name"]
-        self.num_layers = blueprint.facts["layers"]
+        self.num_layers = len(layers_of(model)) * self.num_optimization_profiles  # those of each profile are its own
         self.refittable = blueprint.facts["refittable"]
         self.profiling_verbosity = world.enum(f"ProfilingVerbosity.{blueprint.facts['verbosity']}")
         self.hardware_compatibility_level = world.enum(f"HardwareCompatibilityLevel.{blueprint.facts['hardware']}")
@@ -171,6 +171,11 @@ class Engine(Play):
     def serialize(self) -> Any:
         return HostMemory.of(self.world, write_plan(self.world, self.blueprint))
 
+    def get_device_memory_size_for_profile_v2(self, profile: int) -> int:
+        return self.device_memory_size >> profile
+
+    get_device_memory_size_for_profile = get_device_memory_size_for_profile_v2
+
     def create_engine_inspector(self) -> Any:
         return self.world.new("EngineInspector", Inspector(self.world, self))
 
@@ -188,30 +193,6 @@ class Engine(Play):
     @property
     def may_share(self) -> bool:
         return bool(self.blueprint.facts["shared profiles"]) or not self.blueprint.shapes
-
-
-class Inspector(Play):
-    """What an engine says of its layers."""
-
-    execution_context = None
-    error_recorder = None
-
-    def __init__(self, world: World, engine: Engine) -> None:
-        super().__init__(world)
-        self._engine = engine
-
-    def get_layer_information(self, index: int, _format: Any) -> str:
-        return json.dumps(self._engine.blueprint.model.graph.node[index].name)
-
-    def get_engine_information(self, format: Any) -> str:
-        engine = self._engine
-        layers = [node.name for node in engine.blueprint.model.graph.node]
-        if format.name == "ONELINE":
-            return "\n".join(layers)
-        tensors = [*engine.inputs, *engine.outputs]
-        modern = not self.world.has("BuilderFlag.FP16")
-        listed = {"I/O Tensors": [{"Name": name} for name in tensors]} if modern else {"Bindings": tensors}
-        return json.dumps({"Layers": layers} | listed)
 
 
 class NegativeRank(Dims):

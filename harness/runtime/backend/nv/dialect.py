@@ -179,6 +179,20 @@ class Dialect:
                 found[fact] = value if isinstance(value, (bool, int, float, str)) else value.name
         return found
 
+    def profile_memory(self, engine: Any) -> list[int] | None:
+        """Bytes that a context needs on each profile; None where a version tells the most of all and no more (8.x)."""
+        names = ("get_device_memory_size_for_profile_v2", "get_device_memory_size_for_profile")
+        name = next((name for name in names if hasattr(engine, name)), None)
+        if name is None:
+            return None
+        return [int(getattr(engine, name)(index)) for index in range(engine.num_optimization_profiles)]
+
+    def inspector(self, engine: Any) -> Any:
+        """What tells of layers; None where it can't be made. UnsupportedError from a runtime that has none."""
+        if not hasattr(engine, "create_engine_inspector"):
+            raise UnsupportedError("engine inspector", f"{self.trt.__name__} {self.version} lacks it")
+        return engine.create_engine_inspector()
+
     def profile_values(self, engine: Any, name: str, profile: int) -> list[list[int]] | None:
         """Contents (min, opt, max) that a profile allows a shape tensor; None where the version can't tell them.
 

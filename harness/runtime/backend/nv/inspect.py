@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from harness.errors import DeserializeError
 from harness.runtime.backend.nv.dialect import Dialect
 from harness.runtime.backend.protocol import EngineInfo, IOTensor
 
@@ -17,6 +19,9 @@ def describe(dialect: Dialect, engine: Any, seconds: float) -> EngineInfo:
         {t.name: told for t in tensors if t.mode == "input" and (told := profile_of(dialect, engine, t, index))}
         for index in range(engine.num_optimization_profiles)
     ]
+    memory = dialect.profile_memory(engine)
+    if memory is not None:
+        facts["device_memory_by_profile"] = memory
     return EngineInfo(tensors, engine.num_optimization_profiles, facts, {"deserialize": seconds})
 
 
@@ -37,3 +42,21 @@ def profile_of(dialect: Dialect, engine: Any, tensor: IOTensor, profile: int) ->
     if tensor.shape_tensor:
         return dialect.profile_values(engine, tensor.name, profile)
     return [list(shape) for shape in engine.get_tensor_profile_shape(tensor.name, profile)]
+
+
+def layers(dialect: Dialect, engine: Any, context: Any, logger: Any) -> dict[str, Any]:
+    """What the inspector tells of ``engine``; of ``context``, where there is one, sizes and formats, too."""
+    with logger.listen() as heard:
+        inspector = dialect.inspector(engine)
+        if inspector is None:
+            raise DeserializeError(heard.says("no inspector could be made, and no reason was given"))
+        if context is not None:
+            inspector.execution_context = context
+        text = inspector.get_engine_information(dialect.trt.LayerInformationFormat.JSON)
+        try:
+            told = json.loads(text, strict=False)  # what separates origins is a control character, escaped or not
+        except ValueError as error:
+            raise DeserializeError(heard.says(f"what the inspector tells can't be read: {error}")) from error
+        if not isinstance(told, dict):
+            raise DeserializeError(heard.says(f"what the inspector tells is a {type(told).__name__}, not an object"))
+    return told

@@ -91,6 +91,14 @@ class NvEngine:
         for session in () if keep else self.sessions:
             session.drop_graph()
 
+    def inspect(self) -> dict[str, Any]:
+        """As `Engine.inspect`: without a context that knows its shapes TensorRT tells neither sizes nor formats."""
+        if not any(tensor.shape_tensor or -1 in tensor.shape for tensor in self.info.inputs):
+            return inspect.layers(self.dialect, self.engine, None, self.logger)
+        with contextlib.closing(self.session()) as session:
+            context = session.context if session.suppose_optimum() else None
+            return inspect.layers(self.dialect, self.engine, context, self.logger)
+
     def close(self) -> None:
         self.engine = None  # TensorRT frees what is no longer referred to
         self._resources.close()
@@ -170,6 +178,27 @@ class NvSession:
 
     def limit(self, tensor: str, nbytes: int | None) -> None:
         self.memory.limit(tensor_named(tensor, self.engine.info), nbytes)
+
+    def suppose_optimum(self) -> bool:
+        """Tell the context what its inputs would be at the optimum of its profile; nothing gets memory for it.
+
+        False, and nothing is told, where contents decide shapes and the version keeps them to itself (8.x).
+        """
+        told = self.engine.info.facts["profile_shapes"][self.profile]
+        inputs = self.engine.info.inputs
+        if any(tensor.name not in told for tensor in inputs):
+            return False
+        supposed: dict[str, Array] = {}
+        for tensor in inputs:
+            _, optimum, _ = told[tensor.name]
+            kind = storage(tensor.dtype)
+            if tensor.shape_tensor:
+                supposed[tensor.name] = np.asarray(optimum, kind).reshape(tensor.shape)
+            else:
+                supposed[tensor.name] = np.broadcast_to(np.zeros((), kind), optimum)
+        with self.logger.listen():
+            self._tell(supposed, Omission())
+        return True
 
     def drop_graph(self) -> None:
         """Forget the captured graph: what it computed with is no longer so."""
