@@ -28,6 +28,9 @@ STYLES = {
 }
 
 
+WHOLE = 1 << 20  # columns that no row fills
+
+
 def print_json(document: Any) -> None:
     """``document`` as JSON on standard output."""
     typer.echo(json.dumps(plain(document), indent=2, default=str, allow_nan=False))
@@ -43,16 +46,24 @@ def repeat(arguments: Iterable[str]) -> str:
     return shlex.join(["trt-harness", *arguments])
 
 
-def console() -> Console:
-    """Standard output; as wide as it takes where nobody's terminal sets a width."""
+def shown(text: str) -> str:
+    """``text`` with all that a terminal would act on, or not show, in Python's notation: names come out of files."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def console(width: int = 160) -> Console:
+    """Standard output; ``width`` columns where nobody's terminal sets another."""
     from rich.console import Console
 
     found = Console(highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(highlight=False, width=160)
+    return found if found.is_terminal else Console(highlight=False, width=width)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-    """A table; a cell that holds one of `STYLES` alone is coloured so."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", *, whole: bool = False) -> None:
+    """A table; a cell that holds one of `STYLES` alone is coloured so.
+
+    No cell is cut: what is too long is folded, and with ``whole``, outside of a terminal, not even that.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -62,7 +73,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    console().print(table)
+    console(WHOLE if whole else 160).print(table)
 
 
 @contextlib.contextmanager
