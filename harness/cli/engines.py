@@ -63,6 +63,6 @@ def report(
     """What the engine tells of itself, and its inspector's own words."""
     with bench.pool.engine(spec, choice.backend, rebuilt=rebuilt, progress=progress) as handle:
         told = handle.inspect()
-        plan = handle.plan_bytes if bench.probe(choice.backend).has("plan_file") else None
+        plan = handle.plan_size if bench.probe(choice.backend).has("plan_file") else None
         title = f"{_what(asked, spec)} on {choice.backend}"
         return EngineReport(title, read(told), handle.info.facts, plan), told

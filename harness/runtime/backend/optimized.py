@@ -96,7 +96,7 @@ class Ancestry:
             origin = self._nodes[self._producer[end]]
             if not origin.input:
                 return None
-            end = origin.input[0]
+            end = str(origin.input[0])
             if origin.op_type == node.op_type:
                 return end
         return None
