@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from harness.errors import SpecError
+from harness.errors import BuildError, SpecError
 from harness.pytest_plugin.exploring import Explore, Watched
 from harness.pytest_plugin.outcome import repeat
 from harness.pytest_plugin.progress import reporter
@@ -259,16 +259,25 @@ def trt_explore(_trt: Story, trt_spaces: tuple[Space, ...], trt_inputs_at: Input
 def trt_walk(_trt: Story, trt_spec: EngineSpec, trt_backend: str, trt_can: Callable[[str], bool]) -> Walked:
     """Drives the cell's engine through sequences of all that a runtime can be asked for: ``trt_walk()``.
 
-    See `harness.strategies.machine.run_machine`. Where weights can be replaced, the engine is one built for that.
+    See `harness.strategies.machine.run_machine`. Where weights can be replaced, the engine is one built for that;
+    a builder that refuses it there is walked through without.
     """
 
     def walk() -> Walk:
         from harness.strategies.machine import run_machine
 
         run, spec, effort = _trt.run, trt_spec, _trt.run.settings.effort_here
+        progress = reporter(run.config, _trt.case.cell.id)
+        left_out: dict[str, str] = {}
         if trt_can("refit") and REFIT not in spec.config.flags:
             spec = replace(spec, config=replace(spec.config, flags=(*spec.config.flags, REFIT)))
-        plan = run.pool.plan(spec, trt_backend, progress=reporter(run.config, _trt.case.cell.id))
+        try:
+            plan = run.pool.plan(spec, trt_backend, progress=progress)
+        except BuildError as refusal:
+            if spec is trt_spec or refusal.crash is not None:
+                raise
+            left_out["refit"] = f"no plan is built with BuilderFlag.REFIT: {refusal.message}"
+            plan, spec = run.pool.plan(trt_spec, trt_backend, progress=progress), trt_spec
         _trt.built(plan)
         done = run_machine(
             run.backend(trt_backend, _trt.node),
@@ -282,7 +291,7 @@ def trt_walk(_trt: Story, trt_spec: EngineSpec, trt_backend: str, trt_can: Calla
             plugins=spec.config.plugins,
         )
         _trt.spend(done.seconds)
-        _trt.facts.update(sequences=done.sequences, steps=dict(done.steps), left_out=dict(done.off))
+        _trt.facts.update(sequences=done.sequences, steps=dict(done.steps), left_out={**done.off, **left_out})
         if done.failure is not None:
             error = done.failure.error
             _trt.facts["sequence"] = list(done.failure.steps)

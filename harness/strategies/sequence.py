@@ -161,7 +161,7 @@ class Course:
         self.subject.judge(got, context.example, self._weights, where)
 
     def _refit(self, step: Step) -> None:
-        self.engine.refit(self.subject.refit_arrays(step.seed))
+        self.subject.refit(self.engine, step.seed)
         self._weights = step.seed
 
     def _reload(self, _: Step) -> None:

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from hypothesis import strategies as st
 
 from harness.errors import RunError, StageError, UnsupportedError
@@ -15,7 +14,8 @@ from harness.judge.compare import NARROWER, compare
 from harness.judge.inputs import make_inputs
 from harness.judge.oracle import Oracle, Reference
 from harness.judge.precision import converted
-from harness.judge.weights import initializers, reweighted, weights
+from harness.judge.stored import Stored, stored
+from harness.judge.weights import reweighted, weights
 from harness.runtime.backend.protocol import UNCAPTURABLE, Array, Backend, Engine
 from harness.runtime.capability import Probe
 from harness.spec.example import Example
@@ -24,6 +24,7 @@ from harness.spec.onnx_model import interface
 from harness.spec.precision import Recipe
 from harness.spec.profile import Profile
 from harness.spec.space import Space
+from harness.strategies.replaceable import Replaceable, replaceable
 from harness.strategies.shapes import examples_in, spaces_of
 from harness.strategies.stopwatch import Stopwatch
 
@@ -105,34 +106,38 @@ class Subject:
     # Refitting ----------------------------------------------------------------------------------
 
     @functools.cached_property
-    def weights(self) -> tuple[str, ...]:
-        """Names of the model's weights that a refit may change: those that the engine tells, if it does."""
+    def replaceable(self) -> Replaceable:
+        """Which of the model's weights a refit may change, as an engine of the plan says."""
         engine = self.load()
         try:
-            told = engine.info.facts.get("refittable_weights")
+            return replaceable(engine, weights(self.model), self._stored(ORIGINAL))
         finally:
             engine.close()
-        return tuple(name for name in weights(self.model) if told is None or name in told)
 
-    def refit_arrays(self, seed: int) -> dict[str, Array]:
-        """All of `weights`, drawn by ``seed``, in the types and under the names that the converted model has."""
+    def refit(self, engine: Engine, seed: int) -> None:
+        """Bring all that is `replaceable` to what ``seed`` draws, with what must be given along."""
+        to, asked = self._stored(seed), self.replaceable
+        layers: dict[str, dict[str, Array]] = {}
+        for layer, role in asked.places:
+            layers.setdefault(layer, {})[role] = to.places[layer, role]
+        engine.refit({name: to.names[name] for name in asked.given}, layers=layers)
+
+    def _stored(self, seed: int) -> Stored:
+        """What the parser stores of the model at its precision."""
         with self.watch.of("export"):
-            old, other, new = (self._initializers(which) for which in (ORIGINAL, SEEDS[0], seed))
-        return {name: array for name, array in new.items() if not np.array_equal(old[name], other[name])}
-
-    def _initializers(self, seed: int) -> dict[str, Array]:
-        return initializers(converted(self._with(seed), self.precision))
+            return stored(converted(self._with(seed), self.precision))
 
     def _with(self, seed: int) -> ModelSpec:
-        return self.model if seed == ORIGINAL else reweighted(self.model, self.weights, seed)
+        return self.model if seed == ORIGINAL else reweighted(self.model, self.replaceable.names, seed)
 
 
 def missing(subject: Subject) -> dict[str, str]:
     """What the backend, the plan or the model can't do, and why: by ability, each tried once at opt.
 
-    The abilities are ``infer``, ``graph``, ``move``, ``switch``, ``serialize`` and ``refit``. What fails in
-    any other way than by saying so counts as an ability: the machine meets it again, and tells by which
-    steps. UnsupportedError when nothing can be run at all.
+    The abilities are ``infer``, ``graph``, ``move``, ``switch``, ``serialize`` and ``refit``; where a refit can
+    change some weights and others not, ``weights`` tells of the others. What fails in any other way than by
+    saying so counts as an ability: the machine meets it again, and tells by which steps. UnsupportedError when
+    nothing can be run at all.
     """
     found: dict[str, str] = {}
     model = subject.model
@@ -171,8 +176,10 @@ def missing(subject: Subject) -> dict[str, str]:
             found["switch"] = "the model has one profile"
         if not engine.info.facts.get("refittable", True):
             found["refit"] = "the plan was built without BuilderFlag.REFIT"
-        elif not subject.weights:
+        elif not weights(model):
             found["refit"] = "the model has no weights that a refit may change"
         else:
-            ask("refit", lambda: engine.refit(subject.refit_arrays(SEEDS[0])), "refit")
+            ask("refit", lambda: subject.replaceable, "refit")
+            if "refit" not in found and subject.replaceable.kept:
+                found["weights" if subject.replaceable.names else "refit"] = str(subject.replaceable)
     return found

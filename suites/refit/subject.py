@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -117,30 +117,10 @@ class Refits:
     def together(
         self, to: Stored, names: Iterable[str], places: Iterable[Place] = ()
     ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
-        """What has to be given for ``names`` and ``places`` to become what they are in ``to``: they, and companions.
+        """As `harness.runtime.companions.together`, of the cell's engine."""
+        from harness.runtime.companions import together
 
-        Companions are what the engine asks for; their values are those of ``to`` as well.
-        """
-        given = {name: to.names[name] for name in names}
-        layers: dict[str, dict[str, Array]] = {}
-        for layer, role in places:
-            layers.setdefault(layer, {})[role] = to.places[layer, role]
-        while True:
-            asked = self.engine.weights(given, layers=layers)
-            fresh = {name: to.names[name] for name in asked.missing if name in to.names and name not in given}
-            given |= fresh
-            placed = [
-                place for place in asked.missing_places if place in to.places and not_given(place, to, given, layers)
-            ]
-            for layer, role in placed:
-                layers.setdefault(layer, {})[role] = to.places[layer, role]
-            if not asked.missing and not asked.missing_places:
-                return given, layers
-            if not fresh and not placed:
-                raise AssertionError(
-                    f"the engine asks for weights that are not in the model's file: {list(asked.missing)}, "
-                    f"places {list(asked.missing_places)}"
-                )
+        return together(self.engine, to, names, places)
 
     def bring(self, model: ModelSpec, names: Iterable[str], **ways: Any) -> None:
         """Refit ``names``, with their companions, to what they are in ``model``."""
@@ -172,12 +152,6 @@ class Refits:
 
         other = self.oracle(self.inputs, revalued(self.model, {name: value}))
         return not compare(other.outputs, self.oracle(self.inputs), self.spec.precision, weak="ignore").passed
-
-
-def not_given(place: Place, to: Stored, given: Mapping[str, Array], layers: Mapping[str, Mapping[str, Array]]) -> bool:
-    """Whether what stands at ``place`` was given neither there nor by its name."""
-    layer, role = place
-    return role not in layers.get(layer, {}) and to.named.get(place) not in given
 
 
 def same_bits(one: Arrays, other: Arrays) -> bool:

@@ -168,7 +168,7 @@ class Lists:
         try:
             given, layers = self.subject.together(to, [*self._names, *names], [*self._places, *places])
             self.subject.engine.refit(given, layers=layers)
-        except (RefitError, AssertionError) as error:
+        except RefitError as error:
             self.problems.append(f"{what}: listed, and refused: {error}")
             return False
         self._names, self._places = list(names), list(places)

@@ -101,6 +101,20 @@ def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: 
     assert all(record.facts["examples"] == 25 for record in found if record.cell.test == "test_inside")
 
 
+def test_a_walk_goes_without_refits_where_the_builder_refuses_them(project: pytest.Pytester, records: Records):
+    assert run(project, SHAPES / "test_stateful.py", "fixed_weights", "mlp").ret == 0
+    (record,) = records()
+    words = "no plan is built with BuilderFlag.REFIT: mlp: the builder returned None instead of a plan"
+    assert record.facts["left_out"] == {"refit": words, "switch": "the model has one profile"}
+    assert "refit" not in record.facts["steps"]
+    assert {"open", "run", "run by graph", "reload", "move"} < record.facts["steps"].keys()
+
+
+def test_a_walk_ends_where_nothing_is_built(project: pytest.Pytester, records: Records):
+    assert run(project, SHAPES / "test_stateful.py", "builder_none", "mlp").ret == 1
+    assert [record.stage for record in records()] == ["build"]
+
+
 def test_what_an_engine_takes_for_data_is_not_bound_by_its_profiles(project: pytest.Pytester, records: Records):
     files = SHAPES / "test_outside.py", str(SHAPES / "test_reported.py")
     assert run(project, files[0], "data_alone", "loop_count", files[1]).ret == 0

@@ -334,6 +334,13 @@ def test_a_call_that_fails_by_what_it_returns_is_an_error(request_: BuildRequest
     assert caught.value.detail["operator"] == "Constant" if fault == "parse_error" else caught.value.log
 
 
+def test_fixed_weights(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="the builder returned None"):
+        engine_of("fixed_weights", tmp_path, "REFIT")
+    given = grid(3, 4)
+    np.testing.assert_array_equal(engine_of("fixed_weights", tmp_path).session().run(given)["y"], 2 * given["x"])
+
+
 def test_uncapturable(request_: BuildRequest) -> None:
     backend = FakeBackend("uncapturable")
     session = backend.load(backend.build(request_).data).session()

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import SpecError, UnsupportedError
+from harness.errors import RefitError, SpecError, UnsupportedError
 from harness.judge.oracle import Oracle
-from harness.runtime.backend.fake import FakeBackend, FakeSession
+from harness.runtime.backend.fake import FakeBackend, FakeEngine, FakeSession
 from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend, reference_name, reference_runner
 from harness.runtime.backend.protocol import Array, Backend, Residue
 from harness.runtime.backend.registry import HostSettings, create
@@ -192,6 +192,18 @@ class TestTells:
         assert failure is not None
         assert failure.steps in [(OPEN, f"give {name!r} of context 0 another address") for name in "xy"]
         assert "20 buffers of this sequence live, expected at most" in str(failure)
+
+    def test_a_refit_that_is_refused_and_names_no_weights(
+        self, model: ModelSpec, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise RefitError("not today")
+
+        monkeypatch.setattr(FakeEngine, "refit", refuse)
+        failure = walk(FakeBackend(), model, oracle).failure
+        assert failure is not None
+        assert failure.steps == ("refit to weights of seed 1",)
+        assert "not today" in str(failure)
 
     def test_a_failure_that_does_not_come_again(
         self, model: ModelSpec, oracle: Oracle, monkeypatch: pytest.MonkeyPatch

@@ -95,6 +95,7 @@ class Fault(str, enum.Enum):
     # refusals, and calls that fail by what they return
     PARSE_ERROR = "parse_error"
     BUILDER_NONE = "builder_none"
+    FIXED_WEIGHTS = "fixed_weights"  # as above, where they are to be replaceable
     DESERIALIZE_NONE = "deserialize_none"
     ENQUEUE_FALSE = "enqueue_false"
     BUG = "bug"  # an exception in run that is nobody's refusal
@@ -324,7 +325,7 @@ class FakeBackend:
             _crash()
         if fault is Fault.HANG_BUILD:
             _hang()
-        if fault is Fault.BUILDER_NONE:
+        if fault is Fault.BUILDER_NONE or (fault is Fault.FIXED_WEIGHTS and "REFIT" in request.config.flags):
             return None
         self._builds += 1
         marked = request.config.refittable

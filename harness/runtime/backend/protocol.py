@@ -194,10 +194,6 @@ class Engine(Protocol):
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
         """What a refit may replace, and what a refit with ``given`` and ``layers`` would still ask for.
 
-        RefitError when one is unknown or does not fit, and where the plan was built without
-        ``BuilderFlag.REFIT``; UnsupportedError where the capability ``refit`` is missing. ``detail`` of the
-        error has the names: "unknown", those given that this engine can't have replaced, or "missing", those
-        that must be given along, which may be a parser's own.
         Nothing is replaced. Errors as in `refit`.
         """
 
