@@ -382,6 +382,21 @@ def test_fp16_models_run(tmp_path: Path, backend: OnnxRuntimeBackend, monkeypatc
     assert 0 < np.abs(got - 0.4).max() < 1e-3  # 0.1 is no float16
 
 
+def test_products_of_large_codes_do_not_overflow(tmp_path: Path, backend: OnnxRuntimeBackend) -> None:
+    """On every processor: two of them make more than 16 bits hold."""
+    nodes = [
+        node("QuantizeLinear", ["x", "one", "zero"], ["q"]),
+        node("DequantizeLinear", ["q", "one", "zero"], ["codes"]),
+        node("DequantizeLinear", ["w", "one", "zero"], ["weight"]),
+        node("MatMul", ["codes", "weight"], ["y"]),
+    ]
+    constants = [weight("one", np.float32(1)), weight("zero", np.int8(0)), weight("w", np.full((32, 8), 127, np.int8))]
+    made = graph(nodes, [value("x", ["n", 32])], [value("y", ["n", 8])], constants)
+    asked = request(spec(tmp_path, made).source.path(), profiles=({},), contents=({},))
+    got = backend.load(backend.build(asked).data).session().run({"x": np.full((2, 32), 127, np.float32)})["y"]
+    assert (got == 32 * 127 * 127).all()
+
+
 def test_the_reference_keeps_a_few_sessions(model: Path) -> None:
     run = reference_runner(sessions=1)
     np.testing.assert_array_equal(run(model, {"x": rows(2)})["y"], rows(2) * 2)
