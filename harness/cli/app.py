@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import build, check, diff, doctor, expectations, inspect, models, shapes
+from harness.cli import build, check, diff, doctor, expectations, inspect, models, report, shapes
 from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
 from harness.cli.output import print_json, repeat, say
 from harness.errors import ComparisonFailure, Regression, SpecError, StageError, UnsupportedError
@@ -37,6 +37,7 @@ app.command("check")(check.check)
 app.command("shapes")(shapes.shapes)
 app.command("inspect")(inspect.inspect)
 app.command("diff")(diff.diff)
+app.command("report")(report.report)
 app.add_typer(expectations.app, name="expectations")
 
 

@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import options, runs
 from harness.cli.exits import FAILED, NOTHING, PASSED
 from harness.cli.output import leave, say
 from harness.errors import SpecError
 
 app = typer.Typer(help="Check the files of known failures, or bring them up to date with a run.", no_args_is_help=True)
 
-RUNS = Path(".trt-harness", "runs")
 BESIDE_SUITES = Path("suites", "expectations")
 TERM = 90  # days until a new entry expires, unless --expires says otherwise
 
@@ -40,9 +39,7 @@ def check(expectations: options.Expectations = None, models: options.Models = No
 @app.command("update")
 def update(
     owner: Annotated[str, typer.Option("--owner", help="who will mend what is new", envvar="TRT_HARNESS_OWNER")],
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="folders of recorded runs (default: the latest here)", metavar="RUN")
-    ] = None,
+    folders: runs.Folders = None,
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="DATE", help=f"last day of new entries (default: in {TERM} days)")
     ] = None,
@@ -54,16 +51,11 @@ def update(
     A new entry has no cause; `expectations check` fails until somebody writes it. Exits with 3 when
     nothing was recorded.
     """
-    from harness.ledger.records import read_run
     from harness.ledger.upkeep import update as bring_up_to_date
 
     folder = _folder(options.settings(expectations=expectations).expectations)
     last_day = _date(expires)
-    read = [read_run(run) for run in map(_existing, runs or [_latest()])]
-    records = [record for run in read for record in run.records]
-    for run in read:
-        for problem in run.problems:
-            say(problem)
+    records = [record for run in runs.read(folders) for record in run.records]
     if not records:
         leave(NOTHING, {"folder": str(folder), "changes": []}, as_json=json)
     changes = bring_up_to_date(folder, records, owner, last_day)
@@ -79,19 +71,6 @@ def _folder(given: Path | None) -> Path:
     if not folder.is_dir():
         raise SpecError(f"{folder}: no such folder: name that of the known failures with --expectations DIR")
     return folder
-
-
-def _existing(run: Path) -> Path:
-    if not run.is_dir():
-        raise SpecError(f"{run}: no such folder: a run is recorded in {RUNS}/<run id>")
-    return run
-
-
-def _latest() -> Path:
-    runs = sorted({file.parent for file in RUNS.glob("*/*.jsonl")})
-    if not runs:
-        raise SpecError(f"{RUNS}: no run is recorded here: name the folder of one")
-    return runs[-1]
 
 
 def _date(text: str | None) -> datetime.date:

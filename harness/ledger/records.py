@@ -188,6 +188,15 @@ def read_run(folder: Path) -> Run:
     return Run(tuple(sorted(records, key=lambda record: record.started)), tuple(problems))
 
 
+def latest(runs: Iterable[Run]) -> tuple[Record, ...]:
+    """Of each cell the record that began last, whichever run it stands in; in the order of their beginning."""
+    found: dict[tuple[str, str], Record] = {}
+    for record in sorted((record for run in runs for record in run.records), key=lambda record: record.started):
+        found.pop((record.node, record.cell.id), None)
+        found[record.node, record.cell.id] = record
+    return tuple(found.values())
+
+
 def _read(line: bytes) -> Record | str:
     """The record in ``line``, or why there is none."""
     try:

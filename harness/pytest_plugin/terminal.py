@@ -53,7 +53,7 @@ def header(run: Run, settled: Settled) -> list[str]:
 
 def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]) -> None:
     """The table of the run's records, and what is wrong beside the cells."""
-    from harness.report.terminal import summary_lines
+    from harness.report.terminal import summary_lines, tried
 
     found = run.recorded
     if found.records:
@@ -64,10 +64,8 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
             color=reporter._tw.hasmarkup,
         ):
             reporter.write_line(line)
-        tried = sum(int(record.facts.get("examples", 0)) for record in found.records)
-        if tried:
-            cells = sum("examples" in record.facts for record in found.records)
-            reporter.write_line(f"examples inside the profiles: {tried} tried, in {cells} cells")
+        for line in tried(found.records):
+            reporter.write_line(line)
         for words in left_out(run, found.records):
             reporter.write_line(f"{words}: no success, whatever the absence of failures says", red=True)
         reporter.write_line(f"records: {_relative(run.folder)}")

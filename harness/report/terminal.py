@@ -74,6 +74,20 @@ def summary_lines(records: Iterable[Record], *, width: int = 100, color: bool = 
     return page.lines()
 
 
+def tried(records: Iterable[Record]) -> list[str]:
+    """How much the cells that look for failures have tried: a line for shapes, a line for sequences of steps."""
+    drawn = [int(record.facts["examples"]) for record in records if record.facts.get("examples")]
+    walked = [record.facts for record in records if record.facts.get("sequences")]
+    lines = []
+    if drawn:
+        lines.append(f"examples inside the profiles: {sum(drawn)} tried, in {_cells(len(drawn))}")
+    if walked:
+        count = sum(int(facts["sequences"]) for facts in walked)
+        steps = sum(sum(facts["steps"].values()) for facts in walked)
+        lines.append(f"sequences of steps: {count} tried, of {steps} steps together, in {_cells(len(walked))}")
+    return lines
+
+
 class _Page:
     """Lines of text under way, plain or coloured."""
 
@@ -190,7 +204,11 @@ def _first_line(message: str) -> str:
 
 
 def _count(cells: Sequence[Record]) -> str:
-    return "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return _cells(len(cells))
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
 
 
 def _rank(name: str, order: Sequence[str]) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""``doctor``, ``models``, ``build``, ``expectations``."""
+"""``doctor``, ``models``, ``build``, ``expectations``, ``report``."""
 
 from __future__ import annotations
 
@@ -181,6 +181,42 @@ class TestExpectations:
 
         term = expectations._date(None) - datetime.date.today()
         assert term == datetime.timedelta(days=expectations.TERM)
+
+
+class TestReport:
+    CELL = Cell("test_matches_oracle", "mlp", "fp16", "", "opt", "onnxruntime")
+    OTHER = Cell("test_inside", "mlp", "fp16", "", "", "onnxruntime")
+
+    def recorded(self, folder: Path, run: str, *records: Record) -> Path:
+        with RecordLog(folder / ".trt-harness" / "runs" / run, run, "main") as log:
+            log.extend(records)
+        return log.path.parent
+
+    def test_the_last_record_of_each_cell_counts(self, trt: Trt, tmp_path: Path) -> None:
+        node = "suites/numerics/test_oracle.py::test_matches_oracle[mlp-fp16-opt-onnxruntime]"
+        failed = Record(self.CELL, "failed", node, stage="compare", message="values differ", started=5.0)
+        inside = Record(self.OTHER, "passed", "suites/shapes/x.py::y", facts={"examples": 25}, started=6.0)
+        first = self.recorded(tmp_path, "1", failed, inside)
+        second = self.recorded(tmp_path, "2", Record(self.CELL, "passed", node, started=9.0))
+        done = trt("report", first)
+        assert done.code == 1
+        assert "1 ok, 1 FAILED (compare)" in done.out
+        for order in ((first, second), (second, first)):
+            done = trt("report", *order)
+            assert done.code == 0
+            assert done.out.splitlines()[-2:] == [
+                "2 cells: 2 passed",
+                "examples inside the profiles: 25 tried, in 1 cell",
+            ]
+        done = trt("report", first, second, "--only", "suites/numerics")
+        assert done.out.splitlines()[-1] == "1 cell: 1 passed"
+        assert trt("report", "--json").json["verdicts"] == {"passed": 1}  # the latest run here
+
+    def test_nothing_covered_is_no_success(self, trt: Trt, tmp_path: Path) -> None:
+        run = self.recorded(tmp_path, "1", Record(self.CELL, "not_covered", "n", message="no GPU"))
+        assert trt("report", run).code == 3
+        assert trt("report", run, "--only", "suites/none").code == 3
+        assert trt("report", tmp_path / "none").code == 2
 
 
 @pytest.mark.parametrize("command", [["check", "mlp"], ["build", "mlp"], ["doctor"], ["models"]])

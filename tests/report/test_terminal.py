@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from harness.ledger.records import Record, Verdict
-from harness.report.terminal import summary_lines
+from harness.report.terminal import summary_lines, tried
 from harness.spec.cell import Cell
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
@@ -157,3 +157,16 @@ def test_models_of_a_family_that_fared_alike_share_a_row() -> None:
     assert "onnx_* (5 models)   1 ok" in text
     assert "onnx_tan            1 FAILED (compare)" in text
     assert "onnx_abs" in "\n".join(summary_lines(alike[:4], width=100))
+
+
+def test_what_was_tried_inside_the_cells() -> None:
+    looked = [
+        record("mlp fp32 - tensorrt", "passed", facts={"examples": 25}),
+        record("bert fp32 - tensorrt", "failed", facts={"examples": 7}),
+        record("mlp fp16 - tensorrt", "passed", facts={"sequences": 20, "steps": {"open": 30, "run": 12}}),
+    ]
+    assert tried(looked) == [
+        "examples inside the profiles: 32 tried, in 2 cells",
+        "sequences of steps: 20 tried, of 42 steps together, in 1 cell",
+    ]
+    assert tried(RECORDS) == []
