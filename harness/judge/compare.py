@@ -17,10 +17,11 @@ import numpy.typing as npt
 from harness.judge.choices import ChoiceJudge
 from harness.judge.comparison import Comparison, Element, Failure, Figures, OutputComparison
 from harness.judge.elements import Mask, dtype_name, equal, marked, near, same_bits, wide, worst
+from harness.judge.following import CHOSEN
 from harness.judge.oracle import Reference
 from harness.judge.poison import unwritten
 from harness.judge.provenance import Kind, Origin
-from harness.judge.tolerance import Tolerance, magnitude, tolerance
+from harness.judge.tolerance import TABLE, Tolerance, magnitude, tolerance
 from harness.spec.precision import Recipe
 
 __all__ = ["NARROWER", "Comparison", "Element", "Failure", "Figures", "OutputComparison", "compare"]
@@ -36,7 +37,9 @@ NARROWER: Mapping[str, Mapping[str, str]] = {
     "onnxruntime": {},
 }
 
-NUDGED = "what the oracle gives for inputs moved by a last bit or two, which turns a step of the Q/DQ grid"
+NUDGED = "what the oracle gives where values on the edge of a Q/DQ step take the other one"
+TERMS = "{} elements pass by the size of their terms, which is up to {:.2g} times the magnitude"
+APART = "two engines, each of which may be off by it"
 RECHOSEN = "judged by what the engine chose, not by what the oracle would have"
 
 
@@ -48,6 +51,7 @@ def compare(
     narrower: Mapping[str, str] | None = None,
     weak: Weak = "fail",
     bitwise: Tolerance | None = None,
+    apart: bool = False,
     brief: bool = False,
 ) -> Comparison:
     """Judge ``got``, outputs by name, against ``reference``.
@@ -56,14 +60,16 @@ def compare(
     (`NARROWER`); a value that does not fit it is a failure all the same. ``weak="note"`` is for
     special inputs: an oracle whose outputs they make constant or tiny is accepted and noted, and
     tolerances are wider (`Tolerance.special`). ``weak="ignore"`` is for references that are no oracle's.
-    With ``bitwise`` every bit has to agree, and its source says why. ``brief`` is for runs by the
-    thousand: floats that pass without a doubt are told by their worst element alone, with no figures.
+    With ``bitwise`` every bit has to agree, and its source says why; but a choice by comparing floats may
+    fall otherwise between equals. ``apart`` is for references that are another engine's, rounded on its own:
+    floats may be apart by twice the tolerance. ``brief`` is for runs by the thousand: floats that pass without
+    a doubt are told by their worst element alone, with no figures.
     """
     name = precision if isinstance(precision, str) else precision.name
-    again = reference.rechosen(got) if reference.rechosen is not None and bitwise is None else {}
+    again = reference.rechosen(got) if reference.rechosen is not None else {}
     if again:
         reference = replace(reference, outputs={**reference.outputs, **again})
-    judge = _Judge(reference, name, narrower or {}, weak, bitwise, brief)
+    judge = _Judge(reference, name, narrower or {}, weak, bitwise, apart, brief, frozenset(again))
     results = [judge.output(output, got.get(output), want) for output, want in reference.outputs.items()]
     results = [
         replace(one, note="; ".join(filter(None, (one.note, RECHOSEN)))) if one.name in again else one
@@ -84,7 +90,9 @@ class _Judge:
     narrower: Mapping[str, str]
     weak: Weak
     bitwise: Tolerance | None
-    brief: bool = False
+    apart: bool
+    brief: bool
+    again: frozenset[str]  # outputs whose reference is the oracle's, for the choice that the engine made
 
     def output(self, name: str, got: Array | None, want: Array) -> OutputComparison:
         origin = self.reference.origins[name]
@@ -122,7 +130,7 @@ class _Judge:
         doubted = self.bitwise is not None or name in self.reference.weak or name in self.reference.admitted
         if origin.kind is not Kind.FLOAT or not alike or doubted:
             return None
-        bounds = self.bounds(name, want)
+        bounds = self.allowed(name, want)
         found = worst(got, want, bounds)
         if found is None or not found.excess <= 1:
             return None
@@ -133,8 +141,11 @@ class _Judge:
         return None if self.blind(result, float(np.abs(want).max())) else result
 
     def values(self, result: OutputComparison, got: Array, want: Array, origin: Origin) -> OutputComparison:
-        if self.bitwise is not None:
-            return same_bits(result, got, want, self.bitwise)
+        if self.bitwise is not None and result.name not in self.again:
+            found = same_bits(result, got, want, self.bitwise)
+            tied = origin.kind in CHOSEN and origin.choice is not None and origin.choice.raw in self.reference.seen
+            if found.failure is None or not tied:
+                return found
         if origin.kind is Kind.EXACT:
             return equal(result, got, want)
         if origin.kind is not Kind.FLOAT:
@@ -147,8 +158,10 @@ class _Judge:
         if plain.any():
             return marked(result, Failure.NOT_SPECIAL, plain, "are not the NaN or infinity they should be", got, want)
         top = (1, 5) if "classifier" in self.reference.tags and want.ndim == 2 else ()
-        bounds = self.bounds(result.name, want)
+        bounds = self.allowed(result.name, want)
         fresh, result = result, near(result, got, want, bounds, top)
+        if result.failure and bounds.magnitude and not origin.follows:
+            result = self.by_terms(fresh, result, got, want, bounds, top)
         if result.failure and origin.quantized and self.reference.nudged is not None:
             nearest = want  # element by element: rows of a batch turn apart from each other
             for outputs in self.reference.nudged():
@@ -158,6 +171,31 @@ class _Judge:
                 if not again.failure:
                     return replace(again, note="; ".join(filter(None, (again.note, NUDGED))))
         return replace(result, detail=result.detail + _advice(origin)) if result.failure else result
+
+    def by_terms(
+        self,
+        fresh: OutputComparison,
+        failed: OutputComparison,
+        got: Array,
+        want: Array,
+        bounds: Tolerance,
+        top: tuple[int, ...],
+    ) -> OutputComparison:
+        """``failed`` again, with more for elements whose terms are larger than what is typical of the output."""
+        sizes = {} if self.reference.terms is None else self.reference.terms(TABLE[self.precision].unit)
+        size = sizes.get(fresh.name)
+        if size is None or size.shape != want.shape:
+            return failed
+        wider = np.maximum(1.0, size / bounds.magnitude)
+        found = near(fresh, got, want, bounds, top, wider=wider)
+        spared = failed.wrong - found.wrong
+        note = TERMS.format(spared, max(e.allowed - bounds.rtol * abs(e.want) for e in found.worst) / bounds.atol)
+        return replace(found, note="; ".join(filter(None, (found.note, note)))) if spared else failed
+
+    def allowed(self, output: str, want: Array) -> Tolerance:
+        """What the elements of the floating ``output`` may be off by."""
+        found = self.bounds(output, want)
+        return found.times(2, APART) if self.apart and output not in self.again else found
 
     def bounds(self, output: str, want: Array) -> Tolerance:
         """The tolerance for floats such as ``want``, on which ``output`` rests."""

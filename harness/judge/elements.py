@@ -35,13 +35,21 @@ def wide(array: Array) -> Wide:
 
 
 def near(
-    result: OutputComparison, got: Array, want: Array, bounds: Tolerance, top: Sequence[int] = ()
+    result: OutputComparison,
+    got: Array,
+    want: Array,
+    bounds: Tolerance,
+    top: Sequence[int] = (),
+    *,
+    wider: Wide | None = None,
 ) -> OutputComparison:
     """Each element within ``bounds``, with all figures. Elements that aren't finite have been found to agree.
 
-    ``top`` asks for the agreement of the k highest along the last axis.
+    ``top`` asks for the agreement of the k highest along the last axis. ``wider`` says, for each element, how many
+    times the absolute part of ``bounds`` it is allowed.
     """
     flat_got, flat_want = got.reshape(-1), want.reshape(-1)
+    flat_wider = np.ones(1) if wider is None else wider.reshape(-1)
     sums = _Sums()
     wrong = np.zeros(want.size, np.bool_)
     candidates: list[tuple[float, int]] = []
@@ -51,7 +59,7 @@ def near(
         finite = np.isfinite(y)
         x, y = np.where(finite, x, 0.0), np.where(finite, y, 0.0)
         error = np.abs(x - y)
-        allowed = bounds.atol + bounds.rtol * np.abs(y)
+        allowed = bounds.atol * (flat_wider if wider is None else flat_wider[part]) + bounds.rtol * np.abs(y)
         wrong[part] = error > allowed
         sums.add(x, y, error, _ulps(flat_got[part], flat_want[part], finite), int(finite.sum()))
         excess = np.divide(error, allowed, out=np.where(error > 0, np.inf, 0.0), where=allowed > 0)
@@ -60,11 +68,16 @@ def near(
         candidates += [(float(excess[i]), start + int(i)) for i in np.argpartition(excess, -many)[-many:]]
     ranked = sorted((c for c in candidates if c[0] >= 0), key=lambda c: (-c[0], c[1]))[:WORST]
     agreement = {k: _agreement(got, want, k) for k in top if want.shape[-1] > k}
+
+    def element(place: int) -> Element:
+        times = float(flat_wider[0 if wider is None else place])
+        return _element(place, got, want, replace(bounds, atol=bounds.atol * times))
+
     return off(
         replace(result, tolerance=bounds, figures=sums.figures(agreement)),
         wrong.reshape(want.shape),
         want,
-        worst=tuple(_element(place, got, want, bounds) for _, place in ranked),
+        worst=tuple(element(place) for _, place in ranked),
     )
 
 

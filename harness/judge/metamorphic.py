@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from harness.errors import SpecError
 from harness.judge.compare import Comparison, compare
+from harness.judge.following import choices_of, followers
 from harness.judge.oracle import Reference
 from harness.judge.provenance import Kind, Origin
 from harness.judge.tolerance import Tolerance
@@ -169,17 +170,29 @@ def judge_padded(
 
 
 def judge_alike(got: Arrays, want: Arrays, reference: Reference, precision: Recipe | str, other: str) -> Comparison:
-    """Outputs of two engines for the same inputs: a wider profile, a rebuild. Within the tolerance.
+    """Outputs of two engines for the same inputs: a wider profile, a rebuild. Within twice the tolerance.
 
-    ``other`` says what gave ``want``; ``reference`` is the oracle's, for these inputs.
+    Each rounds on its own, and may be off by the tolerance in a direction of its own. ``other`` says what gave
+    ``want``; ``reference`` is the oracle's, for these inputs.
     """
-    return compare(got, _expecting(want, reference, other), precision, weak="ignore", brief=True)
+    return compare(got, _expecting(want, reference, other), precision, weak="ignore", apart=True, brief=True)
 
 
-def same_bits(got: Arrays, want: Arrays, model: str, precision: Recipe | str, other: str) -> Comparison:
-    """Outputs of one plan for the same inputs: graph replay, a second session, a repetition. Every bit."""
-    origins = {name: Origin(Kind.FLOAT if array.dtype.kind in "fV" else Kind.EXACT) for name, array in want.items()}
-    return compare(got, Reference(model, other, want, origins), precision, weak="ignore", bitwise=BITWISE, brief=True)
+def same_bits(
+    got: Arrays, want: Arrays, model: str, precision: Recipe | str, other: str, reference: Reference | None = None
+) -> Comparison:
+    """Outputs of one plan for the same inputs: graph replay, a second session, a repetition. Every bit.
+
+    With a ``reference``, the oracle's for these inputs, choices by comparing floats are judged by those floats:
+    which of two equals comes first may change from run to run. What follows a choice that changed has to be
+    what the oracle makes of it, within the tolerance.
+    """
+    if reference is not None:
+        expected = _expecting(want, reference, other)
+    else:
+        origins = {name: Origin(Kind.FLOAT if array.dtype.kind in "fV" else Kind.EXACT) for name, array in want.items()}
+        expected = Reference(model, other, want, origins)
+    return compare(got, expected, precision, weak="ignore", bitwise=BITWISE, brief=True)
 
 
 def carried(tensors: Sequence[TensorSpec], symbol: str) -> dict[str, int]:
@@ -215,4 +228,12 @@ def _within(got: Arrays, want: Arrays, reference: Reference, precision: Recipe |
 
 
 def _expecting(want: Arrays, reference: Reference, other: str) -> Reference:
-    return replace(reference, oracle=other, outputs=want, rechosen=None, nudged=None)
+    """``want`` in place of the oracle's outputs; of choices that are not those of ``want``, what the oracle makes."""
+
+    def rechosen(got: Arrays) -> dict[str, Array]:
+        if reference.rechosen is None or not choices_of(got, want, reference.origins, reference.seen):
+            return {}
+        rest = {name: reference.outputs[name] for name in followers(reference.origins) if name in want}
+        return {**rest, **reference.rechosen(got)}
+
+    return replace(reference, oracle=other, outputs=want, rechosen=rechosen, nudged=None)

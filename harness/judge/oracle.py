@@ -21,11 +21,13 @@ import onnx
 from onnx import inliner
 
 from harness.errors import BuildError, ParseError, RunError, SpecError, UnsupportedError
+from harness.judge.edges import pushes, rounded, with_pushes
 from harness.judge.elements import dtype_name
 from harness.judge.following import CHOSEN, choices_of, followers, with_choices_given
 from harness.judge.graph import flow
 from harness.judge.inputs import binding_of, check_arrays, read_arrays
 from harness.judge.provenance import FLOATS, Kind, Origin, provenance
+from harness.judge.terms import terms
 from harness.spec.canonical import digest
 from harness.spec.model import ModelSpec, ToleranceOverride
 from harness.spec.onnx_model import interface, load
@@ -35,10 +37,10 @@ Array = npt.NDArray[Any]
 Runner = Callable[[Path, Mapping[str, Array]], dict[str, Array]]
 Nudged = Callable[[], Iterator[dict[str, Array]]]
 Rechosen = Callable[[Mapping[str, Array]], dict[str, Array]]
+Terms = Callable[[float], Mapping[str, Array]]
 
 MEMORY = 1 << 28  # bytes of references kept
-NUDGES = 64  # how often inputs are nudged: a value on an edge turns one time in two, and several apart from each other
-NUDGE = 2.0**-20, 2.0**-21, 2.0**-22, 2.0**-23  # of a value, in turn: what orders of longer and shorter sums make
+NUDGES = 64  # how often values are nudged: one on an edge turns one time in two, and several apart from each other
 TINY = 1e-6  # an output nowhere larger than this says nothing: rounding errors of values near one are as large
 WEAK = "weak:"  # a model with the tag "weak:<output>" (or "weak:*") declares that this output may be weak
 
@@ -51,8 +53,9 @@ class Reference:
     takes, ``weak`` why the oracle proves little for an output, ``admitted`` that of outputs whose model
     declares it: no failure, and noted. ``oracle`` says who made it. ``rechosen`` takes what a run gave
     and gives the outputs, by name, that would be others had the oracle chosen as the run did. ``nudged``
-    gives all outputs again and again, for inputs moved by a last bit or two, where values are rounded to a
-    grid inside the model: which of two steps such a value takes is decided by less than an engine's rounding.
+    gives all outputs again and again, each time with the values that the model rounds to a grid moved by a last
+    bit or two: see `harness.judge.edges`. ``terms`` takes the unit roundoff of a precision and gives, for each
+    floating output, the size of the terms behind each element: see `harness.judge.terms`.
     """
 
     model: str
@@ -66,6 +69,7 @@ class Reference:
     tags: tuple[str, ...] = ()
     rechosen: Rechosen | None = None
     nudged: Nudged | None = None
+    terms: Terms | None = None
 
 
 class Oracle:
@@ -142,16 +146,39 @@ class Oracle:
         special = any(not _finite(array) for array in inputs.values())
         weak = {} if special else _weak(outputs, origins)
         made = Reference(model.id, self.description, outputs, origins, everything, weak)
+        made = replace(made, terms=functools.cache(functools.partial(self._terms, path, dict(inputs), outputs)))
         if any(origin.quantized for origin in origins.values()):
-            made = replace(made, nudged=functools.partial(self._nudged, path, dict(inputs)))
+            made = replace(made, nudged=functools.partial(self._nudged, model, path, dict(inputs)))
         if rechosen:
             return replace(made, rechosen=functools.partial(self._rechosen, model, path, dict(inputs), made))
         return made
 
-    def _nudged(self, path: Path, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    def _terms(
+        self, path: Path, inputs: Mapping[str, Array], outputs: Mapping[str, Array], unit: float
+    ) -> dict[str, Array]:
+        def run(moved: Mapping[str, Array]) -> dict[str, Array]:
+            self.runs += 1
+            return self._run(path, moved)
+
+        try:
+            return terms(run, inputs, outputs, unit)
+        except RunError:  # moved, they are no longer what the model may be given
+            return {}
+
+    def _nudged(self, model: ModelSpec, path: Path, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+        reach = rounded(flow(path))
+        inside = tuple(name for name in reach if name not in inputs)
+        self.runs += 1
+        everything = {**inputs, **self._run(_exposing(model, path, inside) if inside else path, inputs)}
+        seen = {name: everything[name] for name in reach}
+
+        def build() -> onnx.ModelProto:
+            return with_pushes(_opened(path), {name: array.dtype for name, array in seen.items()})
+
+        pushed = _variant(model, ["pushed", *reach], build)
         for seed in range(NUDGES):
             self.runs += 1
-            yield self._run(path, {name: nudge(array, seed) for name, array in inputs.items()})
+            yield self._run(pushed, {**inputs, **pushes(seen, reach, seed)})
 
     def _rechosen(
         self, model: ModelSpec, path: Path, inputs: Mapping[str, Array], made: Reference, got: Mapping[str, Array]
@@ -169,14 +196,6 @@ class Oracle:
             return self._run(_variant(model, [*names, *outputs], build), {**inputs, **choices})
         except RunError:  # a choice of what is not there, which is judged and told where it is shown
             return {}
-
-
-def nudge(array: Array, seed: int) -> Array:
-    """``array`` with each float32 moved by up to one of `NUDGE`; other types as they are."""
-    if array.dtype != np.float32:
-        return array
-    moved = array * (1 + NUDGE[seed % len(NUDGE)] * np.random.default_rng(seed).uniform(-1, 1, array.shape))
-    return moved.astype(np.float32)
 
 
 def digest_arrays(arrays: Mapping[str, Array]) -> str:

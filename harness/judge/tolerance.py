@@ -35,15 +35,20 @@ ENOUGH = 1 << 17  # elements that a quartile is taken of, evenly spread over mor
 
 @dataclass(frozen=True)
 class Tolerance:
-    """|got - want| <= ``atol`` + ``rtol`` |want|, and why."""
+    """|got - want| <= ``atol`` + ``rtol`` |want|, and why.
+
+    ``magnitude`` is the size of terms that ``atol`` allows for, 0 where that has nothing to do with it.
+    """
 
     atol: float
     rtol: float
     source: str
+    magnitude: float = 0.0
 
     def times(self, factor: int, why: str) -> Tolerance:
         """``factor`` times as wide; ``why`` stands in the source."""
-        return Tolerance(factor * self.atol, factor * self.rtol, f"{factor} times ({why}) {self.source}")
+        source = f"{factor} times ({why}) {self.source}"
+        return Tolerance(factor * self.atol, factor * self.rtol, source, self.magnitude)
 
     def special(self, precision: str) -> Tolerance:
         """For special inputs. Numbers below the smallest normal one may be flushed to zero: ONNX does not say."""
@@ -122,6 +127,7 @@ def tolerance(
         row.factor * row.unit * math.sqrt(steps) * magnitude,
         rtol,
         _source(precision, steps).format(magnitude),
+        magnitude,
     )
 
 

@@ -111,9 +111,9 @@ class Inside:
         plain = self.sessions(example.profile)
         with contextlib.closing(self.sessions(example.profile, BESIDE)) as beside:
             first, second = beside.run(other), plain.run(other)
-            self.relation.require_same_bits(second, first, "the other shape before this one, in another session")
-            self.relation.require_same_bits(plain.run(inputs), got, "this shape before the other one")
-            self.relation.require_same_bits(beside.run(inputs), got, "another session, alone")
+            self.relation.require_same_bits(second, first, "the other shape before this one, in another session", other)
+            self.relation.require_same_bits(plain.run(inputs), got, "this shape before the other one", inputs)
+            self.relation.require_same_bits(beside.run(inputs), got, "another session, alone", inputs)
 
     def _replay(self, example: Example, inputs: Arrays, got: Arrays) -> None:
         """A graph captured at this shape with other data, after one of another shape, gives every bit."""
@@ -127,7 +127,7 @@ class Inside:
             except UnsupportedError as error:
                 self.graphs, self.record["graph_replay"] = False, f"not covered: {error}"
                 return
-            self.relation.require_same_bits(session.run(inputs, graph=True), got, "plain enqueue")
+            self.relation.require_same_bits(session.run(inputs, graph=True), got, "plain enqueue", inputs)
 
     def _width(self, example: Example, inputs: Arrays, got: Arrays, reference: Reference) -> None:
         """An engine of a wider profile gives the same."""

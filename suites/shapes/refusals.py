@@ -53,7 +53,9 @@ class Refusals:
             session = self.sessions(self.profile)  # a new one if the refusal was a crash
             if lift:
                 session.limit(lift, None)
-            self.relation.require_same_bits(session.run(self.valid), self.want, "the same run before the refusal")
+            self.relation.require_same_bits(
+                session.run(self.valid), self.want, "the same run before the refusal", self.valid
+            )
         except (StageError, ComparisonFailure) as error:
             self.problems.append(f"{what}: the next valid run is not as before: {error}")
 

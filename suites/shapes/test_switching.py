@@ -32,7 +32,7 @@ def test_sequence_of_shapes(
         want = fresh(trt_engine, example, inputs)
         for smaller in smaller_ones(trt_spaces[example.profile], example):
             session.run(trt_inputs_at(smaller))
-            trt_relation.require_same_bits(session.run(inputs), want, "a new session")
+            trt_relation.require_same_bits(session.run(inputs), want, "a new session", inputs)
 
     trt_explore(check)
 
@@ -61,7 +61,7 @@ def test_switched_profile(
             if -1 in tensor.shape:
                 session.switch(example.profile)
                 refused(session, inputs, asked_name(tensor.name, inputs))
-        trt_relation.require_same_bits(session.run(inputs), want, "a new session")
+        trt_relation.require_same_bits(session.run(inputs), want, "a new session", inputs)
 
     trt_explore(check)
 

@@ -9,10 +9,11 @@ import pytest
 
 from harness.errors import SpecError
 from harness.judge import metamorphic
-from harness.judge.compare import Failure
+from harness.judge.compare import Failure, compare
 from harness.judge.oracle import Oracle, Reference
 from harness.judge.poison import poison
 from harness.judge.provenance import Kind, Origin
+from harness.judge.tolerance import magnitude, tolerance
 from harness.runtime.backend.onnxruntime import reference_name, reference_runner
 from harness.spec import Interface, ModelSpec, TensorSpec
 from harness.spec.onnx_model import interface
@@ -106,6 +107,22 @@ def test_two_engines_that_should_agree() -> None:
     comparison = metamorphic.judge_alike(far, want, REFERENCE, "fp16", "a rebuild")
     assert comparison.failures[0].failure is Failure.MISMATCH
     assert comparison.oracle == "a rebuild"
+
+
+@pytest.mark.parametrize(("times", "passes"), [(1.95, True), (2.05, False)])
+def test_two_engines_may_be_apart_by_twice_what_one_may_be_off(times: float, passes: bool) -> None:
+    """One is off this way, the other that way; two runs of rows in one plan have no such excuse."""
+    truth = Reference("m", "o", {"y": np.ones((5, 2), np.float32)}, {"y": Origin(Kind.FLOAT)})
+    bound = tolerance("fp16", "y", magnitude=magnitude(truth.outputs["y"]))
+    apart = times * (bound.atol + bound.rtol)
+    one, other = ({"y": truth.outputs["y"] + np.float32(side * apart / 2)} for side in (-1, 1))
+    assert all(compare(got, truth, "fp16", weak="ignore").passed for got in (one, other)) is passes
+    found = metamorphic.judge_alike(other, one, truth, "fp16", "a rebuild")
+    assert found.passed is passes
+    assert found.outputs[0].tolerance is not None
+    assert found.outputs[0].tolerance.source.startswith("2 times (two engines, each of which may be off by it)")
+    pieces = [{"y": one["y"][:2]}, {"y": one["y"][2:]}]
+    assert not metamorphic.judge_parts(other, pieces, truth, FACE, "batch", "fp16").passed
 
 
 def test_every_bit() -> None:
