@@ -38,7 +38,7 @@ NARROWER: Mapping[str, Mapping[str, str]] = {
 }
 
 NUDGED = "what the oracle gives where values on the edge of a Q/DQ step take the other one"
-TERMS = "{} elements pass by the size of their terms, which is up to {:.2g} times the magnitude"
+TERMS = "{} of {} elements pass by the size of their terms, which is up to {:.2g} times the magnitude"
 APART = "two engines, each of which may be off by it"
 RECHOSEN = "judged by what the engine chose, not by what the oracle would have"
 
@@ -189,7 +189,9 @@ class _Judge:
         wider = np.maximum(1.0, size / bounds.magnitude)
         found = near(fresh, got, want, bounds, top, wider=wider)
         spared = failed.wrong - found.wrong
-        note = TERMS.format(spared, max(e.allowed - bounds.rtol * abs(e.want) for e in found.worst) / bounds.atol)
+        note = TERMS.format(
+            spared, want.size, max(e.allowed - bounds.rtol * abs(e.want) for e in found.worst) / bounds.atol
+        )
         return replace(found, note="; ".join(filter(None, (found.note, note)))) if spared else failed
 
     def allowed(self, output: str, want: Array) -> Tolerance:
