@@ -20,7 +20,9 @@ def settings_of(effort: Effort, *, database: Path | None = None) -> settings:
     """``trt-dev``, ``trt-ci`` or ``trt-nightly``, with what failed before kept in the folder ``database``.
 
     dev is random and short; ci draws the same examples every time and prints what repeats a failure;
-    nightly is random and long. ci keeps nothing, since what it draws is settled. SpecError for another name.
+    nightly is random and long. ci keeps nothing, since what it draws is settled: by the strategy, and by the
+    modules that are imported, since Hypothesis takes one number in twenty from the constants of those that
+    it finds outside of site-packages. SpecError for another name.
     """
     if effort not in EFFORTS:
         raise SpecError(f"effort: {effort!r}: {suggestion(str(effort), EFFORTS)}choose from {', '.join(EFFORTS)}")

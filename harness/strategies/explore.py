@@ -184,7 +184,7 @@ def _tried(asked: _Asked, example: Example) -> Failure | None:
 def _settled(strategy: SearchStrategy[Example], count: int) -> tuple[Example, ...]:
     """What Hypothesis draws where nothing is left to chance, for any check that takes each example as it comes."""
     drawn: list[Example] = []
-    _given(drawn.append, strategy, settings(settings_of("ci"), max_examples=count))()
+    _test(drawn.append, [], strategy, settings(settings_of("ci"), max_examples=count))()
     return tuple(drawn)
 
 
@@ -201,11 +201,17 @@ def _replayed(asked: _Asked, strategy: SearchStrategy[Example], chosen: settings
     return shrunk or replace(failure, flaky=not asked.fails(failure.example))
 
 
-def _given(check: Check, strategy: SearchStrategy[Example], chosen: settings) -> Callable[[], None]:
-    """A test of Hypothesis's. What it draws under ``ci`` follows from the source of ``run``."""
+def _test(
+    asked: Check, latest: list[Example], strategy: SearchStrategy[Example], chosen: settings
+) -> Callable[[], None]:
+    """A test of Hypothesis's, which leaves its last example in ``latest``.
+
+    Under ``ci`` the source of ``run`` is the seed: a change of it changes all that is drawn there.
+    """
 
     def run(example: Example) -> None:
-        check(example)
+        latest[:] = [example]
+        asked(example)
 
     test: Callable[[], None] = chosen(given(strategy)(run))
     return test
@@ -214,11 +220,7 @@ def _given(check: Check, strategy: SearchStrategy[Example], chosen: settings) ->
 def _drawn(asked: _Asked, strategy: SearchStrategy[Example], chosen: settings, seed: int | None) -> Failure | None:
     latest: list[Example] = []
 
-    def check(example: Example) -> None:
-        latest[:] = [example]
-        asked(example)
-
-    test = _given(check, strategy, chosen)
+    test = _test(asked, latest, strategy, chosen)
     try:
         (test if seed is None else seeded(seed)(test))()
     except _PassingThrough as through:

@@ -45,7 +45,7 @@ def bindings(
     """
     if not isinstance(profile, Profile):
         raise SpecError(f"profile: expected a Profile, got {profile!r}")
-    return _shapes(Space(Profile(profile.ranges), relations, affordable))
+    return _drawn(Space(Profile(profile.ranges), relations, affordable))
 
 
 def contents(values: Values) -> SearchStrategy[tuple[int, ...]]:
@@ -141,7 +141,8 @@ def _sizes(range: Range) -> SearchStrategy[int]:
     return st.integers(range.min, range.max) | st.sampled_from(list(often))
 
 
-def _shape(draw: DrawFn, space: Space) -> dict[str, int]:
+@st.composite
+def _drawn(draw: DrawFn, space: Space) -> dict[str, int]:
     chosen: tuple[int, ...] = ()
     for name in space.variables:
         size = draw(_sizes(space.range_of(chosen)), label=name)
@@ -149,10 +150,7 @@ def _shape(draw: DrawFn, space: Space) -> dict[str, int]:
     return dict(zip(space.variables, chosen, strict=True))
 
 
-_shapes = st.composite(_shape)
-
-
 @st.composite
 def _examples(draw: DrawFn, spaces: Sequence[Space]) -> Example:
     space = draw(st.sampled_from(spaces), label="profile") if len(spaces) > 1 else spaces[0]
-    return space.example(_shape(draw, space), draw(_SEEDS, label="seed"))
+    return space.example(draw(_drawn(space)), draw(_SEEDS, label="seed"))
