@@ -196,7 +196,7 @@ class TestTells:
     def test_a_refit_that_is_refused_and_names_no_weights(
         self, model: ModelSpec, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise RefitError("not today")
 
         monkeypatch.setattr(FakeEngine, "refit", refuse)
