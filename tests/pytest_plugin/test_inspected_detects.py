@@ -20,6 +20,7 @@ CAUGHT = [  # fault, test, words of the detector
     ("forgets_layer", "test_layers", "the inspector tells of 14 layers, the engine of 15"),
     ("forgets_layer", "test_origins", "nodes that no layer came from: MatMul_0"),
     ("forgets_origin", "test_origins", "nodes that no layer came from: MatMul_0"),
+    ("forgets_tensor", "test_layers", "inputs and outputs that are told: ['x']"),
     ("mute_layer", "test_layers", "layers without a name or a kind, or with nameless tensors:"),
     ("gibberish", "test_layers", "can't be read"),
 ]
@@ -56,7 +57,13 @@ def test_an_engine_is_built_to_tell_all_whatever_was_asked(project: pytest.Pytes
     assert [record.verdict for record in records()] == ["passed"] * 2
 
 
-def test_one_that_tells_less_all_the_same_is_caught(project: pytest.Pytester, records: Records) -> None:
+@pytest.mark.parametrize(
+    ("verbosity", "words"),
+    [("LAYER_NAMES_ONLY", "no more than names is told"), ("NONE", "the inspector tells of no layer")],
+)
+def test_one_that_tells_less_all_the_same_is_caught(
+    project: pytest.Pytester, records: Records, verbosity: str, words: str
+) -> None:
     project.makepyfile(
         """
         import pytest
@@ -69,10 +76,10 @@ def test_one_that_tells_less_all_the_same_is_caught(project: pytest.Pytester, re
         """
     )
     asked = ("--trt-in-process", "--trt-backend=fake", "--trt-model=mlp")
-    result = project.runpytest_inprocess(*asked)
+    result = project.runpytest_inprocess(*asked, "--trt-build-option", f"profiling_verbosity={verbosity}")
     verdicts = {record.cell.test: record.verdict for record in records()}
     assert verdicts == {"test_layers": "failed", "test_origins": "not_covered"}
-    assert "no more than names is told" in result.stdout.str()
+    assert words in result.stdout.str()
 
 
 def test_origins_that_are_not_told_are_not_covered() -> None:

@@ -826,6 +826,11 @@ def test_forgets_origin(request_: BuildRequest) -> None:
     assert all(layer.traced for layer in others)
 
 
+def test_forgets_tensor(request_: BuildRequest) -> None:
+    found = read(inspected(request_, "forgets_tensor").inspect())
+    assert [tensor.name for tensor in found.tensors] == ["x", "offset", "y", "best"]
+
+
 def test_mute_layer(request_: BuildRequest) -> None:
     first, second, *_ = inspected(request_, "mute_layer").inspect()["Layers"]
     assert first == {}

@@ -159,6 +159,7 @@ class Fault(str, enum.Enum):
     # what the inspector tells
     FORGETS_LAYER = "forgets_layer"  # the first layer is left out
     FORGETS_ORIGIN = "forgets_origin"  # the first layer has no metadata, and a name that says nothing
+    FORGETS_TENSOR = "forgets_tensor"  # the last output is none of its inputs and outputs
     MUTE_LAYER = "mute_layer"  # the first layer is an empty object
     GIBBERISH = "gibberish"  # no JSON
 
@@ -570,6 +571,8 @@ class FakeEngine:
             del told["Layers"][0]
         elif self.fault is Fault.FORGETS_ORIGIN:
             told["Layers"][0] |= {"Name": "layer 0", "Metadata": ""}
+        elif self.fault is Fault.FORGETS_TENSOR:
+            del told["I/O Tensors"][-1]
         verbosity = self._header["verbosity"]
         if verbosity != "DETAILED":
             told["Layers"] = [layer["Name"] for layer in told["Layers"] if verbosity != "NONE"]
