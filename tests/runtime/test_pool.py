@@ -90,7 +90,8 @@ class PlayedEngine(Played):
         self.player.happens("serialize")
         return np.full(PLAN_SIZE, self.made, np.uint8)
 
-    def refit(self, weights: Mapping[str, Array]) -> None:
+    def refit(self, weights: Mapping[str, Array], **asked: object) -> None:
+        assert asked == {"layers": None, "how": "plain", "keep_graphs": False}
         self.player.happens(" ".join(["refit", *weights]))
 
     def inspect(self) -> dict[str, Any]:
