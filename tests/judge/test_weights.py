@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.judge.weights import SPREAD, initializers, reweighted, weights
+from harness.judge.stored import stored
+from harness.judge.weights import SPREAD, initializers, revalued, reweighted, weights
 from harness.spec import ModelSpec, OnnxFile
 
 
@@ -79,3 +80,20 @@ def test_models_of_the_zoo_have_some() -> None:
 
     zoo = load(())
     assert {name: len(weights(zoo[name])) for name in ("mlp", "conv", "bert")} == {"mlp": 10, "conv": 8, "bert": 37}
+
+
+def test_other_values_in_constants_too(model: ModelSpec) -> None:
+    proto = onnx.load(str(model.source.path()))
+    tensor = numpy_helper.from_array(np.array([0.5], np.float32))
+    proto.graph.node.insert(0, helper.make_node("Constant", [], ["half"], value=tensor))
+    onnx.save(proto, str(model.source.path()))
+    new = {"bias": np.arange(6.0), "half": np.array([4.0], np.float32)}
+    changed = revalued(model, new)
+    assert changed.source.path() == revalued(model, dict(reversed(new.items()))).source.path()
+    assert changed.source.digest() != revalued(model, {"bias": new["bias"] + 1}).source.digest()
+    old, found = stored(model.source.path()).names, stored(changed.source.path()).names
+    assert found["bias"].dtype == np.float32, "the type of the file"
+    np.testing.assert_array_equal(found["bias"], new["bias"])
+    np.testing.assert_array_equal(found["half"], new["half"])
+    assert found.keys() == old.keys()
+    assert all(np.array_equal(found[name], old[name]) for name in old if name not in new)

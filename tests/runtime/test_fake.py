@@ -29,6 +29,7 @@ from harness.runtime.backend.protocol import POISON, UNCAPTURABLE, Array, BuildR
 from harness.runtime.capability import State
 from harness.runtime.fingerprint import fingerprint
 from harness.spec import RECIPES, BuildConfig
+from tests.runtime.test_fake_refits import TRIED
 from tests.runtime.test_host import CRASHES
 
 MODEL = """
@@ -681,7 +682,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(RefitError, match=words) as caught:
             engine.refit(weights)
-        assert caught.value.detail == ({"unknown": ["v"]} if "v" in weights else {})
+        assert caught.value.detail == ({"unknown": ("v",)} if "v" in weights else {})
         np.testing.assert_array_equal(engine.session().run(given)["y"], 2 * given["x"])
     with pytest.raises(RefitError, match=r"without BuilderFlag\.REFIT"):
         engine_of("", tmp_path).refit({"w": good})
@@ -848,7 +849,7 @@ IN_A_HOST = {fault for fault, _, _ in CRASHES} | {"crash_probe", "hang_probe"}  
 def test_every_fault_is_tried() -> None:
     places = {fault.partition("=")[0] for fault in PLACES}
     alone = {fault.value for fault in Fault if f"test_{fault.value}" in globals()}
-    assert {fault.value for fault in Fault if fault} == {*SPOILT, *REFUSALS, *alone, *IN_A_HOST, *places}
+    assert {fault.value for fault in Fault if fault} == {*SPOILT, *REFUSALS, *alone, *IN_A_HOST, *places, *TRIED}
 
 
 def test_a_fault_for_one_model_spares_the_others(request_: BuildRequest) -> None:

@@ -37,7 +37,7 @@ from harness.errors import (
 )
 from harness.runtime import client as client_module
 from harness.runtime.backend.hosted import HostedBackend, Timeouts
-from harness.runtime.backend.protocol import BuildRequest, Residue, ShapeRange
+from harness.runtime.backend.protocol import BuildRequest, Refittable, Residue, ShapeRange
 from harness.runtime.capability import State
 from harness.runtime.client import HostClient, HostDied, describe_exit, library_folders, read_breadcrumb
 from harness.spec import RECIPES, BuildConfig
@@ -110,7 +110,9 @@ def test_a_model_goes_all_the_way(shared: HostedBackend, affine: BuildRequest) -
     engine.close()
 
 
-def test_a_session_does_all_that_one_in_this_process_does(shared: HostedBackend, tmp_path: Path) -> None:
+def test_a_session_does_all_that_one_in_this_process_does(
+    shared: HostedBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = shared.residue()
     engine = shared.load(shared.build(scaled(tmp_path, "REFIT")).data)
     session = engine.session()
@@ -136,7 +138,20 @@ def test_a_session_does_all_that_one_in_this_process_does(shared: HostedBackend,
     np.testing.assert_array_equal(session.run({"x": ROWS})["y"], 3 * ROWS)
     with pytest.raises(RefitError, match="no weights 'v': the engine has w") as refused:
         engine.refit({"v": np.array([3], np.float32)})
-    assert refused.value.detail == {"unknown": ["v"]}
+    assert refused.value.detail == {"unknown": ("v",)}
+    listed = Refittable(("w",), (("w", "CONSTANT"),))
+    assert engine.weights() == engine.weights({"w": np.array([5], np.float32)}) == listed
+    with pytest.raises(RefitError, match="layer 'nobody' has no weights in the role 'BIAS'"):
+        engine.weights({}, layers={"nobody": {"BIAS": np.float32(3)}})
+    engine.refit({}, layers={"w": {"CONSTANT": np.array([5], np.float32)}}, how="async", keep_graphs=True)
+    np.testing.assert_array_equal(session.run({"x": ROWS})["y"], 5 * ROWS)
+    monkeypatch.chdir(tmp_path)
+    name = next(file.name for file in tmp_path.glob("*.onnx"))
+    engine.refit_from(name)  # of this process's folder, not of the host's
+    np.testing.assert_array_equal(session.run({"x": ROWS})["y"], 2 * ROWS)
+    with pytest.raises(RefitError, match=r"absent\.onnx can't be read"):
+        engine.refit_from("absent.onnx")
+    engine.refit({"w": np.array([3], np.float32)})
     again = shared.load(engine.serialize())
     np.testing.assert_array_equal(again.session().run({"x": ROWS})["y"], 3 * ROWS)
     found = shared.residue()

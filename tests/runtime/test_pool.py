@@ -12,7 +12,19 @@ import numpy as np
 import pytest
 
 from harness.errors import BuildError, DeserializeError, ParseError, RefitError, RunError, SpecError, StageError
-from harness.runtime.backend.protocol import Array, BuildRequest, EngineInfo, Plan, Progress, Residue, Shape
+from harness.runtime.backend.protocol import (
+    Array,
+    BuildRequest,
+    EngineInfo,
+    HowToRefit,
+    LayerWeights,
+    Plan,
+    Progress,
+    Refittable,
+    Residue,
+    Shape,
+    Weights,
+)
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
@@ -90,9 +102,22 @@ class PlayedEngine(Played):
         self.player.happens("serialize")
         return np.full(PLAN_SIZE, self.made, np.uint8)
 
-    def refit(self, weights: Mapping[str, Array], **asked: object) -> None:
-        assert asked == {"layers": None, "how": "plain", "keep_graphs": False}
-        self.player.happens(" ".join(["refit", *weights]))
+    def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
+        self.player.happens(" ".join(["weights", *(given or ()), *(layers or ())]))
+        return Refittable(("w",), ())
+
+    def refit(
+        self,
+        weights: Weights,
+        *,
+        layers: LayerWeights | None = None,
+        how: HowToRefit = "plain",
+        keep_graphs: bool = False,
+    ) -> None:
+        self.player.happens(" ".join(["refit", *weights, *(layers or ()), how, *["keep"] * keep_graphs]))
+
+    def refit_from(self, model: str) -> None:
+        self.player.happens(f"refit from {model}")
 
     def inspect(self) -> dict[str, Any]:
         self.player.happens("inspect")
@@ -427,11 +452,18 @@ def test_a_host_may_die_of_anything_asked_of_a_session(
 def test_only_a_private_engine_is_refitted(pool: EnginePool, player: Player, specs: list[EngineSpec]) -> None:
     with pool.engine(specs[0], "player") as shared, pytest.raises(SpecError, match="a on player: refit a private"):
         shared.refit({"w": np.zeros(1)})
+    with pool.engine(specs[0], "player") as shared, pytest.raises(SpecError, match="a on player: refit a private"):
+        shared.refit_from("m.onnx")
     with pool.engine(specs[0], "player", private=True) as handle:
         player.calls.clear()
-        handle.refit({"w": np.zeros(1)})
+        one = np.zeros(1)
+        handle.refit({"w": one})
+        handle.refit({"w": one}, layers={"conv": {"BIAS": one}}, how="async", keep_graphs=True)
+        handle.refit_from("m.onnx")
+        assert handle.weights({"v": one}, layers={"conv": {"BIAS": one}}).names == ("w",)
         assert handle.serialize().tolist() == [1] * PLAN_SIZE
-        assert player.calls == ["refit w", "serialize"]
+        told = ["refit w plain", "refit w conv async keep", "refit from m.onnx", "weights v conv", "serialize"]
+        assert player.calls == told
         assert handle.timings["refit"] > 0
         player.failures = [crash(RefitError)]
         with pytest.raises(RefitError):

@@ -238,14 +238,14 @@ class Context(Play):
     def set_optimization_profile_async(self, index: int, _stream: int) -> bool:
         engine = self._engine
         where = "IExecutionContext::setOptimizationProfileAsync"
-        if index < 0 and self.world.legacy:
-            self.world.crash(signal.SIGSEGV)  # as seen on 8.6, which looks at the upper end alone
         if not 0 <= index < engine.num_optimization_profiles:
             self.world.error(
                 where,
                 "Parameter check failed, condition: profileIndex < mEngine.getNbOptimizationProfiles(). "
                 f"There is no profile {index}.",
             )
+            if self.world.legacy:
+                self.world.crash(signal.SIGSEGV)  # as seen on 8.6
             return False
         others = [state(other()) for other in engine.contexts if other() is not None and state(other()) is not self]
         if not engine.may_share and any(other.active_optimization_profile == index for other in others):

@@ -162,7 +162,7 @@ class NvSession:
             return {tensor.name: self._shape_of(tensor.name) for tensor in self.engine.info.outputs}
 
     def switch(self, profile: int) -> None:
-        if profile < 0:  # 8.6 looks at the upper end alone, and dies of it
+        if not 0 <= profile < self.engine.info.profiles:  # 8.6 says that it refuses it, and dies
             raise RunError(f"there is no profile {profile}: the engine has {self.engine.info.profiles}")
         with self.logger.listen() as heard:
             if not self.context.set_optimization_profile_async(profile, self.stream.handle):
