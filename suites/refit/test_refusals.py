@@ -35,7 +35,8 @@ def test_refit_refused(refits: Callable[..., Refits], trt_record: dict[str, Any]
     right, layers = subject.together(
         subject.old, [name]
     )  # with all that has to be there, so that only one thing is wrong
-    beside = {name: unlike(subject.old.names[name]) for name in names[1:2]}
+    others = {name: unlike(subject.old.names[name]) for name in names[1:2]}
+    beside, layers_beside = subject.together(subject.old.with_names(others), [name, *others])
     for what, array in (
         ("one element more", np.append(old.reshape(-1), old.reshape(-1)[:1])),
         ("one element less", old.reshape(-1)[1:].copy()),
@@ -43,7 +44,7 @@ def test_refit_refused(refits: Callable[..., Refits], trt_record: dict[str, Any]
         ("integers", old.astype(np.int32)),
     ):
         refusals.refused(what, name, right | {name: array}, layers)
-        refusals.refused(f"{what}, beside other weights that fit", name, beside | right | {name: array}, layers)
+        refusals.refused(f"{what}, beside other weights that fit", name, beside | {name: array}, layers_beside)
     refusals.refused("a name that there is not", NOBODY, {NOBODY: old})
     refusals.refused(
         "a name that there is not, beside right ones", NOBODY, right | {name: unlike(old), NOBODY: old}, layers
