@@ -45,6 +45,11 @@ class Stored:
         standing = {place: values[name] for place, name in self.named.items() if name in values}
         return Stored({**self.names, **values}, {**self.places, **standing}, self.named)
 
+    def called(self, names: Mapping[Place, str]) -> Stored:
+        """The same with names for what stands at these places, which the model's file does not tell."""
+        values = {name: self.places[place] for place, name in names.items()}
+        return Stored({**self.names, **values}, self.places, {**self.named, **names})
+
     def with_places(self, values: Mapping[Place, Array]) -> Stored:
         """The same with other values at these places, which have no name."""
         return Stored(self.names, {**self.places, **values}, self.named)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
 
 SEED = 1  # of other weights
+SHOWN = 20  # problems that a message tells of
 START = "the run before any refit"
 
 
@@ -152,6 +153,12 @@ class Refits:
 
         other = self.oracle(self.inputs, revalued(self.model, {name: value}))
         return not compare(other.outputs, self.oracle(self.inputs), self.spec.precision, weak="ignore").passed
+
+
+def told(problems: Sequence[str]) -> str:
+    """Line by line, as far as a reader will follow."""
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return "\n".join([*problems[:SHOWN], *more])
 
 
 def same_bits(one: Arrays, other: Arrays) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import RefitError
-from suites.refit.subject import Refits, same_bits, unlike
+from suites.refit.subject import Refits, same_bits, told, unlike
 from suites.refit.subject import refits as refits
 from suites.refit.which import refitted
 
@@ -58,7 +58,7 @@ def test_refit_refused(refits: Callable[..., Refits], trt_record: dict[str, Any]
         refusals.refused("a role that there is not", layer, layers={layer: {"NOBODY": old}})
     refusals.without_companions(names)
     trt_record["refused"] = refusals.asked
-    assert not refusals.problems, "\n".join(refusals.problems)
+    assert not refusals.problems, told(refusals.problems)
     changed = subject.changed(names)
     subject.bring(changed, names)
     subject.judge(subject.run(session), changed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import RefitError
-from suites.refit.subject import Refits, same_bits, unlike
+from suites.refit.subject import Refits, same_bits, told, unlike
 from suites.refit.subject import refits as refits
 from suites.refit.which import rebuilt, refitted
 
@@ -91,7 +91,7 @@ def test_refit_lists(refits: Callable[..., Refits], trt_record: dict[str, Any]) 
     lists.have_all_that_can_be_set()
     lists.change_the_outputs()
     trt_record.update(lists.facts)
-    assert not lists.problems, "\n".join(lists.problems)
+    assert not lists.problems, told(lists.problems)
 
 
 @dataclass(eq=False)
@@ -135,7 +135,8 @@ class Lists:
 
     def change_the_outputs(self) -> None:
         """One after the other, each alone; what was before it is set back in the same refit."""
-        old = self.subject.old
+        first = self.subject.old
+        old = first.called(self._own_names())
         known = [name for name in self.listed.names if name in old.names]
         floats = [name for name in known if old.names[name].dtype.kind == "f"]
         self.facts["of_unknown_origin"] = [name for name in self.listed.names if name not in old.names]
@@ -144,19 +145,38 @@ class Lists:
         for name in floats:
             value = unlike(old.names[name])
             if self._set(old.with_names({name: value}), f"weights {name!r}", names=[name]) and not self._differs():
-                if self.subject.matters(name, value):
+                if name not in first.names or self.subject.matters(name, value):
                     self.problems.append(f"weights {name!r} are listed and were set: the outputs are as before")
                 else:
                     self.facts["too_small_to_see"].append(name)
-        for place in self.listed.places:
-            if place not in old.places or place in old.named:  # nobody knows what it is, or it is there by name
-                continue
+        for place in self._nameless():
             what = f"{place[1]} of layer {place[0]!r}"
-            changed = old.with_places({place: unlike(old.places[place])})
+            changed = old.with_places({place: unlike(first.places[place])})
             if self._set(changed, what, places=[place]) and not self._differs():
                 self.problems.append(f"{what} is listed and was set: the outputs are as before")
         if self._set(old) and self._differs():
             self.problems.append("all is set back, and the outputs are not those of the start")
+
+    def _nameless(self) -> list[Place]:
+        """Places of what the parser computed: the file has no name for it."""
+        old = self.subject.old
+        return [place for place in self.listed.places if place in old.places and place not in old.named]
+
+    def _own_names(self) -> dict[Place, str]:
+        """What the parser calls those, as far as it can be found out.
+
+        Of weights that go together the engine asks for all the others: who is not asked for stands where it was given.
+        """
+        old, asked = self.subject.old, {}
+        for layer, role in self._nameless():
+            found = self.subject.engine.weights({}, layers={layer: {role: old.places[layer, role]}})
+            asked[layer, role] = {name for name in found.missing if name not in old.names}, set(found.missing_places)
+        names = {}
+        for place, (missing, places) in asked.items():
+            group = set().union(missing, *(asked[other][0] for other in places if other in asked))
+            if len(group - missing) == 1:
+                names[place] = (group - missing).pop()
+        return names
 
     def _differs(self) -> bool:
         return not same_bits(self.subject.run(self.session), self.start)

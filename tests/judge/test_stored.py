@@ -79,3 +79,11 @@ def test_other_values(found: Stored) -> None:
     assert other.places["first", "SHIFT"] is shift
     assert other.places["first", "SCALE"] is found.places["first", "SCALE"]
     assert other.names is found.names
+
+
+def test_names_that_the_file_does_not_tell(found: Stored) -> None:
+    other = found.called({("first", "SCALE"): "tmp_weight"})
+    assert other.names["tmp_weight"] is found.places["first", "SCALE"]
+    assert "tmp_weight" not in found.names
+    new = np.ones(2, np.float32)
+    assert other.with_names({"tmp_weight": new}).places["first", "SCALE"] is new

@@ -32,6 +32,12 @@ CAUGHT = [  # fault, model, test, and words of the detector
     ("refit_drifts", "mlp", "test_refit_by_layer_and_role", START),
     ("refit_deaf", "mlp", "test_refit_lists", "weights 'head.bias' are listed and were set: the outputs are as before"),
     ("refit_deaf", "norm_batch", "test_refit_lists", "SHIFT of layer 'BatchNormalization_0' is listed and was set"),
+    (
+        "refit_deaf",
+        "norm_batch",
+        "test_refit_lists",
+        "weights 'tmp_weight_0' are listed and were set: the outputs are as",
+    ),
     ("list_forgets", "mlp", "test_refit_lists", "head.bias is not listed, and can be set all the same"),
     (
         "missing_forgets",
