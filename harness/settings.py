@@ -27,6 +27,7 @@ from harness.spec.profile import POINTS
 from harness.spec.size import parse_size
 
 BACKENDS = ("tensorrt", "tensorrt_rtx", "onnxruntime")
+RUNTIMES = ("tensorrt_lean", "tensorrt_dispatch")  # that load plans of `tensorrt` and build none: no cells' backends
 BEST = "best"  # the first of BACKENDS that can do what a test needs
 Effort = Literal["dev", "ci", "nightly"]  # how many shapes are tried, and how they are chosen: `harness.strategies`
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
@@ -165,7 +166,7 @@ def _pairs(texts: Sequence[str], _base: Path) -> tuple[tuple[str, str], ...]:
 
 def _interpreters(texts: Sequence[str], base: Path) -> tuple[tuple[str, str], ...]:
     pairs = _pairs(texts, base)
-    _chosen(BACKENDS)([backend for backend, _ in pairs], base)
+    _chosen((*BACKENDS, *RUNTIMES))([backend for backend, _ in pairs], base)
     return tuple((backend, _program(file, base)) for backend, file in pairs)
 
 
@@ -231,7 +232,12 @@ class Settings:
         flag=True,
     )
     python: tuple[tuple[str, str], ...] = _row(
-        (), _interpreters, "BACKEND=PYTHON", "interpreter that has a backend's packages (default: this one)", many=True
+        (),
+        _interpreters,
+        "BACKEND=PYTHON",
+        "interpreter that has a backend's packages; that of tensorrt serves its lean and dispatch runtimes, too "
+        "(default: this one)",
+        many=True,
     )
     build_timeout: float = _row(900.0, _last(_seconds), "SECONDS", "a build that takes longer is killed and fails")
     run_timeout: float = _row(120.0, _last(_seconds), "SECONDS", "any other call that takes longer is killed and fails")

@@ -32,10 +32,12 @@ def doctor(
     """
     from harness.runtime.choice import roles
     from harness.runtime.workbench import Workbench
-    from harness.settings import BACKENDS, BEST
+    from harness.settings import BACKENDS, BEST, RUNTIMES
 
     settings = options.settings(backend=backend, python=python, probe_timeout=probe_timeout, in_process=in_process)
     names = dict.fromkeys(name for asked in settings.backend for name in (BACKENDS if asked == BEST else (asked,)))
+    if set(BACKENDS) <= set(names):
+        names |= dict.fromkeys(RUNTIMES)
     with Workbench(settings, PLANS) as bench:
         probes = [bench.probe(name) for name in names]
         best = str(roles(bench.probe, BEST, ())) if set(BACKENDS) <= set(names) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -35,17 +36,17 @@ class Ask:
 
     ``models``: a name or pattern, a `ModelSpec`, a predicate on `ModelSpec`, or several of them.
     ``precisions``, ``points``, ``backends``: names; a cell must be asked for by the options as well.
-    ``variants``: words that the test finds in ``trt_variant``, or a function of the model that
-    gives them. ``needs``: capabilities of the backend beyond those of the fixtures that the test
-    requests. ``over``: the axes that make cells; without ``precision`` an engine is fp32, without
-    ``point`` inputs are those of opt, without ``backend`` there is no engine.
+    ``variants``: words that the test finds in ``trt_variant``, or a function that gives them: of the
+    model, or of the model and its `Recipe`. ``needs``: capabilities of the backend beyond those of the
+    fixtures that the test requests. ``over``: the axes that make cells; without ``precision`` an engine
+    is fp32, without ``point`` inputs are those of opt, without ``backend`` there is no engine.
     """
 
     models: Any = None
     precisions: Sequence[str] | None = None
     points: Sequence[str] | None = None
     backends: Sequence[str] | None = None
-    variants: Sequence[str] | Callable[[ModelSpec], Iterable[str]] | None = None
+    variants: Sequence[str] | Callable[..., Iterable[str]] | None = None
     needs: Sequence[str] = ()
     over: Sequence[str] = ("model", "precision", "point", "backend")
 
@@ -106,9 +107,11 @@ def cases(test: str, ask: Ask, models: Sequence[ModelSpec], settings: Settings) 
         asked: Sequence[tuple[str, int, Point]] = [("", 0, "opt")]
         if "point" in over:
             asked = tuple(_places(model, points))
-        variants = _variants(ask, model) if "variant" in over else ("",)
+        by_recipe = callable(ask.variants) and _parameters(ask.variants) > 1
+        variants = ("",) if "variant" not in over or by_recipe else _variants(ask, model)
         for p, recipe in enumerate(_recipes(model, precisions)):
             precision = "" if precisions is None else recipe.name
+            variants = _variants(ask, model, recipe) if by_recipe else variants
             for b, backend in enumerate(backends):
                 if not in_shard(model.id, precision, backend, settings.shard):
                     continue
@@ -165,6 +168,11 @@ def wanted(model: ModelSpec, models: Any) -> bool:
 
 
 @functools.cache
+def _parameters(function: Callable[..., Any]) -> int:
+    return len(inspect.signature(function).parameters)
+
+
+@functools.cache
 def in_shard(model: str, precision: str, backend: str, shard: Shard | None) -> bool:
     """Whether an engine belongs to ``shard``: by its name's digest, so that every machine agrees."""
     if shard is None:
@@ -205,8 +213,8 @@ def _places(model: ModelSpec, points: Sequence[Point]) -> Iterator[tuple[str, in
     return iter([(GIVEN, 0, "opt")]) if model.data is not None else places(model.profiles, points)
 
 
-def _variants(ask: Ask, model: ModelSpec) -> tuple[str, ...]:
-    found = tuple(ask.variants(model) if callable(ask.variants) else ask.variants or ())
+def _variants(ask: Ask, *asked: ModelSpec | Recipe) -> tuple[str, ...]:
+    found = tuple(ask.variants(*asked) if callable(ask.variants) else ask.variants or ())
     for variant in found:
         if not WORD.fullmatch(variant):
             raise SpecError(f"variants: {variant!r}: use letters, digits and '_': an id joins its parts by '-'")

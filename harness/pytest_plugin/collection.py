@@ -21,6 +21,8 @@ from harness.pytest_plugin.run import Run, run_of
 PARAMETER = "_trt"  # the fixture through which a test gets its cell
 NEEDS = {  # by fixture requested
     "trt_plan": ("build",),
+    "trt_plans": ("build",),
+    "trt_load": ("deserialize",),
     "trt_engines": ("deserialize",),
     "trt_session": ("run",),
     "trt_sessions": ("run",),

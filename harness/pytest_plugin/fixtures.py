@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
         Comparison,
         Engines,
         Handle,
+        Hosts,
         InputsAt,
+        Load,
         MakeInputs,
+        Plans,
         Question,
         Reference,
         Require,
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
         Walk,
         Walked,
     )
+    from harness.runtime.backend.hosted import HostedBackend
 
 
 REFIT = "REFIT"  # the builder flag of an engine whose weights can be replaced
@@ -104,6 +109,60 @@ def trt_plan(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> BuiltPlan:
 
 
 @pytest.fixture
+def trt_plans(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Plans:
+    """Makes plans of the cell's model, not loaded: with other options, several builds of one, by a stream writer.
+
+    See `harness.pytest_plugin.types.Plans`.
+    """
+
+    def plan(*, config: BuildConfig | None = None, build: int = 0, stream: bool = False) -> BuiltPlan:
+        asked = trt_spec if config is None else replace(trt_spec, config=config)
+        progress = reporter(_trt.run.config, _trt.case.cell.id)
+        made = _trt.run.pool.plan(asked, trt_backend, build=build, stream=stream, progress=progress)
+        _trt.built(made)
+        return made
+
+    return plan
+
+
+@pytest.fixture
+def trt_load(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator[Load]:
+    """Makes private engines of plans that are given, as bytes or by their path, and lets go of them at its end.
+
+    See `harness.pytest_plugin.types.Load`.
+    """
+    handles = contextlib.ExitStack()
+
+    def load(
+        plan: Array | Path, *, config: BuildConfig | None = None, host_code: bool = False, stream: bool = False
+    ) -> Handle:
+        from harness.runtime.pool import Given
+
+        spec = trt_spec if config is None else replace(trt_spec, config=config)
+        handle = handles.enter_context(_trt.run.pool.loaded(spec, trt_backend, Given(plan, host_code, stream)))
+        _trt.hold(handle)
+        return handle
+
+    with handles:
+        yield load
+
+
+@pytest.fixture
+def trt_hosts(_trt: Story, trt_backend: str) -> Iterator[Hosts]:
+    """Makes backends in processes of their own, the cell's or runtimes by name, and ends them all at its end.
+
+    See `harness.pytest_plugin.types.Hosts`.
+    """
+    opened = contextlib.ExitStack()
+
+    def make(name: str = "") -> HostedBackend:
+        return opened.enter_context(contextlib.closing(_trt.run.apart(name or trt_backend)))
+
+    with opened:
+        yield make
+
+
+@pytest.fixture
 def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator[Engines]:
     """Makes engines, several at once where a test needs them, and lets go of them all at its end.
 
@@ -120,6 +179,7 @@ def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator
         backend: str | None = None,
         private: bool = False,
         rebuilt: bool = False,
+        build: int = 0,
     ) -> Handle:
         asked = spec or trt_spec
         if _trt.exploring:
@@ -133,7 +193,9 @@ def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator
             )
         progress = reporter(_trt.run.config, _trt.case.cell.id)
         handle = handles.enter_context(
-            _trt.run.pool.engine(asked, backend or trt_backend, private=private, rebuilt=rebuilt, progress=progress)
+            _trt.run.pool.engine(
+                asked, backend or trt_backend, private=private, rebuilt=rebuilt, build=build, progress=progress
+            )
         )
         _trt.hold(handle)
         return handle

@@ -26,7 +26,7 @@ from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.choice import choose, needs_of, not_applied
 from harness.runtime.fingerprint import environment
 from harness.runtime.workbench import Workbench
-from harness.settings import BACKENDS, BEST
+from harness.settings import BACKENDS, BEST, RUNTIMES
 from harness.spec import EngineSpec, Example, ModelSpec, promoted
 from harness.spec.catalog import Catalog, load
 from harness.spec.cell import Cell
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from harness.judge.oracle import Oracle
+    from harness.runtime.backend.hosted import HostedBackend
     from harness.runtime.backend.protocol import Backend
     from harness.runtime.pool import EnginePool
 
@@ -68,6 +69,7 @@ class Run:
         self._specs: dict[tuple[str, str], EngineSpec] = {}
         self._examples: dict[tuple[str, tuple[str, ...]], SearchStrategy[Example]] = {}
         self._choices: dict[tuple[str, tuple[str, ...]], str | UnsupportedError] = {}
+        self._runtimes: dict[str, Probe] = {}  # beside the cells' backends
         self.problems: dict[str, None] = {}  # with known failures, from every process
 
     # What is asked --------------------------------------------------------------------------------
@@ -197,6 +199,27 @@ class Run:
         client = getattr(backend, "client", None)
         if client is not None:
             client.breadcrumb, client.label = crash.breadcrumb(self.folder, self.process, name), label
+        return backend
+
+    def apart(self, name: str) -> HostedBackend:
+        """A backend in a new process of its own, for whoever closes it.
+
+        UnsupportedError, with the fix, when ``name`` is a runtime that is not there.
+        """
+        from harness.runtime.backend.hosted import HostedBackend
+        from harness.runtime.backend.registry import HostSettings, create
+
+        device = self.device if name.startswith("tensorrt") else 0
+        backend = create(name, HostSettings.of(self.settings), device, apart=True)
+        assert isinstance(backend, HostedBackend)
+        if name in RUNTIMES:
+            try:
+                if name not in self._runtimes:
+                    self._runtimes[name] = backend.probe()
+                self._runtimes[name].require(("import", "deserialize"))
+            except BaseException:
+                backend.close()
+                raise
         return backend
 
     # What is kept ---------------------------------------------------------------------------------

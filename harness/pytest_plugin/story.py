@@ -79,7 +79,9 @@ class Story:
             self.spend({what: time.perf_counter() - start})
 
     def built(self, plan: BuiltPlan) -> None:
-        self.key, self.plan_key = plan.key, plan.plan_key
+        """Count a plan's time as this cell's; the first plan is the cell's own."""
+        if not self.key:
+            self.key, self.plan_key = plan.key, plan.plan_key
         self.spend(plan.seconds)
 
     def hold(self, handle: Handle) -> None:

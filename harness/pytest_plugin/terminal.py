@@ -66,6 +66,8 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
             reporter.write_line(line)
         for line in tried(found.records):
             reporter.write_line(line)
+        for words in outliers(found.records):
+            reporter.write_line(words)
         for words in left_out(run, found.records):
             reporter.write_line(f"{words}: no success, whatever the absence of failures says", red=True)
         reporter.write_line(f"records: {_relative(run.folder)}")
@@ -74,6 +76,16 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
         reporter.section("known failures and records: problems", red=True)
         for line in said:
             reporter.write_line(line)
+
+
+def outliers(records: Iterable[Record]) -> list[str]:
+    """The builds that stand apart from others of the same, by name: none of them is a failure."""
+    found = [
+        f"build outlier: {record.cell.model} at {record.cell.precision} on {record.backend}: {words}"
+        for record in records
+        for words in record.facts.get("build_outliers", ())
+    ]
+    return list(dict.fromkeys(found))
 
 
 def left_out(run: Run, records: Collection[Record]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.pytest_plugin.exploring import Explore, Watched
@@ -13,6 +14,7 @@ from harness.spec.cell import Cell
 if TYPE_CHECKING:
     from harness.judge.comparison import Comparison
     from harness.judge.oracle import Reference
+    from harness.runtime.backend.hosted import HostedBackend
     from harness.runtime.backend.protocol import Array
     from harness.runtime.pool import BuiltPlan, Handle
     from harness.runtime.pool import PooledSession as Session
@@ -33,10 +35,13 @@ __all__ = [
     "Example",
     "Explore",
     "Handle",
+    "Hosts",
     "InputsAt",
     "Interface",
+    "Load",
     "MakeInputs",
     "ModelSpec",
+    "Plans",
     "Question",
     "Reference",
     "Relation",
@@ -62,11 +67,54 @@ class Engines(Protocol):
         backend: str | None = None,
         private: bool = False,
         rebuilt: bool = False,
+        build: int = 0,
     ) -> Handle:
         """An engine: the cell's own, or one that differs from it in what is given.
 
         A ``private`` one is loaded anew and shared with nobody, for a test that changes it; a
-        ``rebuilt`` one is private, and built anew whatever the cache holds.
+        ``rebuilt`` one is private, and built anew whatever the cache holds. ``build`` tells several builds
+        of the same apart, each of which the cache keeps.
+        """
+
+
+class Plans(Protocol):
+    """What `trt_plans` gives."""
+
+    def __call__(
+        self,
+        *,
+        config: BuildConfig | None = None,
+        build: int = 0,
+        stream: bool = False,
+    ) -> BuiltPlan:
+        """A plan of the cell's model: as the cell's own, or with other options.
+
+        ``build`` tells several builds of the same apart, and the cache keeps each; ``stream`` has the builder
+        hand it out through a stream writer.
+        """
+
+
+class Load(Protocol):
+    """What `trt_load` gives."""
+
+    def __call__(
+        self,
+        plan: Array | Path,
+        *,
+        config: BuildConfig | None = None,
+        host_code: bool = False,
+        stream: bool = False,
+    ) -> Handle:
+        """A private engine of ``plan``, which was built with ``config``: see `Backend.load`."""
+
+
+class Hosts(Protocol):
+    """What `trt_hosts` gives."""
+
+    def __call__(self, name: str = "") -> HostedBackend:
+        """The cell's backend in a process of its own, or the backend or runtime ``name``.
+
+        UnsupportedError, with the fix, when that runtime is not there.
         """
 
 

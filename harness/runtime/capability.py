@@ -15,6 +15,8 @@ CAPABILITIES = (  # that a backend may report, by name
     *("profiles", "shape_tensors", "data_dependent_shapes", "cuda_graph"),
     *("refit", "progress", "timing_cache", "network_function", "plan_file"),
     *("refit_named", "refit_async", "refit_device", "parser_refit", "refit_individual", "strip_plan"),
+    *("serialize", "stream_reader", "stream_writer", "weight_streaming"),
+    *("version_compatible", "hardware_compatible"),
 )
 
 

@@ -34,7 +34,9 @@ from harness.runtime.wire import Arena, Channel, value_to_error
 
 # Wheels that bring a backend's shared libraries, by package, and beside them those of CUDA.
 _LIBRARIES = {
-    "tensorrt": ("tensorrt_libs",),
+    "tensorrt": ("tensorrt_libs", "tensorrt_lean_libs"),  # a version-compatible plan carries the lean runtime
+    "tensorrt_lean": ("tensorrt_lean_libs",),
+    "tensorrt_dispatch": ("tensorrt_dispatch_libs",),
     "tensorrt_rtx": ("tensorrt_rtx_libs", "onnxruntime_ep_nv_tensorrt_rtx"),
 }
 _HOST = Path(__file__).with_name("host.py")

@@ -59,6 +59,12 @@ def use(device: int) -> None:
     check(cudart.cudaSetDevice(device))
 
 
+def free_memory() -> int:
+    """Bytes of the current device that nobody has taken."""
+    free, _total = check(cudart.cudaMemGetInfo())
+    return int(free)
+
+
 def allocated() -> tuple[int, int]:
     """How many allocations of `Buffer` are not freed, whoever forgot them, and their bytes."""
     return len(_allocated), sum(_allocated.values())

@@ -42,6 +42,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ from harness.runtime.backend.protocol import (
     Residue,
     Session,
     Shape,
+    Streaming,
     Weights,
 )
 from harness.runtime.probing import Found, ProbedInSteps
@@ -142,6 +144,7 @@ class Host:
             "limit": self.limit,
             "serialize": self.serialize,
             "weights": self.weights,
+            "stream": self.stream,
             "refit": self.refit,
             "refit_from": self.refit_from,
             "inspect": self.inspect,
@@ -198,8 +201,10 @@ class Host:
     def build(self, request: BuildRequest) -> Plan:
         return self._backend.build(request, self._progress)
 
-    def load(self, plan: Array, plugins: tuple[str, ...]) -> tuple[int, EngineInfo]:
-        engine = self._backend.load(plan, plugins)
+    def load(
+        self, plan: Array | Path, plugins: tuple[str, ...], host_code: bool, stream: bool
+    ) -> tuple[int, EngineInfo]:
+        engine = self._backend.load(plan, plugins, host_code=host_code, stream=stream)
         number = self._number()
         self._engines[number] = engine
         return number, engine.info
@@ -225,8 +230,11 @@ class Host:
     def limit(self, session: int, tensor: str, nbytes: int | None) -> None:
         self._session(session).limit(tensor, nbytes)
 
-    def serialize(self, engine: int) -> Array:
-        return self._engine(engine).serialize()
+    def serialize(self, engine: int, flags: tuple[str, ...]) -> Array:
+        return self._engine(engine).serialize(flags)
+
+    def stream(self, engine: int, budget: int | None) -> Streaming:
+        return self._engine(engine).stream(budget)
 
     def weights(self, engine: int, given: Weights, layers: LayerWeights) -> Refittable:
         return self._engine(engine).weights(given, layers=layers)

@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -30,6 +31,7 @@ from harness.runtime.backend.protocol import (
     Refittable,
     Session,
     Shape,
+    Streaming,
     Weights,
 )
 from harness.runtime.cache import PlanCache
@@ -52,6 +54,15 @@ class BuiltPlan:
     plan_key: str
     cached: bool  # it was there already
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A plan from elsewhere, and how it is to be loaded: see `Backend.load`."""
+
+    plan: Array | Path
+    host_code: bool = False
+    stream: bool = False
 
 
 @dataclass(eq=False)
@@ -112,22 +123,41 @@ class EnginePool:
         *,
         private: bool = False,
         rebuilt: bool = False,
+        build: int = 0,
         progress: Progress | None = None,
     ) -> Handle:
         """A handle on the engine that ``spec`` describes; close it to let the engine go.
 
         A ``private`` engine is loaded anew and shared with nobody, for tests that change it. A
-        ``rebuilt`` one is private, and built anew whatever the cache holds. Raises SpecError,
+        ``rebuilt`` one is private, and built anew whatever the cache holds. ``build`` tells several
+        builds of one spec apart, each of which the cache keeps. Raises SpecError,
         UnsupportedError, ParseError, BuildError and DeserializeError.
         """
-        return Handle(self, spec, backend, private or rebuilt, rebuilt, progress)
+        return Handle(self, spec, backend, private or rebuilt, rebuilt, progress, build)
+
+    def loaded(self, spec: EngineSpec, backend: str, given: Given) -> Handle:
+        """A handle on a private engine of a ``given`` plan, whatever it is of; ``spec`` says what it is taken for.
+
+        It has no place in the cache, and what kills its host is tried again when it is asked for again.
+        """
+        return Handle(self, spec, backend, private=True, rebuilt=False, progress=None, given=given)
 
     def plan(
-        self, spec: EngineSpec, backend: str, *, rebuilt: bool = False, progress: Progress | None = None
+        self,
+        spec: EngineSpec,
+        backend: str,
+        *,
+        rebuilt: bool = False,
+        build: int = 0,
+        stream: bool = False,
+        progress: Progress | None = None,
     ) -> BuiltPlan:
-        """The plan alone, for where it can be built and not loaded. Raises as `engine` does."""
+        """The plan alone, for where it can be built and not loaded. Raises as `engine` does.
+
+        With ``stream`` the builder hands it out through a stream writer; the cache keeps that one by itself.
+        """
         started = time.perf_counter()
-        key, plan_key = self._keys(spec, backend)
+        key, plan_key = self._keys(spec, backend, build, stream)
         made = time.perf_counter() - started  # the model, if it was not there: what follows may wait for a lock
         if plan_key in self._failures:
             raise self._failures[plan_key]()
@@ -136,14 +166,14 @@ class EnginePool:
             return BuiltPlan(np.fromfile(source.path(), np.uint8), key, plan_key, cached=True)
         cache = self._cache if _is_reproducible(spec) and not rebuilt else None
         if cache is None:
-            plan = self._build(spec, backend, plan_key, progress, made)
+            plan = self._build(spec, backend, plan_key, progress, made, stream)
             return BuiltPlan(plan.data, key, plan_key, cached=False, seconds=plan.seconds)
         found = cache.get(plan_key)
         if found is None:
             with cache.lock(plan_key):
                 found = cache.get(plan_key)  # another process may have built it meanwhile
                 if found is None:
-                    plan = self._build(spec, backend, plan_key, progress, made)
+                    plan = self._build(spec, backend, plan_key, progress, made, stream)
                     if plan.keep:
                         cache.put(plan_key, plan.data, self._facts(spec, backend, key, plan.seconds))
                     return BuiltPlan(plan.data, key, plan_key, cached=False, seconds=plan.seconds)
@@ -175,16 +205,30 @@ class EnginePool:
     # For handles ---------------------------------------------------------------------------------
 
     def _acquire(
-        self, spec: EngineSpec, backend: str, private: bool, rebuilt: bool, progress: Progress | None
+        self,
+        spec: EngineSpec,
+        backend: str,
+        private: bool,
+        rebuilt: bool,
+        progress: Progress | None,
+        build: int,
+        given: Given | None,
     ) -> tuple[_Loaded, BuiltPlan | None]:
         """The engine, and the plan that it was loaded from if that was done now."""
-        _, plan_key = self._keys(spec, backend)
+        _, plan_key = self._keys(spec, backend, build)
         self._bury()
         plan = None
         loaded = None if private else self._shared.pop(plan_key, None)
-        if loaded is None:
-            plan = self.plan(spec, backend, rebuilt=rebuilt, progress=progress)
-            loaded = self._load(plan, backend, spec.config.plugins)
+        if given is not None:
+            loaded = self._load(given, backend, spec.config.plugins)
+        elif loaded is None:
+            plan = self.plan(spec, backend, rebuilt=rebuilt, build=build, progress=progress)
+            try:
+                loaded = self._load(Given(plan.data, spec.config.carries_code), backend, spec.config.plugins)
+            except StageError as error:
+                if error.crash is not None:
+                    self._failures[plan.plan_key] = _repetition(error)
+                raise
         if private:
             self._private.append(loaded)
         else:
@@ -215,9 +259,9 @@ class EnginePool:
 
     # Within --------------------------------------------------------------------------------------
 
-    def _keys(self, spec: EngineSpec, backend: str) -> tuple[str, str]:
+    def _keys(self, spec: EngineSpec, backend: str, build: int = 0, stream: bool = False) -> tuple[str, str]:
         """What is asked, and that with all that makes the plan and is not asked for in so many words."""
-        makers = [fingerprint(self._probe(backend))]
+        makers = [fingerprint(self._probe(backend)), *[f"build {build}"] * bool(build), *["stream writer"] * stream]
         if spec.precision.convert:
             from harness.judge.precision import VERSION
 
@@ -233,9 +277,11 @@ class EnginePool:
             "seconds": seconds,
         }
 
-    def _build(self, spec: EngineSpec, backend: str, plan_key: str, progress: Progress | None, made: float) -> Plan:
+    def _build(
+        self, spec: EngineSpec, backend: str, plan_key: str, progress: Progress | None, made: float, stream: bool
+    ) -> Plan:
         started = time.perf_counter()
-        request = resolve(spec)
+        request = dataclasses.replace(resolve(spec), stream=stream)
         exported = made + time.perf_counter() - started
         try:
             with self._watched(backend):
@@ -245,18 +291,15 @@ class EnginePool:
             raise
         return dataclasses.replace(plan, seconds={"export": exported, **plan.seconds})
 
-    def _load(self, plan: BuiltPlan, backend: str, plugins: tuple[str, ...]) -> _Loaded:
-        self._make_room(plan.data.nbytes)
-        try:
-            with self._watched(backend):
-                engine = self._backend(backend).load(plan.data, plugins)
-                info = engine.info
-        except StageError as error:
-            if error.crash is not None:
-                self._failures[plan.plan_key] = _repetition(error)
-            raise
-        size = plan.data.nbytes + int(info.facts.get("device_memory") or 0)
-        return _Loaded(engine, info, backend, size, plan.data.nbytes)
+    def _load(self, given: Given, backend: str, plugins: tuple[str, ...]) -> _Loaded:
+        nbytes = given.plan.stat().st_size if isinstance(given.plan, Path) else given.plan.nbytes
+        self._make_room(nbytes)
+        with self._watched(backend):
+            asked = self._backend(backend)
+            engine = asked.load(given.plan, plugins, host_code=given.host_code, stream=given.stream)
+            info = engine.info
+        size = nbytes + int(info.facts.get("device_memory") or 0)
+        return _Loaded(engine, info, backend, size, nbytes)
 
     def _make_room(self, wanted: int) -> None:
         """Close unused engines until ``wanted`` more bytes are within the budget, or none is left."""
@@ -291,9 +334,12 @@ class Handle:
         private: bool,
         rebuilt: bool,
         progress: Progress | None,
+        build: int = 0,
+        given: Given | None = None,
     ) -> None:
         self.spec, self.backend, self.private, self.rebuilt = spec, backend, private, rebuilt
-        self.key, self.plan_key = pool._keys(spec, backend)
+        self.build, self._given = build, given
+        self.key, self.plan_key = pool._keys(spec, backend, build)
         self.timings: dict[str, float] = {}
         self.cached = True
         self._pool, self._progress = pool, progress
@@ -324,11 +370,19 @@ class Handle:
         self._sessions.append(session)
         return session
 
-    def serialize(self) -> Array:
+    def serialize(self, flags: tuple[str, ...] = ()) -> Array:
         """As `Engine.serialize`. DeserializeError when a private engine died with its host."""
         self._revive()
         with self._pool._watched(self.backend):
-            return self._loaded.engine.serialize()
+            return self._loaded.engine.serialize(flags)
+
+    def stream(self, budget: int | None = None) -> Streaming:
+        """As `Engine.stream`. SpecError where the engine is shared: others would run on this budget."""
+        if budget is not None:
+            self._is_private("set the budget of")
+        self._revive()
+        with self._pool._watched(self.backend):
+            return self._loaded.engine.stream(budget)
 
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
         """As `Engine.weights`."""
@@ -378,8 +432,7 @@ class Handle:
     @contextlib.contextmanager
     def _refitting(self) -> Iterator[Engine]:
         """The engine, about to be changed; the seconds inside count for "refit"."""
-        if not self.private:
-            raise SpecError(f"{self.spec.model.id} on {self.backend}: refit a private engine: this one is shared")
+        self._is_private("refit")
         self._revive()
         started = time.perf_counter()
         try:
@@ -387,6 +440,10 @@ class Handle:
                 yield self._loaded.engine
         finally:
             self._spent("refit", time.perf_counter() - started)
+
+    def _is_private(self, what: str) -> None:
+        if not self.private:
+            raise SpecError(f"{self.spec.model.id} on {self.backend}: {what} a private engine: this one is shared")
 
     def _revive(self) -> None:
         name = f"{self.spec.model.id} on {self.backend}"
@@ -402,10 +459,13 @@ class Handle:
         self._loaded = self._take()
 
     def _take(self) -> _Loaded:
-        loaded, plan = self._pool._acquire(self.spec, self.backend, self.private, self.rebuilt, self._progress)
+        loaded, plan = self._pool._acquire(
+            self.spec, self.backend, self.private, self.rebuilt, self._progress, self.build, self._given
+        )
         if plan is not None:
             self.cached = self.cached and plan.cached
-            for stage, seconds in {**plan.seconds, **loaded.info.seconds}.items():
+        if plan is not None or self._given is not None:
+            for stage, seconds in {**(plan.seconds if plan else {}), **loaded.info.seconds}.items():
                 self._spent(stage, seconds)
         return loaded
 

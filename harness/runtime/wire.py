@@ -43,6 +43,7 @@ from harness.runtime.backend.protocol import (
     Residue,
     Shape,
     ShapeRange,
+    Streaming,
 )
 from harness.runtime.capability import Capability, Probe, State
 from harness.spec.build import BuildConfig
@@ -63,6 +64,7 @@ VALUES: dict[str, type[Any]] = {
         Residue,
         ShapeRange,
         State,
+        Streaming,
     )
 }
 

@@ -27,6 +27,11 @@ class BuildConfig:
     targets: tuple[str, ...] = ()  # ComputeCapability members, for a TensorRT that builds ahead of time
     refittable: tuple[str, ...] = ()  # weights, by name, that alone a refit may replace (REFIT_INDIVIDUAL)
 
+    @property
+    def carries_code(self) -> bool:
+        """Whether the plan brings code of its own: a version-compatible one has its lean runtime in it."""
+        return "VERSION_COMPATIBLE" in self.flags and "EXCLUDE_LEAN_RUNTIME" not in self.flags
+
     def with_options(self, options: Mapping[str, str]) -> BuildConfig:
         """This configuration with ``options``, as they are typed: several names are joined by ``+``.
 

@@ -30,6 +30,7 @@ from harness.runtime.capability import Probe, State
 from harness.settings import Settings
 from harness.spec.build import BuildConfig
 from tests.contract import bodies
+from tests.contract import plans as plans  # which adds promises of its own
 from tests.contract.checks import (
     CHECKS,
     DETAILED,
@@ -49,6 +50,7 @@ from tests.contract.subjects import (
     SUBJECTS,
     WITHOUT_GPU,
     Bench,
+    Crashed,
     NotCovered,
     Subject,
     bench_of_double,
@@ -662,15 +664,22 @@ _ASYNC = {
         "Dialect.output_allocator.<locals>.Allocator.reallocate_output",
     ): "replaced by its asynchronous form",
 }
-_LATER = _ASYNC | {
-    ("probe.py", "_version"): "there is nothing of a refit that they lack",
-    ("run.py", "NvSession._within_profile"): "they hold a shape against its profile as it is told",
-}
+_RUNTIME = {("probe.py", "_runtime"): "only a runtime without a builder is probed so, below"}
+_LATER = (
+    _ASYNC
+    | _RUNTIME
+    | {
+        ("probe.py", "_version"): "there is nothing of a refit that they lack",
+        ("probe.py", "_absent"): "there is nothing of plans that they lack",
+        ("run.py", "NvSession._within_profile"): "they hold a shape against its profile as it is told",
+    }
+)
 NOT_COVERED_BY_ALL = {
     "double-10.16.1": _LATER,
     "double-11.4.0": _LATER,
     "double-rtx_1.7.1": _LATER,
-    "double-8.6.1": {
+    "double-8.6.1": _RUNTIME
+    | {
         ("dialect.py", "Dialect.output_allocator.<locals>.Allocator.reallocate_output_async"): "came with 10.0",
         ("dialect.py", "Dialect.device_weights"): "as above",
         ("probe.py", "_by"): "as above",
@@ -680,6 +689,15 @@ NOT_COVERED_BY_ALL = {
         ("dialect.py", "Dialect.monitor.<locals>.Monitor.phase_start"): "as above",
         ("dialect.py", "Dialect.monitor.<locals>.Monitor.step_complete"): "as above",
         ("dialect.py", "Dialect.monitor.<locals>.Monitor.phase_finish"): "as above",
+        ("dialect.py", "Dialect.stream_reader"): "came with 10.7",
+        ("dialect.py", "Dialect.stream_reader.<locals>.Reader.__init__"): "as above",
+        ("dialect.py", "Dialect.stream_reader.<locals>.Reader.read"): "as above",
+        ("dialect.py", "Dialect.stream_reader.<locals>.Reader.seek"): "as above",
+        ("dialect.py", "Dialect.stream_writer"): "came with 10.13",
+        ("dialect.py", "Dialect.stream_writer.<locals>.Writer.__init__"): "as above",
+        ("dialect.py", "Dialect.stream_writer.<locals>.Writer.write"): "as above",
+        ("run.py", "NvEngine._keep_at_most"): "weights are streamed since 10.0",
+        ("run.py", "NvSession.is_open"): "as above",
     },
 }
 
@@ -716,6 +734,63 @@ def test_every_function_of_the_backend_ran(subject: Subject, tmp_path: Path) -> 
     ran = set().union(*_SEEN[subject.name].values(), *_SEEN[WITHOUT_GPU[subject].name].values())
     excused = NOT_COVERED_BY_ALL.get(subject.name, {}).keys()
     assert functions_of(NV) - ran == excused
+
+
+# Runtimes that build nothing.
+
+
+@pytest.mark.parametrize("kind", ["lean", "dispatch"])
+@pytest.mark.parametrize(
+    ("flags", "host_code", "refusals"),
+    [
+        ((), False, {"lean": "was not built with kVERSION_COMPATIBLE", "dispatch": "was not built with"}),
+        (("VERSION_COMPATIBLE",), True, {}),
+        (("VERSION_COMPATIBLE",), False, dict.fromkeys(("lean", "dispatch"), "engineHostCodeAllowed is not set")),
+        (("VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"), False, {"dispatch": "Unexpected call to stub"}),
+    ],
+)
+def test_a_runtime_without_a_builder_loads_and_runs(
+    kind: str, flags: tuple[str, ...], host_code: bool, refusals: dict[str, str], tmp_path: Path
+) -> None:
+    """With nothing of what is left out of its bindings: no builder, network, parser, flag or plugin function."""
+    from harness.errors import DeserializeError
+
+    with bench_of_double(DOUBLES[0], probe_of(DOUBLES[0]), tmp_path) as full:
+        plan = full.build(full.relu(), RELU_RANGE, config=BuildConfig(tactic_sources=(), flags=flags)).data
+    runtime = Subject(f"double-{kind}", f"tensorrt_{kind}", f"{kind}_8.6.1")
+    found = probe_double(runtime)
+    states = {c.name: c.state for c in found.capabilities if c.name in ("import", "gpu", "deserialize")}
+    assert set(states.values()) == {State.PRESENT}
+    assert (found.version, found.has("build"), found.has("network_function")) == ("8.6.1", False, False)
+    with bench_of_double(runtime, found, tmp_path) as bench:
+        if kind in refusals:
+            with pytest.raises(DeserializeError, match=refusals[kind]) as caught:
+                bench.backend.load(plan, host_code=host_code)
+            said(caught.value)
+            return
+        engine = bench.backend.load(plan, host_code=host_code)
+        bench.stack.callback(engine.close)
+        x = floats(3, 2)
+        assert np.array_equal(bench.session(engine).run({"x": x})["y"], np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("kind", ["lean", "dispatch"])
+def test_a_runtime_that_is_not_there_says_what_brings_it(kind: str) -> None:
+    with installed("8.6.1"):  # and no other vendor's module
+        from harness.runtime.backend.nv.backend import NvBackend
+
+        found = NvBackend(f"tensorrt_{kind}").probe()
+    (capability,) = found.capabilities
+    assert (capability.name, capability.state) == ("import", State.ABSENT)
+    assert capability.fix == f"pip install tensorrt_{kind}"
+    assert found.find("deserialize").fix == capability.fix
+
+
+def test_a_runtime_without_a_gpu_dies_of_it() -> None:
+    """As TensorRT's own: the host that probes it dies, and that is the finding."""
+    runtime = Subject("double-lean-without-gpu", "tensorrt_lean", "lean_8.6.1", gpu=False)
+    with pytest.raises(Crashed, match="signal 11"):
+        probe_double(runtime)
 
 
 # The contract's own eyes.

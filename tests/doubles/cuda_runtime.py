@@ -13,6 +13,7 @@ import inspect
 import re
 import time
 import types
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,7 @@ class Cuda:
         self.refusals: list[str] = []
         self.module = _module(self)
         self.memory: dict[int, Array] = {}
+        self.resident: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # bytes by whose they are
         self.streams: dict[int, _Stream] = {0: _Stream()}
         self.events: dict[int, float | None] = {}
         self.graphs: dict[int, list[Work]] = {}
@@ -143,7 +145,8 @@ class Cuda:
         return Error.cudaSuccess, facts
 
     def cudaMemGetInfo(self) -> Any:
-        return Error.cudaSuccess, (1 << 30) - sum(array.nbytes for array in self.memory.values()), 1 << 30
+        taken = sum(array.nbytes for array in self.memory.values()) + sum(self.resident.values())
+        return Error.cudaSuccess, (1 << 30) - taken, 1 << 30
 
     def cudaMalloc(self, size: int) -> Any:
         if any(stream.captured is not None and stream.invalid for stream in self.streams.values()):

@@ -17,7 +17,8 @@ from tests.doubles.module import make
 
 # Modules that hold on to the vendor's module or to CUDA from the moment they are imported.
 _HOLDERS = ("harness.runtime.device", "harness.runtime.backend.nv")
-_VENDOR = ("tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda.bindings.runtime")
+_NAMES = ("tensorrt", "tensorrt_rtx", "tensorrt_lean", "tensorrt_dispatch")
+_VENDOR = (*_NAMES, *(f"{name}_bindings" for name in _NAMES), "cuda.bindings.runtime")
 
 
 @dataclass

@@ -40,6 +40,7 @@ from tests.doubles.members import (
     no_constructor,
     root_of,
 )
+from tests.doubles.runtimes import without_builder
 from tests.doubles.signature import Default, Member, Parameter, SignatureError, parse, parse_type
 
 DATA = Path(__file__).parents[1] / "data" / "trt_api"
@@ -56,8 +57,14 @@ def versions() -> tuple[str, ...]:
 
 
 def make(version: str, plays: Any, *, gpu: bool = True) -> Double:
-    """The double of ``version``, whose objects ``plays`` plays; without a GPU if ``gpu`` is False."""
-    return generate(_read(DATA / f"trt_api_{version}.json"), _read(SUPPLEMENT), plays, gpu=gpu)
+    """The double of ``version``, whose objects ``plays`` plays; without a GPU if ``gpu`` is False.
+
+    "lean_8.6.1" is the lean runtime of 8.6.1, "dispatch_8.6.1" its dispatch runtime.
+    """
+    kind, _, of = version.partition("_")
+    runtime = kind in ("lean", "dispatch")
+    listing = _read(DATA / f"trt_api_{of if runtime else version}.json")
+    return generate(without_builder(listing, kind) if runtime else listing, _read(SUPPLEMENT), plays, gpu=gpu)
 
 
 @functools.cache
@@ -237,7 +244,7 @@ class _Generator:
             space[name] = make_function(double, name, overloads, self.plays.functions.get(name))
         for path, play in self.supplement["enum_properties"].items():
             enum, _, name = path.partition(".")
-            type.__setattr__(
-                double.enums[enum], name, property(functools.partial(self.plays.functions[play], double.world))
-            )
+            if enum in double.enums:
+                read = functools.partial(self.plays.functions[play], double.world)
+                type.__setattr__(double.enums[enum], name, property(read))
         type.__setattr__(type(double.module), "double", double)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from harness.errors import BuildError, DeserializeError, ParseError, RefitError, RunError, SpecError, StageError
+from harness.runtime.backend.mapped import mapped
 from harness.runtime.backend.protocol import (
     Array,
     BuildRequest,
@@ -23,12 +24,13 @@ from harness.runtime.backend.protocol import (
     Refittable,
     Residue,
     Shape,
+    Streaming,
     Weights,
 )
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
-from harness.runtime.pool import REPEATED, EnginePool, Handle
+from harness.runtime.pool import REPEATED, EnginePool, Given, Handle
 from harness.spec import BuildConfig, EngineSpec, ModelSpec, NetworkFunction, PlanFile, recipe
 from tests.runtime import models
 
@@ -58,10 +60,12 @@ class Player:
         self.happens(f"build {request.name}")
         return Plan(np.full(PLAN_SIZE, len(self.calls), np.uint8), {"parse": 1.0, "build": 2.0}, keep=self.keep)
 
-    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> PlayedEngine:
-        self.happens(" ".join(["load", *plugins]))
+    def load(
+        self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False
+    ) -> PlayedEngine:
+        self.happens(" ".join(["load", *plugins, *["host code"] * host_code, *["stream"] * stream]))
         self.beside.append(sum(name.startswith("engine") for name in self.open))
-        return PlayedEngine(self, int(plan[0]))
+        return PlayedEngine(self, int(mapped(plan)[0]))
 
     def residue(self) -> Residue:
         return Residue(len(self.open))
@@ -98,9 +102,13 @@ class PlayedEngine(Played):
         self.made = made
         self.info = EngineInfo((), 1, {"device_memory": MEMORY}, {"deserialize": 0.5})
 
-    def serialize(self) -> Array:
-        self.player.happens("serialize")
+    def serialize(self, flags: tuple[str, ...] = ()) -> Array:
+        self.player.happens(" ".join(["serialize", *flags]))
         return np.full(PLAN_SIZE, self.made, np.uint8)
+
+    def stream(self, budget: int | None = None) -> Streaming:
+        self.player.happens(f"stream {budget}")
+        return Streaming(14, budget or 0, 1, 7)
 
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
         self.player.happens(" ".join(["weights", *(given or ()), *(layers or ())]))
@@ -482,6 +490,74 @@ def test_a_handle_tells_of_its_layers_and_of_its_plan(
         with pytest.raises(DeserializeError, match="the engine host died"):
             handle.inspect()
         assert handle.inspect() == {"Layers": ["made 1"]}, "of the engine that came back from the cache"
+
+
+def test_only_a_private_engine_is_given_a_budget(pool: EnginePool, player: Player, specs: list[EngineSpec]) -> None:
+    with pool.engine(specs[0], "player") as shared, pytest.raises(SpecError, match="set the budget of a private"):
+        shared.stream(7)
+    with pool.engine(specs[0], "player", private=True) as handle:
+        player.calls.clear()
+        assert handle.stream(7) == Streaming(14, 7, 1, 7)
+        handle.serialize(("INCLUDE_REFIT",))
+        assert player.calls == ["stream 7", "serialize INCLUDE_REFIT"]
+
+
+def test_several_builds_of_one_spec_are_kept_apart(
+    player: Player, cache: PlanCache, pool: EnginePool, specs: list[EngineSpec]
+) -> None:
+    """And each of them comes back from the cache, so that a second run judges the same ones."""
+    plans = [pool.plan(specs[0], "player", build=number) for number in (0, 1, 2)]
+    assert player.calls == ["build a"] * 3
+    assert len({plan.plan_key for plan in plans}) == 3
+    assert len({plan.key for plan in plans}) == 1
+    assert pool.plan(specs[0], "player").plan_key == plans[0].plan_key, "the first is that of everybody"
+    with make_pool(player, cache) as another:
+        again = [another.plan(specs[0], "player", build=number) for number in (0, 1, 2)]
+        assert [plan.data.tolist() for plan in again] == [plan.data.tolist() for plan in plans]
+        with another.engine(specs[0], "player", build=2) as one, another.engine(specs[0], "player", build=2) as other:
+            assert (one.build, one.plan_key) == (2, plans[2].plan_key)
+            assert one._loaded is other._loaded, "shared as any other"
+    assert player.calls == ["build a"] * 3 + ["load"]
+
+
+def test_a_plan_from_elsewhere_is_loaded_as_it_is_asked_for(
+    player: Player, pool: EnginePool, specs: list[EngineSpec], tmp_path: Path
+) -> None:
+    plan = np.full(PLAN_SIZE, 7, np.uint8)
+    file = tmp_path / "one.plan"
+    plan.tofile(file)
+    for given, call in (
+        (Given(plan), "load"),
+        (Given(file, host_code=True), "load host code"),
+        (Given(plan, stream=True), "load stream"),
+    ):
+        with pool.loaded(specs[0], "player", given) as one, pool.loaded(specs[0], "player", given):
+            assert player.calls == [call] * 2, "each is private"
+            assert one.serialize().tolist() == plan.tolist()
+            assert one.timings == {"deserialize": 0.5}
+            assert one.plan_size == PLAN_SIZE
+        player.calls.clear()
+    assert len(pool) == 0
+    for _ in range(2):
+        player.failures = [crash(DeserializeError)]
+        with pytest.raises(DeserializeError) as caught:
+            pool.loaded(specs[0], "player", Given(plan))
+        assert REPEATED not in caught.value.detail, "it is tried again"
+
+
+@pytest.mark.parametrize(
+    ("flags", "call"),
+    [
+        (("VERSION_COMPATIBLE",), "load host code"),
+        (("VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"), "load"),
+        (("REFIT",), "load"),
+    ],
+)
+def test_a_plan_that_carries_code_may_run_it_when_it_was_built_here(
+    player: Player, pool: EnginePool, specs: list[EngineSpec], flags: tuple[str, ...], call: str
+) -> None:
+    with pool.engine(EngineSpec.of(specs[0].model, recipe("fp32"), BuildConfig(flags=flags)), "player"):
+        assert player.calls == ["build a", call]
 
 
 def test_a_private_engine_does_not_come_back(pool: EnginePool, player: Player, specs: list[EngineSpec]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from harness.runtime.backend.registry import HostSettings, create
 from harness.settings import Settings
 
 
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "fake", "fake:nan"])
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "tensorrt_lean", "fake", "fake:nan", "fake_lean:nan"])
 def test_what_could_take_its_process_along_gets_one_of_its_own(name: str, tmp_path: Path) -> None:
-    settings = HostSettings({"fake": "/a", "tensorrt": "/b", "tensorrt_rtx": "/c"}, 1, 2, 3, folder=tmp_path)
+    pythons = {"fake": "/a", "tensorrt": "/b", "tensorrt_rtx": "/c", "tensorrt_lean": "/d", "fake_lean": "/e"}
+    settings = HostSettings(pythons, 1, 2, 3, folder=tmp_path)
     backend = create(name, settings, device=4)
     assert isinstance(backend, HostedBackend)
     assert backend.name == name.partition(":")[0]
@@ -43,6 +45,23 @@ def test_onnxruntime_stays_here() -> None:
     backend.close()
 
 
+def test_a_runtime_without_a_builder_is_where_its_tensorrt_is() -> None:
+    settings = HostSettings({"tensorrt": "/full", "tensorrt_lean": "/lean", "tensorrt_rtx": "/rtx"})
+    assert settings.interpreter("tensorrt_dispatch") == "/full"
+    assert settings.interpreter("tensorrt_lean") == "/lean"
+    assert HostSettings({"tensorrt_rtx": "/rtx"}).interpreter("tensorrt_dispatch") == sys.executable
+    assert Settings.read({"python": [f"tensorrt_dispatch={sys.executable}"]}).python == (
+        ("tensorrt_dispatch", sys.executable),
+    )
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "fake"])
+def test_a_process_of_its_own_for_whoever_asks_for_one(name: str) -> None:
+    backend: Any = create(name, HostSettings(in_process=True), apart=True)
+    assert isinstance(backend, HostedBackend)
+    assert (backend.name, backend.client.generation) == (name, 0)
+
+
 def test_a_debugger_gets_everything_in_one_process() -> None:
     backend = create("fake", HostSettings(in_process=True))
     assert isinstance(backend, FakeBackend)
@@ -57,7 +76,9 @@ def test_a_tensorrt_in_this_process_gets_its_device(monkeypatch: pytest.MonkeyPa
     assert made == [("tensorrt", 2), ("tensorrt_rtx", 0)]
 
 
-@pytest.mark.parametrize("name", ["", "trt", "tensorrt:nan", "onnxruntime:nan", "fakes"])
+@pytest.mark.parametrize(
+    "name", ["", "trt", "tensorrt:nan", "onnxruntime:nan", "fakes", "fake_full", "tensorrt_lean:nan"]
+)
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match=r"unknown backend .*: choose from tensorrt, tensorrt_rtx, onnxruntime"):
         create(name, HostSettings())

@@ -33,6 +33,7 @@ from harness.runtime.backend.protocol import (
     Plan,
     Residue,
     ShapeRange,
+    Streaming,
     poison,
 )
 from harness.runtime.capability import Capability, Probe, State
@@ -138,6 +139,7 @@ VALUES = [
     EngineInfo((IOTensor("x", "input", "float32", ()),), 2, {"layers": ["a"], "bytes": 5}, {"deserialize": 0.5}),
     Capability("run", State.NEEDS_GPU, "cudaError 35", "a GPU"),
     Residue(1, 2, 3, 4, ("an error",)),
+    Streaming(4, 3, 2, 1),
     State.USELESS,
     Probe("tensorrt", "8.6.1", (Capability("import", State.PRESENT, "8.6.1"),), {"gpu": "", "sm": (8, 0)}),
 ]

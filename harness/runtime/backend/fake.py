@@ -16,8 +16,10 @@ import itertools
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from harness.runtime import probing
 from harness.runtime.backend.fake_weights import FakeWeights, parsed, replaced
 from harness.runtime.backend.inference import ShapeInference
 from harness.runtime.backend.living import Living
+from harness.runtime.backend.mapped import mapped
 from harness.runtime.backend.omission import Omission, tensor_named
 from harness.runtime.backend.profiles import reported
 from harness.runtime.backend.protocol import (
@@ -53,6 +56,7 @@ from harness.runtime.backend.protocol import (
     Residue,
     Shape,
     ShapeRange,
+    Streaming,
     Weights,
     poison,
 )
@@ -68,8 +72,14 @@ _REFITTING = (
     *("refit", "refit_named", "refit_async", "refit_device", "parser_refit", "refit_individual", "strip_plan"),
 )
 _REFITS = ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL")
-_FLAGS = frozenset({"FP16", "TF32", "STRIP_PLAN", *_REFITS})
 _VERBOSITY = ("LAYER_NAMES_ONLY", "NONE", "DETAILED")  # of profiling, the default first
+_COMPATIBLE = ("VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME")
+_FLAGS = frozenset({"FP16", "TF32", "STRIP_PLAN", "WEIGHT_STREAMING", "SPARSE_WEIGHTS", *_REFITS, *_COMPATIBLE})
+_PARTS = frozenset({"EXCLUDE_WEIGHTS", "EXCLUDE_LEAN_RUNTIME", "INCLUDE_REFIT"})  # of a plan: serialization flags
+_LEVELS = ("NONE", "AMPERE_PLUS")  # of hardware compatibility
+_OPTIONS = ("weight_streaming", "version_compatible", "hardware_compatible")  # as capabilities
+_PIECE = 1 << 12  # bytes that a stream reader gives, and a stream writer takes, at a time
+_SCRATCH = 1 << 10  # bytes that a session takes to stream weights
 
 
 class Fault(str, enum.Enum):
@@ -162,6 +172,27 @@ class Fault(str, enum.Enum):
     FORGETS_TENSOR = "forgets_tensor"  # the last output is none of its inputs and outputs
     MUTE_LAYER = "mute_layer"  # the first layer is an empty object
     GIBBERISH = "gibberish"  # no JSON
+    # plans: what is written is not what was there
+    PROFILE_LOST = "profile_lost"  # a plan that an engine writes has every profile at its optimum alone
+    ROUNDED_PLAN = "rounded_plan"  # a plan that an engine writes has its weights rounded to float16
+    SHORT_STREAM = "short_stream"  # a stream reader's last piece is lost
+    LOOSE_STREAM = "loose_stream"  # a stream writer is given the first piece twice
+    # options of the builder
+    WRONG_FACTS = "wrong_facts"  # an engine says of itself that it was built with every option that there is
+    STREAMS_WRONG = "streams_wrong"  # off as soon as weights are streamed
+    STREAMS_NOTHING = "streams_nothing"  # all weights stay on the device, whatever the budget
+    REFUSES_TOGETHER = "refuses_together"  # a builder that is given more than one flag says no
+    REFUSES_SILENTLY = "refuses_silently"  # a builder that is given more than one flag says no, and not why
+    REBUILD_OUTLIER = "rebuild_outlier"  # the third build of a model is twice as large as the others
+    # runtimes beside the full one
+    LEAN_OFF = "lean_off"  # off in the lean runtime
+    STUB_CRASH = "stub_crash"  # the dispatch runtime dies of a plan without a lean one
+    # plans that are none
+    CRASH_FORGED = "crash_forged"
+    HANG_FORGED = "hang_forged"
+    BUG_FORGED = "bug_forged"  # an exception that is nobody's refusal
+    HOARDS_FORGED = "hoards_forged"  # memory, without bounds
+    TAKES_FORGED = "takes_forged"  # a plan cut short or damaged is taken for the last good one
 
 
 PARAMETERS = {  # form of what follows ``=`` in the name of a fault
@@ -212,14 +243,20 @@ SLOWNESS = 0.1  # seconds that `Fault.SLOW` adds to a run
 
 
 class FakeBackend:
-    """Plays a small engine. ``fault`` is that of the name: ``wrong_rows``, ``crash_run@mlp``, or nothing."""
+    """Plays a small engine. ``fault`` is that of the name: ``wrong_rows``, ``crash_run@mlp``, or nothing.
 
-    name = "fake"
+    ``kind`` is "lean" or "dispatch" for a runtime that builds nothing and loads version-compatible plans alone.
+    """
 
-    def __init__(self, fault: str = "") -> None:
+    def __init__(self, fault: str = "", kind: str = "") -> None:
+        self.name = f"fake_{kind}" if kind else "fake"
+        self._kind = kind
         self._mischief = Mischief.parse(fault or os.environ.get(FAULT_VARIABLE, ""))
         self._fault = self._mischief.fault
         self._builds = 0
+        self._built: Counter[str] = Counter()  # by model
+        self._good: bytes = b""  # the last plan that was one
+        self._hoard: list[Array] = []
         self._living = Living()
         self._memory: list[dict[str, Array]] = []  # of every session that lives
 
@@ -227,7 +264,7 @@ class FakeBackend:
         return probing.probe(self.name, self.probe_steps(), self.probe_step)
 
     def probe_steps(self) -> tuple[str, ...]:
-        return ("import", "build", "run")
+        return ("import", "run") if self._kind else ("import", "build", "run")
 
     def probe_step(self, step: str) -> Found:
         if step == "import":
@@ -243,9 +280,8 @@ class FakeBackend:
         if step == "build":
             evidence = "the reference evaluator takes any ONNX operator, and every type as it is"
             names = ("parse", "build", "tf32", "fp16", "strong_typing", "weak_typing", "profiles", "shape_tensors")
-            return tuple(
-                Capability(name, State.PRESENT, evidence) for name in (*names, *_REFITTING, "progress", "plan_file")
-            ), {}
+            more = (*_REFITTING, "progress", "plan_file", "stream_writer", *_OPTIONS)
+            return tuple(Capability(name, State.PRESENT, evidence) for name in (*names, *more)), {}
         if self._fault is Fault.CRASH_PROBE:
             _crash()
         if self._fault is Fault.HANG_PROBE:
@@ -253,7 +289,7 @@ class FakeBackend:
         state, evidence, fix = State.PRESENT, "plain numpy", ""
         if self._fault is Fault.NEEDS_GPU:
             state, evidence, fix = State.NEEDS_GPU, "no fake GPU was found", "a fake GPU"
-        found = ("deserialize", "run", "data_dependent_shapes", "cuda_graph")
+        found = ("deserialize", "run", "data_dependent_shapes", "cuda_graph", "serialize", "stream_reader")
         return tuple(Capability(name, state, evidence, fix) for name in found), {}
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
@@ -267,6 +303,9 @@ class FakeBackend:
         if progress:
             progress("build", 0, 1)
         data = self._builder(request, model, fault, "" if spared else self._mischief.text)
+        if data is not None and request.stream:
+            pieces = [data[at : at + _PIECE] for at in range(0, len(data), _PIECE)]
+            data = b"".join(pieces[:1] * (fault is Fault.LOOSE_STREAM) + pieces)
         if data is None:
             raise BuildError(f"{request.name}: the builder returned None instead of a plan", log=(_COMPLAINT,))
         if progress:
@@ -274,13 +313,56 @@ class FakeBackend:
         seconds = {"parse": parsed - started, "build": time.perf_counter() - parsed}
         return Plan(np.frombuffer(data, np.uint8), seconds)
 
-    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> FakeEngine:
+    def load(
+        self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False
+    ) -> FakeEngine:
         absent = [library for library in plugins if not os.path.exists(library)]  # noqa: PTH110 - text, as TensorRT's
         if absent:
             raise DeserializeError(f"{absent[0]}: the plugin library could not be loaded")
         if self._fault is Fault.NEEDS_GPU:
             raise UnsupportedError("fake deserialize: needs-gpu", "no fake GPU was found", "a fake GPU")
-        return FakeEngine(plan.tobytes(), self._living, self._memory)
+        data = mapped(plan)
+        if stream and self._fault is Fault.SHORT_STREAM:
+            data = data[: (data.nbytes - 1) // _PIECE * _PIECE]
+        try:
+            engine = FakeEngine(data, self._living, self._memory)
+            if self._fault is Fault.TAKES_FORGED:
+                self._good = data.tobytes()
+        except DeserializeError as error:
+            engine = self._forged(error)
+        try:
+            self._admits(engine, host_code)
+        except DeserializeError:
+            engine.close()
+            raise
+        return engine
+
+    def _forged(self, error: DeserializeError) -> FakeEngine:
+        """What becomes of a plan that is none."""
+        if self._fault is Fault.CRASH_FORGED:
+            _crash()
+        if self._fault is Fault.HANG_FORGED:
+            _hang()
+        if self._fault is Fault.BUG_FORGED:
+            raise ZeroDivisionError("a bug in the backend") from error
+        if self._fault is Fault.HOARDS_FORGED:
+            self._hoard.append(np.ones(1 << 27, np.uint8))
+        if self._good:
+            return FakeEngine(np.frombuffer(self._good, np.uint8), self._living, self._memory)
+        raise error
+
+    def _admits(self, engine: FakeEngine, host_code: bool) -> None:
+        """DeserializeError unless this kind of runtime may load such a plan, in words like TensorRT's."""
+        if engine.carries_runtime and not host_code:
+            raise DeserializeError("the plan carries code, and engine_host_code_allowed is not set", log=(_COMPLAINT,))
+        if self._kind and not engine.compatible:
+            raise DeserializeError(f"the {self._kind} runtime loads version-compatible plans alone", log=(_COMPLAINT,))
+        if self._kind == "dispatch" and not engine.carries_runtime:
+            if self._fault is Fault.STUB_CRASH:
+                _crash()
+            raise DeserializeError("Unexpected call to stub: the plan has no lean runtime", log=(_COMPLAINT,))
+        if self._kind == "lean" and self._fault is Fault.LEAN_OFF:
+            engine.off = True
 
     def residue(self) -> Residue:
         blocks = [block for memory in self._memory for block in memory.values()]
@@ -294,11 +376,16 @@ class FakeBackend:
             _crash()
         if request.network:
             raise UnsupportedError("fake network_function: absent", "the fake backend reads ONNX alone")
-        if refused := sorted({*request.recipe.flags, *request.config.flags} - _FLAGS) + list(request.config.plugins):
-            raise UnsupportedError(f"fake {refused[0]}: absent", "the fake backend has no such flag or plugin")
-        if request.config.profiling_verbosity not in (None, *_VERBOSITY):
-            asked = f"ProfilingVerbosity.{request.config.profiling_verbosity}"
-            raise UnsupportedError(f"fake {asked}: absent", f"the fake backend has {', '.join(_VERBOSITY)}")
+        if self._kind:
+            raise UnsupportedError(f"{self.name} build: absent", "this runtime has no builder")
+        asked = request.config
+        refused = sorted({*request.recipe.flags, *asked.flags} - _FLAGS) + list(asked.plugins)
+        refused += [asked.hardware_compatibility] if asked.hardware_compatibility not in (None, *_LEVELS) else []
+        if refused:
+            raise UnsupportedError(f"fake {refused[0]}: absent", "the fake backend has no such flag, level or plugin")
+        if asked.profiling_verbosity not in (None, *_VERBOSITY):
+            name = f"ProfilingVerbosity.{asked.profiling_verbosity}"
+            raise UnsupportedError(f"fake {name}: absent", f"the fake backend has {', '.join(_VERBOSITY)}")
         import onnx
         from google.protobuf.message import DecodeError
         from onnx.checker import ValidationError
@@ -328,7 +415,15 @@ class FakeBackend:
             _hang()
         if fault is Fault.BUILDER_NONE or (fault is Fault.FIXED_WEIGHTS and "REFIT" in request.config.flags):
             return None
+        flags = request.config.flags
+        if "EXCLUDE_LEAN_RUNTIME" in flags and "VERSION_COMPATIBLE" not in flags:
+            raise BuildError("EXCLUDE_LEAN_RUNTIME can only be set if VERSION_COMPATIBLE is set", log=(_COMPLAINT,))
+        if fault is Fault.REFUSES_TOGETHER and len(flags) > 1:
+            raise BuildError(f"{flags[0]} and {flags[1]} do not go together", log=(_COMPLAINT,))
+        if fault is Fault.REFUSES_SILENTLY and len(flags) > 1:
+            raise BuildError("")
         self._builds += 1
+        self._built[request.name] += 1
         marked = request.config.refittable
         refit = bool(marked) or any(flag in request.config.flags for flag in _REFITS)
         model = parsed(model) if refit else model
@@ -346,8 +441,15 @@ class FakeBackend:
             "refit": refit,
             "marked": [] if fault is Fault.MARKS_ALL else list(marked),
             "stripped": stripped,
+            "streams": "WEIGHT_STREAMING" in flags,
+            "compatible": "VERSION_COMPATIBLE" in flags,
+            "runtime": request.config.carries_code,
+            "hardware": request.config.hardware_compatibility or "NONE",
+            "padding": "",
             "verbosity": request.config.profiling_verbosity or _VERBOSITY[0],
         }
+        if fault is Fault.REBUILD_OUTLIER and self._built[request.name] == 3:
+            header["padding"] = " " * model.ByteSize()
         return _plan(header, model)
 
 
@@ -357,20 +459,35 @@ _COMPLAINT = "[E] no implementation was found that meets the request"
 class FakeEngine:
     """A plan, read."""
 
-    def __init__(self, plan: bytes, living: Living, memory: list[dict[str, Array]]) -> None:
+    info: EngineInfo
+
+    def __init__(self, data: Array, living: Living, memory: list[dict[str, Array]]) -> None:
         started = time.perf_counter()
-        if not plan.startswith(_MAGIC):
-            raise DeserializeError(f"not a plan of the fake backend: it begins with {plan[:8]!r}")
+        beginning = data[: len(_MAGIC)].tobytes()
+        if beginning != _MAGIC:  # before it is copied: who knows how long it is
+            raise DeserializeError(f"not a plan of the fake backend: it begins with {beginning!r}")
+        try:
+            self._read(data.tobytes())
+        except StageError:
+            raise
+        except Exception as error:  # whatever a damaged plan makes of itself
+            raise DeserializeError(f"the plan is damaged or cut short: {type(error).__name__}: {error}") from None
+        self.off = False  # whether every output is
+        self.living, self.memory = living, memory
+        self.sessions: list[FakeSession] = []  # that are open
+        self.budget = self.streamable
+        self.info = replace(self.info, seconds={"deserialize": time.perf_counter() - started})
+        self._held = contextlib.ExitStack()
+        living.add_engine(self._held)
+
+    def _read(self, plan: bytes) -> None:
+        """What the plan says, in full: nothing of it is looked at later for the first time."""
         import onnx
-        from google.protobuf.message import DecodeError
 
         begin = len(_MAGIC) + 8
         end = begin + int.from_bytes(plan[len(_MAGIC) : begin], "little")
-        try:
-            self._header = json.loads(plan[begin:end])
-            self._model = onnx.ModelProto.FromString(plan[end:])
-        except (ValueError, DecodeError) as error:
-            raise DeserializeError(f"the plan is damaged or cut short: {error}") from None
+        self._header = json.loads(plan[begin:end])
+        self._model = onnx.ModelProto.FromString(plan[end:])
         self.mischief, self.builds = Mischief.parse(self._header["fault"]), int(self._header["build"])
         self.fault = self.mischief.fault
         if self.fault is Fault.CRASH_LOAD:
@@ -381,12 +498,6 @@ class FakeEngine:
             raise DeserializeError("the runtime returned None instead of an engine", log=(_COMPLAINT,))
         self.profiles = [_read_ranges(profile) for profile in self._header["profiles"]]
         self.contents = [_read_ranges(contents) for contents in self._header["contents"]]
-        self.living, self.memory = living, memory
-        self.sessions: list[FakeSession] = []  # that are open
-        self._weights = FakeWeights(self._model, self._header.get("marked", ()))
-        self._awaited = _filled(self._model) if self._header.get("stripped") else set()
-        self._borrowed: dict[str, Array] = {}
-        self._late: Any = None  # what computes with weights that came late
         weights = {tensor.name for tensor in self._model.graph.initializer}
         values = [value for value in self._model.graph.input if value.name not in weights]
         if self.fault is Fault.DATA_ALONE:
@@ -396,21 +507,32 @@ class FakeEngine:
         outputs = [_tensor(value, "output", False) for value in self._model.graph.output]
         self.symbols = {value.name: _symbols(value) for value in values}
         self.shape_tensors = shape_tensors
+        self.compatible, self.carries_runtime = bool(self._header["compatible"]), bool(self._header["runtime"])
+        self._weights = FakeWeights(self._model, self._header["marked"])
+        self._awaited = _filled(self._model) if self._header["stripped"] else set()
+        self._borrowed: dict[str, Array] = {}
+        self._late: Any = None  # what computes with weights that came late
+        streams = self._header["streams"]
+        self.streamable = sum(len(tensor.raw_data) for tensor in self._model.graph.initializer) if streams else 0
         self.evaluator = self._evaluator()
         self.infer = ShapeInference(self._model)
+        boasts = self.fault is Fault.WRONG_FACTS
         self.info = EngineInfo(
             (*inputs, *outputs),
             len(self.profiles),
             {
+                "name": str(self._header["name"]),
+                "nodes": len(self._model.graph.node),
                 "layers": len(self._model.graph.node),
-                "profiling_verbosity": self._header["verbosity"],
                 "profile_shapes": self._report(inputs),
-                "refittable": bool(self._header["refit"]),
+                "refittable": bool(self._header["refit"]) or boasts,
+                "hardware_compatibility": "AMPERE_PLUS" if boasts else str(self._header["hardware"]),
+                "profiling_verbosity": str(self._header["verbosity"]),
+                "aux_streams": 0,
+                "device_memory": 0,
+                "streamable_weights": self.streamable or int(boasts),
             },
-            {"deserialize": time.perf_counter() - started},
         )
-        self._held = contextlib.ExitStack()
-        living.add_engine(self._held)
 
     def session(self, profile: int = 0) -> FakeSession:
         self.has_profile(profile, DeserializeError)
@@ -420,8 +542,34 @@ class FakeEngine:
         if not 0 <= profile < len(self.profiles):
             raise failure(f"profile {profile} of {len(self.profiles)}: there is no such profile")
 
-    def serialize(self) -> Array:
-        return np.frombuffer(_plan(self._header, self._model), np.uint8)
+    def serialize(self, flags: tuple[str, ...] = ()) -> Array:
+        if unknown := sorted(set(flags) - _PARTS):
+            raise UnsupportedError(f"SerializationFlag.{unknown[0]}", f"the fake backend has {', '.join(_PARTS)}")
+        header, model = self._header, self._model
+        if flags:
+            header = {**header, "refit": header["refit"] and "INCLUDE_REFIT" in flags}
+            header["runtime"] = header["runtime"] and "EXCLUDE_LEAN_RUNTIME" not in flags
+        if "EXCLUDE_WEIGHTS" in flags and self._header["refit"]:
+            header["stripped"], model = True, _copied(model)
+            _strip(model, self._weights.names)
+        if self.fault is Fault.PROFILE_LOST:
+            narrow = [{name: [opt] * 3 for name, (_, opt, _) in profile.items()} for profile in header["profiles"]]
+            header = {**header, "profiles": narrow}
+        if self.fault is Fault.ROUNDED_PLAN:
+            model = _rounded(model)
+        return np.frombuffer(_plan(header, model), np.uint8)
+
+    def stream(self, budget: int | None = None) -> Streaming:
+        if not self._header["streams"]:
+            raise DeserializeError("the plan was built without BuilderFlag.WEIGHT_STREAMING", log=(_COMPLAINT,))
+        if budget is not None:
+            if self.sessions or budget < 0:
+                raise DeserializeError(f"a budget of {budget} bytes with {len(self.sessions)} sessions: refused")
+            self.budget = min(budget, self.streamable)
+            self.off = self.fault is Fault.STREAMS_WRONG and self.budget < self.streamable
+        resident = self.streamable if self.fault is Fault.STREAMS_NOTHING else self.budget
+        scratch = _SCRATCH if self.budget < self.streamable else 0
+        return Streaming(self.streamable, self.budget, scratch, resident + scratch * len(self.sessions))
 
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
         self._is_refittable()
@@ -797,7 +945,7 @@ class FakeSession:
             buffer = np.empty(written.shape, written.dtype)
             poison(buffer)
             buffer[...] = written
-            outputs[tensor.name] = _off(buffer) if here else self._spoil(tensor.name, buffer, fault)
+            outputs[tensor.name] = _off(buffer) if here or self._engine.off else self._spoil(tensor.name, buffer, fault)
         return self._rename(outputs, fault)
 
     def _is_wrong_here(self, inputs: Mapping[str, Array]) -> bool:
@@ -890,6 +1038,25 @@ def _filled(model: onnx.ModelProto) -> set[str]:
     return found
 
 
+def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = type(model)()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _rounded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` with its float32 weights as float16 would have them."""
+    import onnx
+    from onnx import numpy_helper
+
+    copy = _copied(model)
+    for tensor in copy.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            array = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16).astype(np.float32), tensor.name))
+    return copy
+
+
 def _off(right: Array) -> Array:
     """``right``, wrong everywhere: floats by a hundredth of the largest, other types by one."""
     if right.dtype.kind == "b":
@@ -929,7 +1096,8 @@ def _tensor(value: onnx.ValueInfoProto, mode: str, shape_tensor: bool) -> IOTens
 
     kind: Any = value.type.tensor_type
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)
-    return IOTensor(value.name, mode, str(helper.tensor_dtype_to_np_dtype(kind.elem_type)), shape, shape_tensor)
+    dtype = str(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return IOTensor(value.name, mode, dtype, shape, shape_tensor, "LINEAR")
 
 
 def _crash() -> None:

@@ -22,6 +22,7 @@ from harness.runtime.backend.protocol import (
     Refittable,
     Residue,
     Shape,
+    Streaming,
     Weights,
 )
 from harness.runtime.capability import Capability, Probe, State
@@ -89,9 +90,17 @@ class HostedBackend:
         rest = time.perf_counter() - started - sum(plan.seconds.values())
         return dataclasses.replace(plan, seconds={**plan.seconds, "transfer": rest})
 
-    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> HostedEngine:
+    def load(
+        self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False
+    ) -> HostedEngine:
+        asked = {
+            "plan": plan.absolute() if isinstance(plan, Path) else plan,
+            "plugins": plugins,
+            "host_code": host_code,
+            "stream": stream,
+        }
         number, info = self.client.request(
-            "load", {"plan": plan, "plugins": plugins}, stage="deserialize", timeout=self.timeouts.run, summary="load"
+            "load", asked, stage="deserialize", timeout=self.timeouts.run, summary="load"
         )
         return HostedEngine(self.client, self.timeouts, self.client.generation, number, info)
 
@@ -168,9 +177,13 @@ class HostedEngine(_Held):
         number = self._ask("session", {"profile": profile}, "deserialize", f"session on profile {profile}")
         return HostedSession(self._client, self._timeouts, self._generation, number)
 
-    def serialize(self) -> Array:
-        plan: Array = self._ask("serialize", {}, "deserialize", "serialize")
+    def serialize(self, flags: tuple[str, ...] = ()) -> Array:
+        plan: Array = self._ask("serialize", {"flags": flags}, "deserialize", "serialize")
         return plan
+
+    def stream(self, budget: int | None = None) -> Streaming:
+        found: Streaming = self._ask("stream", {"budget": budget}, "deserialize", f"weight budget of {budget} bytes")
+        return found
 
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
         asked = {"given": _arrays(given or {}), "layers": _layers(layers)}

@@ -21,6 +21,7 @@ from harness.errors import BuildError, DeserializeError, ParseError, RunError, S
 from harness.runtime.backend import onnx_layers
 from harness.runtime.backend.inference import ShapeInference
 from harness.runtime.backend.living import Living
+from harness.runtime.backend.mapped import mapped
 from harness.runtime.backend.omission import Omission, tensor_named
 from harness.runtime.backend.optimized import REARRANGING, Ancestry
 from harness.runtime.backend.profiles import reported
@@ -36,6 +37,7 @@ from harness.runtime.backend.protocol import (
     Residue,
     Shape,
     ShapeRange,
+    Streaming,
     Weights,
 )
 from harness.runtime.capability import Capability, Probe, State
@@ -59,8 +61,16 @@ _MISSING = {
     "progress": "a session is made in one call, which reports nothing",
     "network_function": "a callable fills a TensorRT network",
     "plan_file": "a plan belongs to the TensorRT that built it",
+    "stream_reader": "a plan is read at once",
+    "stream_writer": "a plan is written at once",
+    "weight_streaming": "weights are where the kernels are",
+    "strip_plan": "a plan has no weights to leave out",
+    "version_compatible": "a plan is a model and its profiles, whatever the version",
+    "hardware_compatible": "there is one kind of CPU that it was built for: any",
 }
-_WORKS = ("parse", "build", "deserialize", "run", "profiles", "shape_tensors", "data_dependent_shapes")
+_WORKS = ("parse", "build", "deserialize", "run", "profiles", "shape_tensors", "data_dependent_shapes", "serialize")
+_LONGEST = 1 << 20  # bytes: a plan is a path and a few profiles
+_MOST_THREADS = 1 << 12
 _HALF = {
     "fp16": "float16 tensors are rounded and stored, float32 kernels compute on them",
     "strong_typing": "the types in the model are meant literally",
@@ -97,6 +107,8 @@ class OnnxRuntimeBackend:
         """A plan is the model's path and the profiles; making a session shows that the model can be run."""
         if request.network:
             raise UnsupportedError("network_function", _MISSING["network_function"], _TENSORRT)
+        if request.stream:
+            raise UnsupportedError("stream_writer", _MISSING["stream_writer"], _TENSORRT)
         self._refuse(request)
         start = time.perf_counter()
         _session(request.model, self.optimized, self.threads)
@@ -114,15 +126,19 @@ class OnnxRuntimeBackend:
             progress("build", 1, 1)
         return Plan(data, {"build": seconds}, keep=False)
 
-    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> OnnxRuntimeEngine:
+    def load(
+        self,
+        plan: Array | Path,
+        plugins: tuple[str, ...] = (),
+        *,
+        host_code: bool = False,  # noqa: ARG002 - there is none
+        stream: bool = False,
+    ) -> OnnxRuntimeEngine:
         if plugins:
             raise UnsupportedError("plugins", PLUGINS, _TENSORRT)
-        try:
-            described = json.loads(plan.tobytes())
-            if described["format"] != FORMAT:
-                raise KeyError("format")
-        except (ValueError, KeyError, TypeError) as error:
-            raise DeserializeError(f"not a plan of the onnxruntime backend ({error!r})") from None
+        if stream:
+            raise UnsupportedError("stream_reader", _MISSING["stream_reader"], _TENSORRT)
+        described = _described(mapped(plan))
         start = time.perf_counter()
         try:
             session = _session(described["model"], described["optimized"], described["threads"])
@@ -190,8 +206,13 @@ class OnnxRuntimeEngine:
         if not 0 <= profile < self.info.profiles:
             raise failure(f"no profile {profile}: the engine has {self.info.profiles}")
 
-    def serialize(self) -> Array:
+    def serialize(self, flags: tuple[str, ...] = ()) -> Array:
+        if flags:
+            raise UnsupportedError(f"SerializationFlag.{flags[0]}", "onnxruntime's plans have no parts to leave out")
         return _serialized(self._plan)
+
+    def stream(self, budget: int | None = None) -> Streaming:  # noqa: ARG002 - whatever it is
+        raise UnsupportedError("weight_streaming", _MISSING["weight_streaming"], _TENSORRT)
 
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:  # noqa: ARG002
         raise UnsupportedError("refit", _MISSING["refit"], _TENSORRT)
@@ -409,6 +430,28 @@ def _ranges(ranges: Mapping[str, ShapeRange]) -> dict[str, list[list[int]]]:
 
 def _read_ranges(ranges: Mapping[str, list[list[int]]]) -> dict[str, ShapeRange]:
     return {name: ShapeRange(*(tuple(shape) for shape in shapes)) for name, shapes in ranges.items()}
+
+
+def _described(plan: Array) -> dict[str, Any]:
+    """What `_serialized` was given. DeserializeError for anything else; nothing in it is taken on trust."""
+    if plan.nbytes > _LONGEST:
+        raise DeserializeError(f"not a plan of the onnxruntime backend: it has {plan.nbytes} bytes")
+    try:
+        found = json.loads(plan.tobytes())
+        if found["format"] != FORMAT:
+            raise KeyError("format")
+        kinds = {"model": str, "optimized": bool, "threads": int, "profiles": list, "contents": list}
+        wrong = [name for name, kind in kinds.items() if type(found[name]) is not kind]
+        if wrong or len(found["profiles"]) != len(found["contents"]) or not 0 <= found["threads"] <= _MOST_THREADS:
+            raise ValueError(f"{', '.join(wrong) or 'a number'} is not what it should be")
+        for ranges in (*found["profiles"], *found["contents"]):
+            for three in ranges.values():
+                if len(three) != 3 or not all(type(size) is int for shape in three for size in shape):
+                    raise ValueError(f"{three} is no range")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DeserializeError(f"not a plan of the onnxruntime backend ({type(error).__name__}: {error})") from None
+    described: dict[str, Any] = found
+    return described
 
 
 def _serialized(plan: Mapping[str, Any]) -> Array:

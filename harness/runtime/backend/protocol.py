@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
@@ -56,6 +57,7 @@ class BuildRequest:
     model: str = ""
     network: str = ""
     network_folder: str = ""
+    stream: bool = False  # the builder hands the plan out piece by piece, to a stream writer; the plan is the same
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class IOTensor:
     dtype: str
     shape: Shape
     shape_tensor: bool = False  # its contents decide shapes; lives on the host
+    format: str = ""  # how it lies in memory, as TensorRT calls it ("LINEAR"); "" where that is not told
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,22 @@ class EngineInfo:
     @property
     def inputs(self) -> tuple[IOTensor, ...]:
         return tuple(tensor for tensor in self.tensors if tensor.mode == "input")
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """Weights that come to the device as they are needed, in bytes.
+
+    ``budget`` of all that are ``streamable`` may stay on the device; to stream the others every session takes
+    ``scratch`` there. ``device`` is what the engine and its sessions take of the device's memory now, by what is
+    free beside them: others on the same device count in. It is given out in steps of ``step``.
+    """
+
+    streamable: int
+    budget: int
+    scratch: int
+    device: int
+    step: int = 1
 
 
 @dataclass(frozen=True)
@@ -188,8 +207,18 @@ class Engine(Protocol):
     def session(self, profile: int = 0) -> Session:
         """A new session; DeserializeError when no context can be made."""
 
-    def serialize(self) -> Array:
-        """A plan again, uint8 of one dimension, with the weights that it has now."""
+    def serialize(self, flags: tuple[str, ...] = ()) -> Array:
+        """A plan again, uint8 of one dimension, with the weights that it has now.
+
+        ``flags`` are members of ``SerializationFlag`` by name. UnsupportedError where there are none such.
+        """
+
+    def stream(self, budget: int | None = None) -> Streaming:
+        """Keep at most ``budget`` bytes of the weights on the device, and stream the others; None changes nothing.
+
+        DeserializeError while sessions are open, and for a budget that is refused; UnsupportedError where the
+        capability ``weight_streaming`` is missing.
+        """
 
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
         """What a refit may replace, and what a refit with ``given`` and ``layers`` would still ask for.
@@ -247,8 +276,15 @@ class Backend(Protocol):
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
         """ParseError, BuildError, or UnsupportedError for an option that this version does not have."""
 
-    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> Engine:
-        """DeserializeError with the runtime's own words. ``plugins``: libraries that the plan needs, by path."""
+    def load(
+        self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False
+    ) -> Engine:
+        """DeserializeError with the runtime's own words. ``plugins``: libraries that the plan needs, by path.
+
+        A plan that is named by its path is mapped, not read. ``host_code`` lets a version-compatible plan run
+        the code that it carries, its lean runtime: only for a plan that is trusted. With ``stream`` the runtime
+        asks for the plan piece by piece, through a stream reader; UnsupportedError where it has none.
+        """
 
     def residue(self) -> Residue:
         """What lives of all that it made; nothing of it outlives its process."""

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from harness.errors import SpecError
 from harness.runtime.backend.protocol import Backend
-from harness.settings import BACKENDS, Settings
+from harness.settings import BACKENDS, FAKE, RUNTIMES, Settings
 
-IN_HOST = ("tensorrt", "tensorrt_rtx", "fake")  # those that could take the process that asks with them
+# Those that could take the process that asks with them.
+KINDS = ("lean", "dispatch")  # of runtimes beside the full one
+IN_HOST = ("tensorrt", "tensorrt_rtx", *RUNTIMES, FAKE, "fake_lean", "fake_dispatch")
 
 
 @dataclass(frozen=True)
@@ -36,32 +38,38 @@ class HostSettings:
             in_process=settings.in_process,
         )
 
+    def interpreter(self, backend: str) -> str:
+        """What runs the host of ``backend``; the runtimes of TensorRT are where it is, unless named by themselves."""
+        of_tensorrt = self.python.get("tensorrt") if backend in RUNTIMES else None
+        return self.python.get(backend) or of_tensorrt or sys.executable
 
-def create(name: str, hosts: HostSettings, device: int = 0) -> Backend:
+
+def create(name: str, hosts: HostSettings, device: int = 0, *, apart: bool = False) -> Backend:
     """The backend called ``name``, on ``device`` (by its number among those visible).
 
     ``fake`` may be followed by a fault, as in ``fake:wrong_rows`` (`harness.runtime.backend.fake`).
-    SpecError for a name that is none of `BACKENDS`. Nothing is imported or started yet but onnxruntime.
+    SpecError for a name that is none of `BACKENDS` or `RUNTIMES`. Nothing is imported or started yet but
+    onnxruntime. With ``apart`` it gets a process of its own whatever it is, and whatever ``hosts`` say.
     """
     backend = _checked(name)
-    if backend == "fake":
+    if backend.startswith(FAKE):
         make(name)  # refuses an unknown fault here rather than in the host
-    if hosts.in_process or backend not in IN_HOST:
+    if not apart and (hosts.in_process or backend not in IN_HOST):
         return make(name, device)
     from harness.runtime.backend.hosted import HostedBackend, Timeouts
     from harness.runtime.client import HostClient
 
-    client = HostClient(name, device, python=hosts.python.get(backend, sys.executable), folder=hosts.folder)
+    client = HostClient(name, device, python=hosts.interpreter(backend), folder=hosts.folder)
     return HostedBackend(backend, client, Timeouts(hosts.build_timeout, hosts.run_timeout, hosts.probe_timeout))
 
 
 def make(name: str, device: int = 0) -> Backend:
     """The backend itself, in this process. In an engine host its device is the only one visible: 0."""
     backend = _checked(name)
-    if backend == "fake":
+    if backend.startswith(FAKE):
         from harness.runtime.backend.fake import FakeBackend
 
-        return FakeBackend(name.partition(":")[2])
+        return FakeBackend(name.partition(":")[2], backend.partition("_")[2])
     if backend == "onnxruntime":
         from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend
 
@@ -73,6 +81,6 @@ def make(name: str, device: int = 0) -> Backend:
 
 def _checked(name: str) -> str:
     backend, _, fault = name.partition(":")
-    if backend == "fake" or (backend in BACKENDS and not fault):
+    if backend in (FAKE, *(f"{FAKE}_{kind}" for kind in KINDS)) or (backend in (*BACKENDS, *RUNTIMES) and not fault):
         return backend
     raise SpecError(f"unknown backend {name!r}: choose from {', '.join(BACKENDS)}")

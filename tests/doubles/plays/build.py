@@ -23,6 +23,7 @@ Shape = tuple[int, ...]
 
 NO_PROFILE = "Network has dynamic or shape inputs, but no optimization profile has been defined."
 TIMING_NOTE = "Use Deprecated in TensorRT-RTX 1.2. Timing cache operations are no-ops in TensorRT-RTX. instead."
+PIECE = 100  # bytes that a stream writer is given at a time
 STEPS = (("Building engine", None, 3), ("Optimizing graph", "Building engine", 2))
 
 
@@ -162,6 +163,14 @@ class Config(Play):
         self._features: set[str] = set()
 
     def set_flag(self, flag: Any) -> None:
+        if flag.name == "EXCLUDE_LEAN_RUNTIME" and not self.is_set("VERSION_COMPATIBLE"):
+            self.world.error(
+                "IBuilderConfig::setFlag",
+                "Parameter check failed, condition: builderFlag != BuilderFlag::kEXCLUDE_LEAN_RUNTIME || "
+                "flags[BuilderFlag::kVERSION_COMPATIBLE]. kEXCLUDE_LEAN_RUNTIME can only be set if "
+                "kVERSION_COMPATIBLE is set.",
+            )
+            return
         self.flags |= 1 << int(flag)
 
     def clear_flag(self, flag: Any) -> None:
@@ -306,7 +315,16 @@ class Builder(Play):
         return self._objection(state(network), state(config)) is None
 
     def build_serialized_network(self, network: Any, config: Any, _kernel_text: Any = None) -> Any:
-        given, options = state(network), state(config)
+        plan = self._plan(state(network), state(config))
+        return None if plan is None else HostMemory.of(self.world, plan)
+
+    def build_serialized_network_to_stream(self, network: Any, config: Any, writer: Any) -> bool:
+        """In pieces; a writer that takes less than it is given ends it."""
+        plan = self._plan(state(network), state(config)) or b""
+        pieces = [plan[at : at + PIECE] for at in range(0, len(plan), PIECE)]
+        return bool(plan) and all(self.world.double.call(writer, "write", piece) == len(piece) for piece in pieces)
+
+    def _plan(self, given: Any, options: Config) -> bytes | None:
         objection = self._objection(given, options)
         if objection:
             self.world.error("IBuilder::buildSerializedNetwork", objection, "4: API Usage Error")
@@ -329,6 +347,10 @@ class Builder(Play):
             "verbosity": options.profiling_verbosity.name,
             "hardware": options.hardware_compatibility_level.name,
             "shared profiles": self._shares_profiles(options),
+            "aux streams": max(options.max_aux_streams, 0),
+            "compatible": options.is_set("VERSION_COMPATIBLE"),
+            "runtime": options.is_set("VERSION_COMPATIBLE") and not options.is_set("EXCLUDE_LEAN_RUNTIME"),
+            "streams": options.is_set("WEIGHT_STREAMING"),
         }
         blueprint = Blueprint(
             self.world.double.version,
@@ -337,7 +359,7 @@ class Builder(Play):
             facts,
             model,
         )
-        return HostMemory.of(self.world, write_plan(self.world, blueprint))
+        return write_plan(self.world, blueprint)
 
     def _shares_profiles(self, options: Config) -> bool:
         # 8.6 allows it on request; from 10 on it is always so.
@@ -384,6 +406,10 @@ class Builder(Play):
                         )
             for name in shaping - profile.contents.keys():
                 return f"Shape input tensor {name} is missing values in profile {index}."
+        if options.is_set("WEIGHT_STREAMING") and not network.strongly_typed and self.world.has("BuilderFlag.FP16"):
+            return "Weight streaming is enabled for a network that was not created with kSTRONGLY_TYPED"
+        if self.world.rtx and options.is_set("VERSION_COMPATIBLE") and not options.is_set("EXCLUDE_LEAN_RUNTIME"):
+            return "Unable to load library: libnvinfer_lean.so.1: cannot open shared object file"
         return self._refit_objection(network, options) or self._typing_objection(network, options)
 
     def _refit_objection(self, network: Any, options: Config) -> str | None:

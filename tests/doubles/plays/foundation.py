@@ -62,6 +62,11 @@ class World:
     def rtx(self) -> bool:
         return self.has("ComputeCapability")
 
+    @property
+    def kind(self) -> str:
+        """ "lean" or "dispatch" for a runtime that builds nothing; "" for all others."""
+        return next((kind for kind in ("lean", "dispatch") if self.double.name.endswith(kind)), "")
+
     def enum(self, path: str) -> Any:
         owner, _, member = path.rpartition(".")
         return self.double.enums[owner].__members__[member]
@@ -274,6 +279,8 @@ PLAYS: dict[str, type] = {
     "IOutputAllocator": Callback,
     "IProgressMonitor": Callback,
     "IProfiler": Callback,
+    "IStreamReaderV2": Callback,
+    "IStreamWriter": Callback,
     "IHostMemory": HostMemory,
     "IPluginRegistry": PluginRegistry,
 }

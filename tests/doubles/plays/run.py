@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from tests.doubles.plays import graph
 from tests.doubles.plays.build import HEADER, Blueprint, magic, read_plan, write_plan
 from tests.doubles.plays.foundation import DTYPES, Dims, HostMemory, Play, PluginRegistry, World
 from tests.doubles.plays.inspector import Inspector, layers_of
-from tests.doubles.plays.refit import filled
+from tests.doubles.plays.refit import filled, refittable, strip
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -42,8 +43,10 @@ class Runtime(Play):
             world.crash(signal.SIGSEGV)  # what the real one does
 
     def deserialize_cuda_engine(self, plan: Any) -> Any:
-        data = bytes(plan)
-        blueprint = read_plan(self.world, data)
+        reads = self.world.has("IStreamReaderV2") and isinstance(plan, self.world.double.classes["IStreamReaderV2"])
+        blueprint = read_plan(self.world, self._drawn(plan) if reads else bytes(plan))
+        if not isinstance(blueprint, str):
+            blueprint = self._refusal(blueprint) or blueprint
         if isinstance(blueprint, str):
             self.world.error("IRuntime::deserializeCudaEngine", blueprint, "1: Serialization")
             return None
@@ -52,6 +55,38 @@ class Runtime(Play):
             self.world.error("IRuntime::deserializeCudaEngine", words, "1: Cuda Runtime")
             return None
         return self.world.new("ICudaEngine", Engine(self.world, blueprint))
+
+    def _refusal(self, blueprint: Blueprint) -> str:
+        """Why this kind of runtime does not load such a plan, as it was set; "" if it does."""
+        facts, kind = blueprint.facts, self.world.kind
+        if kind and not facts["compatible"]:
+            return "The plan was not built with kVERSION_COMPATIBLE"
+        if kind == "dispatch" and not facts["runtime"]:
+            return "Unexpected call to stub"
+        if facts["runtime"] and not self.engine_host_code_allowed:
+            return "Cannot deserialize engine with lean runtime: engineHostCodeAllowed is not set"
+        return ""
+
+    def _drawn(self, reader: Any) -> bytes:
+        """A whole plan from a stream reader, as the bindings draw it: asked again until all that was wanted came."""
+        call, positions = self.world.double.call, self.world.double.enums["SeekPosition"].__members__
+
+        def drawn(wanted: int) -> bytes:
+            got = b""
+            while len(got) < wanted:
+                piece = call(reader, "read", wanted - len(got), 0)
+                if not piece:
+                    break
+                got += piece
+            return got
+
+        call(reader, "seek", 0, positions["SET"])
+        head = drawn(HEADER.size)
+        if len(head) < HEADER.size:
+            return head
+        _, _, facts, model = HEADER.unpack(head)
+        assert call(reader, "seek", -HEADER.size, positions["CUR"])
+        return drawn(HEADER.size + facts + model + 16)
 
     def get_plugin_registry(self) -> Any:
         return self.world.new("IPluginRegistry", PluginRegistry(self.world))
@@ -67,11 +102,10 @@ class Engine(Play):
     """A plan that can be run."""
 
     error_recorder = None
-    num_aux_streams = 0
     has_implicit_batch_dimension = False
     max_batch_size = 1
-    streamable_weights_size = 0
     device_memory_size = device_memory_size_v2 = 1 << 10
+    minimum_weight_streaming_budget = 0
 
     def __init__(self, world: World, blueprint: Blueprint) -> None:
         super().__init__(world)
@@ -89,6 +123,33 @@ class Engine(Play):
         self.profiling_verbosity = world.enum(f"ProfilingVerbosity.{blueprint.facts['verbosity']}")
         self.hardware_compatibility_level = world.enum(f"HardwareCompatibilityLevel.{blueprint.facts['hardware']}")
         self.engine_capability = world.enum("EngineCapability.STANDARD")
+        self.num_aux_streams = blueprint.facts["aux streams"]
+        weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+        self.streamable_weights_size = weights if blueprint.facts["streams"] else 0
+        self.weight_streaming_budget = self._budget = self.streamable_weights_size
+        self.world.cuda.resident[self] = weights
+
+    @property
+    def weight_streaming_budget_v2(self) -> int:
+        return self._budget
+
+    @weight_streaming_budget_v2.setter
+    def weight_streaming_budget_v2(self, budget: int) -> None:
+        """A refusal is logged, and nothing else: the setter's False gets lost."""
+        where = "ICudaEngine::setWeightStreamingBudgetV2"
+        if not self.blueprint.facts["streams"]:
+            self.world.error(where, "The engine was not built with kWEIGHT_STREAMING")
+        elif budget < 0:
+            self.world.error(where, f"Parameter check failed, condition: gpuMemoryBudget >= 0. Got {budget}")
+        elif any(context() is not None for context in self.contexts):
+            self.world.error(where, "The budget can't be set while there are active IExecutionContexts")
+        else:
+            self._budget = min(budget, self.streamable_weights_size)
+            self.world.cuda.resident[self] = self._budget
+
+    @property
+    def weight_streaming_scratch_memory_size(self) -> int:
+        return 1 << 10 if self._budget < self.streamable_weights_size else 0
 
     @property
     def num_io_tensors(self) -> int:
@@ -176,6 +237,22 @@ class Engine(Play):
 
     get_device_memory_size_for_profile = get_device_memory_size_for_profile_v2
 
+    def create_serialization_config(self) -> Any:
+        return self.world.new("ISerializationConfig", SerializationConfig(self.world))
+
+    def serialize_with_config(self, config: Any) -> Any:
+        """What is left out is left out; that it can be refitted stays only where that is asked for."""
+        asked, facts, model = state(config).names, dict(self.blueprint.facts), type(self.blueprint.model)()
+        model.CopyFrom(self.blueprint.model)
+        if "EXCLUDE_WEIGHTS" in asked and facts["refittable"]:
+            strip(model, refittable(self.world, model, facts["marked"]))
+            facts["stripped"] = True
+        facts["refittable"] = facts["refittable"] and "INCLUDE_REFIT" in asked
+        facts["runtime"] = facts["runtime"] and "EXCLUDE_LEAN_RUNTIME" not in asked
+        return HostMemory.of(
+            self.world, write_plan(self.world, dataclasses.replace(self.blueprint, facts=facts, model=model))
+        )
+
     def create_engine_inspector(self) -> Any:
         return self.world.new("EngineInspector", Inspector(self.world, self))
 
@@ -193,6 +270,30 @@ class Engine(Play):
     @property
     def may_share(self) -> bool:
         return bool(self.blueprint.facts["shared profiles"]) or not self.blueprint.shapes
+
+
+class SerializationConfig(Play):
+    """What goes into a plan, and what does not."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.flags = 0
+
+    @property
+    def names(self) -> set[str]:
+        members = self.world.double.enums["SerializationFlag"].__members__
+        return {name for name, member in members.items() if self.get_flag(member)}
+
+    def set_flag(self, flag: Any) -> bool:
+        self.flags |= 1 << int(flag)
+        return True
+
+    def clear_flag(self, flag: Any) -> bool:
+        self.flags &= ~(1 << int(flag))
+        return True
+
+    def get_flag(self, flag: Any) -> bool:
+        return bool(self.flags >> int(flag) & 1)
 
 
 class NegativeRank(Dims):
@@ -515,6 +616,7 @@ def _within(sizes: Shape, allowed: tuple[Shape, Shape, Shape]) -> bool:
 PLAYS: dict[str, type] = {
     "Runtime": Runtime,
     "ICudaEngine": Engine,
+    "ISerializationConfig": SerializationConfig,
     "IExecutionContext": Context,
     "EngineInspector": Inspector,
 }

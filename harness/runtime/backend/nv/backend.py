@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError, DeserializeError, StageError
+from harness.errors import BuildError, DeserializeError, StageError, UnsupportedError
 from harness.runtime import probing
 from harness.runtime.backend.living import Living
+from harness.runtime.backend.mapped import mapped
 from harness.runtime.backend.nv import probe
 from harness.runtime.backend.nv.build import build
 from harness.runtime.backend.nv.dialect import Dialect, import_tensorrt
@@ -19,7 +21,10 @@ from harness.runtime.probing import Found
 
 
 class NvBackend:
-    """``name`` is "tensorrt" or "tensorrt_rtx". Nothing of the vendor's is loaded before it is needed."""
+    """``name`` is "tensorrt", "tensorrt_rtx", or one of TensorRT's runtimes without a builder.
+
+    Nothing of the vendor's is loaded before it is needed.
+    """
 
     def __init__(self, name: str, device: int = 0) -> None:
         self.name, self.device = name, device
@@ -33,10 +38,7 @@ class NvBackend:
     @functools.cached_property
     def logger(self) -> Any:
         logger = make_logger(self.dialect.trt)
-        # Plugins register once; a version without this function has none to register.
-        initialize = getattr(self.dialect.trt, "init_libnvinfer_plugins", None)
-        if initialize is not None:
-            initialize(logger, "")
+        self.dialect.register_plugins(logger)
         return logger
 
     @functools.cached_property
@@ -49,7 +51,7 @@ class NvBackend:
         return self.dialect.trt.Runtime(self.logger)
 
     def probe_steps(self) -> tuple[str, ...]:
-        return probe.steps()
+        return probe.steps(self.name)
 
     def probe_step(self, step: str) -> Found:
         return probe.take(self, step)
@@ -64,11 +66,17 @@ class NvBackend:
             self._load_plugins("builder", request.config.plugins, BuildError)
             return build(self.dialect, self.builder, request, self.logger, progress)
 
-    def load(self, plan: Array, plugins: tuple[str, ...] = ()) -> NvEngine:
+    def load(
+        self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False
+    ) -> NvEngine:
+        if stream and not self.dialect.reads_streams:
+            trt = self.dialect.trt
+            raise UnsupportedError("stream_reader", f"{trt.__name__} {self.dialect.version} has no IStreamReaderV2")
         with self.logger.listen():
             self._use_device(DeserializeError)
             self._load_plugins("runtime", plugins, DeserializeError)
-            return NvEngine(self.dialect, self.runtime, plan, self.logger, self._living)
+            self.dialect.allow_host_code(self.runtime, host_code)
+            return NvEngine(self.dialect, self.runtime, mapped(plan), self.logger, self._living, stream=stream)
 
     def residue(self) -> Residue:
         """Nothing is loaded for it: where nothing was made, nothing lives."""

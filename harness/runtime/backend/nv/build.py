@@ -34,7 +34,10 @@ def _parse_and_build(
     dialect: Dialect, builder: Any, request: BuildRequest, logger: Any, progress: Progress | None
 ) -> tuple[bytes, float]:
     """The plan, and when the network stood."""
-    strong = request.recipe.typing == "strong" and dialect.strong_typing
+    typed = request.recipe.typing == "strong" and dialect.strong_typing
+    # Weights can be streamed in strongly typed networks alone; where both mean the same it may be one.
+    streams = "WEIGHT_STREAMING" in request.config.flags and request.recipe.typing == "any"
+    strong = typed or (streams and dialect.strong_typing)
     tell = progress or (lambda _phase, _step, _steps: None)
     tell("parse", 0, 1)
     with logger.listen() as heard:
@@ -48,7 +51,7 @@ def _parse_and_build(
     tell("build", 0, 1)
     if plan is not None:
         return plan, parsed
-    config = _configure(dialect, builder, request, strong, logger)
+    config = _configure(dialect, builder, request, typed, logger)
     if request.config.refittable:
         with logger.listen():
             dialect.mark_refittable(network, request.config.refittable)
@@ -58,10 +61,21 @@ def _parse_and_build(
     if progress is not None and dialect.progress_monitor:
         config.progress_monitor = dialect.monitor(progress)
     with logger.listen() as heard:
-        memory = builder.build_serialized_network(network, config)
+        memory = _serialized(dialect, builder, network, config, stream=request.stream)
         if memory is None:
             raise BuildError(heard.says("the builder returned no plan and named no reason"))
     return bytes(memory), parsed
+
+
+def _serialized(dialect: Dialect, builder: Any, network: Any, config: Any, *, stream: bool) -> Any:
+    """The plan, at once or in the pieces that a stream writer is given; None when there is none."""
+    if not stream:
+        return builder.build_serialized_network(network, config)
+    if not dialect.writes_streams:
+        raise UnsupportedError("stream_writer", f"{dialect.trt.__name__} {dialect.version} writes no streams")
+    pieces: list[bytes] = []
+    done = builder.build_serialized_network_to_stream(network, config, dialect.stream_writer(pieces))
+    return b"".join(pieces) if done else None
 
 
 def _made(thing: Any, what: str, heard: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +20,10 @@ from harness.errors import BuildError, RunError, UnsupportedError
 MODULES = {
     "tensorrt": ("tensorrt", "tensorrt_bindings"),
     "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+    "tensorrt_lean": ("tensorrt_lean", "tensorrt_lean_bindings"),
+    "tensorrt_dispatch": ("tensorrt_dispatch", "tensorrt_dispatch_bindings"),
 }
+LIBRARIES = {"tensorrt": "nvinfer", "tensorrt_lean": "nvinfer_lean", "tensorrt_dispatch": "nvinfer_dispatch"}
 
 # DataType members as numpy or ml_dtypes call them; `nptype` raises for the newer ones.
 DTYPES = {
@@ -37,6 +40,8 @@ DTYPES = {
     "FP4": "float4_e2m1fn",
     "E8M0": "float8_e8m0fnu",
 }
+
+PIECE = 1 << 20  # bytes that a stream reader gives at a time
 
 # Facts of an engine, each under the names that versions give it; the first that exists is read.
 FACTS = {
@@ -68,16 +73,16 @@ def import_tensorrt(backend: str) -> ModuleType:
     raise ImportError("; ".join(failures))
 
 
-def library_version(major: str) -> str | None:
-    """Version of the ``libnvinfer`` in this process ("8.6.0"); None where it goes by another name, as RTX's does.
+def library_version(major: str, name: str = "nvinfer") -> str | None:
+    """Version of the library ``name`` in this process ("8.6.0"); None where it is called otherwise, as RTX's is.
 
     Bindings and library come in packages of their own, and need not be of one version.
     """
     try:
-        library = ctypes.CDLL(f"libnvinfer.so.{major}", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
-    except OSError:
+        library = ctypes.CDLL(f"lib{name}.so.{major}", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        number = int(library.getInferLibVersion())  # 8601 is 8.6.1; 101601 is 10.16.1
+    except (OSError, AttributeError):
         return None
-    number = int(library.getInferLibVersion())  # 8601 is 8.6.1; 101601 is 10.16.1
     large = 10_000 if number >= 100_000 else 1_000
     return f"{number // large}.{number % large // 100}.{number % 100}"
 
@@ -88,20 +93,29 @@ class Dialect:
     def __init__(self, trt: ModuleType) -> None:
         self.trt = trt
         self.version: str = trt.__version__
-        flags = trt.NetworkDefinitionCreationFlag.__members__
-        self.weak_typing = "FP16" in trt.BuilderFlag.__members__
-        self.strong_typing = "STRONGLY_TYPED" in flags
+        self.builds = hasattr(trt, "Builder")  # the lean and the dispatch runtime have none
+        self.weak_typing = self.has_flag("FP16")
+        self.strong_typing = "STRONGLY_TYPED" in self._members("NetworkDefinitionCreationFlag")
         # While a builder has a batch size of its own, batches are implicit unless said otherwise.
-        self.must_ask_for_explicit_batch = hasattr(trt.Builder, "max_batch_size")
+        self.must_ask_for_explicit_batch = self.builds and hasattr(trt.Builder, "max_batch_size")
+        self.reads_streams = hasattr(trt, "IStreamReaderV2")
+        self.writes_streams = self.builds and hasattr(trt.Builder, "build_serialized_network_to_stream")
+        self.streams_weights = hasattr(trt.ICudaEngine, "weight_streaming_budget_v2")
         self.progress_monitor = hasattr(trt, "IProgressMonitor")
         self.allocates_outputs = hasattr(trt, "IOutputAllocator")
         self.parser_refitter = hasattr(trt, "OnnxParserRefitter")
         self.ahead_of_time = hasattr(trt, "ComputeCapability")
-        self.library_version = library_version(self.version.split(".")[0])
+        library = LIBRARIES.get(trt.__name__.removesuffix("_bindings"), "nvinfer")
+        self.library_version = library_version(self.version.split(".")[0], library)
         # Where the library refuses to infer shapes, the bindings of 8.x end the process (segmentation fault).
         self.survives_inference = not self.version.startswith("8.")
         # 8.6.1 added calls to the parser that bindings of 8.6.1 make in a library of 8.6.0 too: it dies.
         self.parser_flags_work = self.library_version is None or self.version.startswith(self.library_version)
+
+    def register_plugins(self, logger: Any) -> None:
+        """Once a process; a runtime or a version without the function for it has none to register."""
+        if hasattr(self.trt, "init_libnvinfer_plugins"):
+            self.trt.init_libnvinfer_plugins(logger, "")
 
     @property
     def shape_type(self) -> Any:
@@ -120,7 +134,7 @@ class Dialect:
 
     def member(self, enum: str, name: str) -> Any:
         """The member ``name`` of ``trt.<enum>``. UnsupportedError lists what this version has."""
-        members = getattr(self.trt, enum).__members__ if hasattr(self.trt, enum) else {}
+        members = self._members(enum)
         if name not in members:
             known = ", ".join(members) or f"no {enum} at all"
             raise UnsupportedError(f"{enum}.{name}", f"{self.trt.__name__} {self.version} has {known}")
@@ -128,7 +142,11 @@ class Dialect:
 
     def has_flag(self, name: str) -> bool:
         """Whether ``BuilderFlag`` has ``name``."""
-        return name in self.trt.BuilderFlag.__members__
+        return name in self._members("BuilderFlag")
+
+    def _members(self, enum: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = getattr(self.trt, enum).__members__ if hasattr(self.trt, enum) else {}
+        return found
 
     def set_option(self, target: Any, name: str, value: Any) -> None:
         """Set a property of a builder config.
@@ -192,6 +210,23 @@ class Dialect:
         if not hasattr(engine, "create_engine_inspector"):
             raise UnsupportedError("engine inspector", f"{self.trt.__name__} {self.version} lacks it")
         return engine.create_engine_inspector()
+
+    def format(self, engine: Any, name: str) -> str:
+        """How the input or output ``name`` lies in memory: a member of ``TensorFormat``."""
+        return str(engine.get_tensor_format(name).name)
+
+    def allow_host_code(self, runtime: Any, allowed: bool) -> None:
+        """Let plans run code that they carry, or no longer: a runtime keeps this from one plan to the next."""
+        if runtime.engine_host_code_allowed != allowed:
+            runtime.engine_host_code_allowed = allowed
+
+    def serialization_config(self, engine: Any, flags: tuple[str, ...]) -> Any:
+        """An ``ISerializationConfig`` with ``flags`` on. UnsupportedError where a version has no such thing."""
+        members = [self.member("SerializationFlag", name) for name in flags]
+        config = engine.create_serialization_config()
+        for flag in members:
+            config.set_flag(flag)
+        return config
 
     def profile_values(self, engine: Any, name: str, profile: int) -> list[list[int]] | None:
         """Contents (min, opt, max) that a profile allows a shape tensor; None where the version can't tell them.
@@ -318,6 +353,44 @@ class Dialect:
                 notify(tensor_name, tuple(shape))
 
         return Allocator()
+
+    def stream_reader(self, data: Any) -> Any:
+        """An ``IStreamReaderV2`` over ``data``, that gives at most `PIECE` bytes at a time."""
+        trt = self.trt
+
+        class Reader(trt.IStreamReaderV2):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                trt.IStreamReaderV2.__init__(self)
+                self.place = 0
+
+            def read(self, num_bytes: int, _stream: int) -> bytes:
+                piece: bytes = data[self.place : self.place + min(num_bytes, PIECE)].tobytes()
+                self.place += len(piece)
+                return piece
+
+            def seek(self, offset: int, where: Any) -> bool:
+                origin = {"SET": 0, "CUR": self.place, "END": data.nbytes}[where.name]
+                place = origin + (-offset if where.name == "END" else offset)  # backwards from the end
+                if not 0 <= place <= data.nbytes:
+                    return False
+                self.place = place
+                return True
+
+        return Reader()
+
+    def stream_writer(self, pieces: list[bytes]) -> Any:
+        """An ``IStreamWriter`` that adds to ``pieces``."""
+        trt = self.trt
+
+        class Writer(trt.IStreamWriter):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                trt.IStreamWriter.__init__(self)
+
+            def write(self, data: bytes) -> int:
+                pieces.append(bytes(data))
+                return len(data)
+
+        return Writer()
 
     def monitor(self, report: Any) -> Any:
         """An ``IProgressMonitor`` that calls ``report(phase, step, steps)``."""

@@ -34,6 +34,7 @@ def tensor(dialect: Dialect, engine: Any, name: str) -> IOTensor:
         dialect.dtype(engine.get_tensor_dtype(name)),
         tuple(engine.get_tensor_shape(name)),
         engine.get_tensor_location(name) == trt.TensorLocation.HOST,
+        dialect.format(engine, name),
     )
 
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StageError, UnsupportedError
 from harness.runtime.backend.protocol import BuildRequest, HowToRefit, Plan, ShapeRange
 from harness.runtime.capability import Capability, State
 from harness.runtime.probing import Found
+from harness.settings import RUNTIMES
 from harness.spec.build import BuildConfig
 from harness.spec.precision import RECIPES
 
@@ -42,21 +43,26 @@ THREES = np.full((2, 2), 3, np.float32)  # other weights for it
 FIXES = {
     "tensorrt": "pip install 'trt-harness[trt]'",
     "tensorrt_rtx": "pip install 'trt-harness[rtx]'",
+    "tensorrt_lean": "pip install tensorrt_lean",
+    "tensorrt_dispatch": "pip install tensorrt_dispatch",
 }
+_GPU = "an NVIDIA GPU with its driver"
 GPUS = {
-    "tensorrt": "an NVIDIA GPU with its driver",
+    "tensorrt": _GPU,
+    "tensorrt_lean": _GPU,
+    "tensorrt_dispatch": _GPU,
     "tensorrt_rtx": "an NVIDIA RTX GPU (compute capability 7.5, 8.0 to 8.9, 12.x) with its driver",
 }
 
 
-def steps() -> tuple[str, ...]:
-    """The names of the steps, in order."""
-    return tuple(STEPS)
+def steps(name: str) -> tuple[str, ...]:
+    """The names of the steps, in order, for the backend ``name``."""
+    return tuple(RUNTIME_STEPS if name in RUNTIMES else STEPS)
 
 
 def take(backend: NvBackend, step: str) -> Found:
     """Do one step: capabilities with evidence, and facts for the environment."""
-    return STEPS[step](backend)
+    return (RUNTIME_STEPS if backend.name in RUNTIMES else STEPS)[step](backend)
 
 
 def _import(backend: NvBackend) -> Found:
@@ -75,7 +81,7 @@ def _import(backend: NvBackend) -> Found:
         ("progress", dialect.progress_monitor, "IProgressMonitor"),
         ("tf32", dialect.has_flag("TF32"), "BuilderFlag.TF32"),
         ("data_dependent_shapes", dialect.allocates_outputs, "IOutputAllocator"),
-        ("network_function", True, "INetworkDefinition"),
+        ("network_function", dialect.builds, "INetworkDefinition"),
         ("plan_file", True, "Runtime"),
     ):
         if there:
@@ -274,6 +280,124 @@ def _refitted(
     return tuple(Capability(name, state, evidence) for name in names), {}
 
 
+def _runtime(backend: NvBackend) -> Found:
+    """Of a runtime that builds nothing to be tried on: that it can be made. It dies here where there is no GPU."""
+    try:
+        found = backend.runtime
+    except TypeError as error:
+        return _missing(backend, ("deserialize",), f"Runtime(): {error}"), {}
+    evidence = f"{type(found).__name__}() was made; which plans it takes, each of them shows"
+    return (Capability("deserialize", State.PRESENT, evidence),), {}
+
+
+def _serialize(backend: NvBackend) -> Found:
+    with contextlib.ExitStack() as stack:
+        try:
+            engine = backend.load(_tiny(backend).data)
+            stack.callback(engine.close)
+            plan = engine.serialize()
+            evidence = _runs_right(backend.load(plan), stack)
+        except (HarnessError, TypeError) as error:
+            return _missing(backend, ("serialize",), str(error)), {}
+    return (Capability("serialize", State.PRESENT, f"an engine became a plan, and that an engine: {evidence}"),), {}
+
+
+def _stream_reader(backend: NvBackend) -> Found:
+    if not backend.dialect.reads_streams:
+        return _absent(backend, "stream_reader", "IStreamReaderV2")
+    with contextlib.ExitStack() as stack:
+        try:
+            evidence = _runs_right(backend.load(_tiny(backend).data, stream=True), stack)
+        except (HarnessError, TypeError, RuntimeError) as error:  # the class needs a driver to be made
+            return _missing(backend, ("stream_reader",), str(error)), {}
+    return (Capability("stream_reader", State.PRESENT, f"a plan was read piece by piece: {evidence}"),), {}
+
+
+def _stream_writer(backend: NvBackend) -> Found:
+    if not backend.dialect.writes_streams:
+        return _absent(backend, "stream_writer", "build_serialized_network_to_stream")
+    try:
+        plan = _tiny(backend, stream=True)
+    except (HarnessError, TypeError) as error:
+        return _missing(backend, ("stream_writer",), str(error)), {}
+    state = State.PRESENT if plan.data.nbytes else State.USELESS
+    return (Capability("stream_writer", state, f"a plan of {plan.data.nbytes} bytes was written piece by piece"),), {}
+
+
+def _version_compatible(backend: NvBackend) -> Found:
+    name = "version_compatible"
+    if not backend.dialect.has_flag("VERSION_COMPATIBLE"):
+        return _absent(backend, name, "BuilderFlag.VERSION_COMPATIBLE")
+    with contextlib.ExitStack() as stack:
+        try:
+            plan = _optional(backend, flags=("VERSION_COMPATIBLE",)).data
+            evidence = _runs_right(backend.load(plan, host_code=True), stack)
+        except UnsupportedError as error:
+            return (Capability(name, State.USELESS, error.evidence),), {}
+        except (HarnessError, TypeError) as error:
+            return _missing(backend, (name,), str(error)), {}
+    return (Capability(name, State.PRESENT, f"a plan of {plan.nbytes} bytes: {evidence}"),), {}
+
+
+def _hardware_compatible(backend: NvBackend) -> Found:
+    name, level = "hardware_compatible", "AMPERE_PLUS"
+    with contextlib.ExitStack() as stack:
+        try:
+            engine = backend.load(_optional(backend, level=level).data)
+            evidence = _runs_right(engine, stack)
+        except UnsupportedError as error:
+            return (Capability(name, State.USELESS, error.evidence),), {}
+        except (HarnessError, TypeError) as error:
+            return _missing(backend, (name,), str(error)), {}
+    told = engine.info.facts.get("hardware_compatibility")
+    state = State.PRESENT if told == level else State.USELESS
+    return (Capability(name, state, f"asked for {level}, the engine says {told}: {evidence}"),), {}
+
+
+def _weight_streaming(backend: NvBackend) -> Found:
+    name = "weight_streaming"
+    if not (backend.dialect.has_flag("WEIGHT_STREAMING") and backend.dialect.streams_weights):
+        return _absent(backend, name, "BuilderFlag.WEIGHT_STREAMING with weight_streaming_budget_v2")
+    with contextlib.ExitStack() as stack:
+        try:
+            engine = backend.load(_tiny(backend, model=PRODUCT, flags=("WEIGHT_STREAMING",)).data)
+            stack.callback(engine.close)
+            found = engine.stream(0)
+            session = engine.session()
+            stack.callback(session.close)
+            got = session.run({"x": np.ones((1, 2), np.float32)})["y"].tolist()
+        except (HarnessError, TypeError) as error:
+            return _missing(backend, (name,), str(error)), {}
+    evidence = f"{found.streamable} bytes can be streamed; ones by the identity, streamed, are {got}"
+    return (Capability(name, State.PRESENT if got == [[1, 1]] else State.USELESS, evidence),), {}
+
+
+def _optional(backend: NvBackend, **asked: Any) -> Plan:
+    """A tiny plan with an option. UnsupportedError where the option is what the builder refuses.
+
+    That is so of one that builds ahead of time, and so needs no GPU.
+    """
+    try:
+        return _tiny(backend, **asked)
+    except StageError as error:
+        if not backend.dialect.ahead_of_time:
+            raise
+        raise UnsupportedError(str(asked), error.message) from error
+
+
+def _runs_right(engine: Any, stack: contextlib.ExitStack) -> str:
+    """That the tiny network computes, in words. HarnessError when not."""
+    stack.callback(engine.close)
+    session = engine.session()
+    stack.callback(session.close)
+    return _relu_is_right(session, graph=False)
+
+
+def _absent(backend: NvBackend, name: str, what: str) -> Found:
+    dialect = backend.dialect
+    return (Capability(name, State.ABSENT, f"{dialect.trt.__name__} {dialect.version} has no {what}"),), {}
+
+
 def _timing_cache(backend: NvBackend) -> Found:
     """A timing cache that a build leaves as it was is there and does nothing."""
     trt = backend.dialect.trt
@@ -309,15 +433,17 @@ def _tiny(
     model: bytes = RELU,
     flags: tuple[str, ...] = (),
     refittable: tuple[str, ...] = (),
+    level: str | None = None,
+    stream: bool = False,
 ) -> Plan:
     shapes: Mapping[str, ShapeRange] = {"x": ShapeRange((1, 2), (3, 2), (4, 2))}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "probe.onnx")
         path.write_bytes(model)
         # Nothing here needs a library beside TensorRT.
-        config = BuildConfig(tactic_sources=(), flags=flags, refittable=refittable)
+        config = BuildConfig(tactic_sources=(), flags=flags, refittable=refittable, hardware_compatibility=level)
         request = BuildRequest(
-            "probe", RECIPES[precision], config, (shapes,) * profiles, ({},) * profiles, model=str(path)
+            "probe", RECIPES[precision], config, (shapes,) * profiles, ({},) * profiles, model=str(path), stream=stream
         )
         return backend.build(request)
 
@@ -344,4 +470,11 @@ STEPS: dict[str, Callable[[NvBackend], Found]] = {
     "refit_individual": _refit_individual,
     "strip_plan": _strip_plan,
     "timing_cache": _timing_cache,
+    "serialize": _serialize,
+    "stream_reader": _stream_reader,
+    "stream_writer": _stream_writer,
+    "version_compatible": _version_compatible,
+    "hardware_compatible": _hardware_compatible,
+    "weight_streaming": _weight_streaming,
 }
+RUNTIME_STEPS: dict[str, Callable[[NvBackend], Found]] = {"import": _import, "gpu": _gpu, "deserialize": _runtime}

@@ -26,20 +26,27 @@ from harness.runtime.backend.protocol import (
     LayerWeights,
     Refittable,
     Shape,
+    Streaming,
     Weights,
     asked_name,
 )
-from harness.runtime.device import CudaError, Graph, Stream
+from harness.runtime.device import CudaError, Graph, Stream, free_memory
+
+STEP = 2 << 20  # bytes in which the driver gives out memory of the device
 
 
 class NvEngine:
     """A deserialized plan. Sessions must be closed before it is."""
 
-    def __init__(self, dialect: Dialect, runtime: Any, plan: Array, logger: Any, living: Living) -> None:
+    def __init__(
+        self, dialect: Dialect, runtime: Any, plan: Array, logger: Any, living: Living, *, stream: bool = False
+    ) -> None:
         self.dialect, self.logger, self.living = dialect, logger, living
+        self._free = free_memory()  # of the device, before the engine takes any
         started = time.perf_counter()
         with logger.listen() as heard:
-            self.engine = runtime.deserialize_cuda_engine(plan.tobytes())
+            source = dialect.stream_reader(plan) if stream else plan  # read where it lies: it may be long
+            self.engine = runtime.deserialize_cuda_engine(source)
             if self.engine is None:
                 raise DeserializeError(heard.says("the runtime returned no engine and named no reason"))
         self.info: EngineInfo = inspect.describe(dialect, self.engine, time.perf_counter() - started)
@@ -52,12 +59,43 @@ class NvEngine:
         self.sessions.add(session)
         return session
 
-    def serialize(self) -> Array:
+    def serialize(self, flags: tuple[str, ...] = ()) -> Array:
         with self.logger.listen() as heard:
-            memory = self.engine.serialize()
+            if flags:
+                config = self.dialect.serialization_config(self.engine, flags)  # which a version may lack
+                memory = self.engine.serialize_with_config(config)
+            else:
+                memory = self.engine.serialize()
             if memory is None:
                 raise DeserializeError(heard.says("the engine could not be serialized, and no reason was given"))
         return np.frombuffer(bytes(memory), np.uint8)
+
+    def stream(self, budget: int | None = None) -> Streaming:
+        if not self.dialect.streams_weights:
+            trt = self.dialect.trt
+            raise UnsupportedError("weight_streaming", f"{trt.__name__} {self.dialect.version} has no budget for it")
+        if budget is not None:
+            self._keep_at_most(budget)
+        return Streaming(
+            int(self.engine.streamable_weights_size),
+            int(self.engine.weight_streaming_budget_v2),
+            int(self.engine.weight_streaming_scratch_memory_size),
+            max(0, self._free - free_memory()),
+            STEP,
+        )
+
+    def _keep_at_most(self, budget: int) -> None:
+        # TensorRT must not be asked while contexts are alive, and does not promise to look for any.
+        if any(session.is_open for session in self.sessions):
+            raise DeserializeError("a weight budget is set while no session is open: close them first")
+        with self.logger.listen() as heard:
+            try:
+                self.engine.weight_streaming_budget_v2 = budget
+            except (RuntimeError, TypeError) as error:  # a setter that says False may raise
+                raise DeserializeError(heard.says(str(error))) from error
+            made, streamable = int(self.engine.weight_streaming_budget_v2), int(self.engine.streamable_weights_size)
+            if heard.errors or made not in (budget, min(budget, streamable)):
+                raise DeserializeError(heard.says(f"asked for {budget} bytes, TensorRT made {made} of it"))
 
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
         with self.logger.listen(), self._refit() as refit:
@@ -205,6 +243,10 @@ class NvSession:
         if self._graph is not None:
             self._graph.close()
         self._graph = self._graphed = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.context is not None
 
     def close(self) -> None:
         self._resources.close()

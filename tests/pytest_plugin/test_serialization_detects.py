@@ -1,0 +1,131 @@
+"""Every test of suites/serialization catches the misbehaviour it is there for, and none where there is none."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.ledger.records import Record
+from tests.pytest_plugin.parts import ROOT
+
+pytest_plugins = ("pytester",)
+Records = Callable[[], list[Record]]
+
+SUITE = ROOT / "suites" / "serialization"
+
+CAUGHT = [  # fault, model, test, and words of the detector
+    ("profile_lost", "mlp", "test_round_trip", "profile_shapes: [{'x': [[4, 64], [4, 64], [4, 64]]}], of the engine"),
+    ("rounded_plan", "mlp", "test_round_trip", "from the engine that wrote the plan"),
+    ("rounded_plan", "conv", "test_round_trip_through_another_process", "from the engine that wrote the plan"),
+    ("profile_lost", "conv", "test_round_trip_through_another_process", "profile_shapes: "),
+    ("short_stream", "mlp", "test_round_trip_by_stream", "the plan is damaged or cut short"),
+    ("loose_stream", "conv", "test_plan_of_a_stream_writer_runs", "the plan is damaged or cut short"),
+    ("refit_deaf", "conv", "test_plan_without_its_weights", "from the engine that wrote the plan"),
+    ("wrong_facts", "mlp", "test_facts", "refittable is True, asked for False"),
+    ("wrong_facts", "mlp", "test_facts", "hardware_compatibility is AMPERE_PLUS, asked for NONE"),
+    ("wrong_facts", "mlp", "test_facts", "streamable_weights is 1, and WEIGHT_STREAMING was not asked for"),
+    ("wrong_facts", "reshape_values", "test_options", "refittable is True, asked for False"),
+    ("imprecise", "reshape_values", "test_options", "values differ"),
+    ("refuses_silently", "reshape_values", "test_options", "build"),
+    ("refuses_silently", "reshape_values", "test_options_build", "build"),
+    ("imprecise", "conv", "test_rebuilds", "values differ"),
+    ("other_rebuild", "conv", "test_rebuilds", "values differ"),
+    ("streams_wrong", "conv", "test_weight_streaming", "bytes of weights on the device (now 64852)"),
+    ("streams_nothing", "conv", "test_weight_streaming", "with 64852 of 129704 bytes of weights on the device"),
+    ("lean_off", "conv", "test_version_compatibility", "values differ"),
+    ("stub_crash", "conv", "test_version_compatibility", "signal 11"),
+    ("bug_forged", "conv", "test_bad_plans", "truncated: the first 64 of"),
+    ("hang_forged", "conv", "test_bad_plans", "no answer within 2 s"),
+    ("hoards_forged", "conv", "test_bad_plans", "the host grew by"),
+]
+
+
+def run(project: pytest.Pytester, test: str, backend: str, model: str, *arguments: str) -> pytest.RunResult:
+    # Most of these faults do not take their process along, so that no host has to be started for each of them.
+    asked = ("--trt-in-process", f"--trt-backend={backend}", f"--trt-model={model}", "--trt-run-timeout=2")
+    place = (f"--rootdir={project.path}", "-c", "tox.ini")  # this project's conftest.py does not hold there
+    where: Any = SUITE
+    if test:
+        (file,) = (file for file in SUITE.glob("test_*.py") if f"def {test}(" in file.read_text())
+        where = f"{file}::{test}"
+    return project.runpytest_inprocess(where, *place, *asked, "--trt-precision=fp32", *arguments)
+
+
+@pytest.mark.parametrize(("fault", "model", "test", "words"), CAUGHT)
+def test_a_fault_is_caught(
+    project: pytest.Pytester, records: Records, fault: str, model: str, test: str, words: str
+) -> None:
+    result = run(project, test, f"fake:{fault}", model)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    failed = [record for record in records() if record.verdict == "failed"]
+    assert {record.cell.test for record in failed} == {test}
+    assert words in result.stdout.str()
+
+
+def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records) -> None:
+    result = run(project, "", "fake", "mlp,conv,reshape_values")
+    assert result.ret == 0
+    found = records()
+    assert {record.verdict for record in found} == {"passed"}
+    assert {record.cell.test for record in found} == {test for *_, test, _ in CAUGHT} | {
+        "test_stream_writer",
+        "test_builds_again",
+    }
+
+
+def test_a_build_that_stands_apart_is_named_and_no_failure(project: pytest.Pytester, records: Records) -> None:
+    result = run(project, "test_rebuilds", "fake:rebuild_outlier", "conv")
+    assert result.ret == 0
+    (record,) = records()
+    (words,) = record.facts["build_outliers"]
+    assert words.startswith("build 2: size 1.9")
+    assert words.endswith(" times that of the others")
+    result.stdout.fnmatch_lines([f"build outlier: conv at fp32 on fake:rebuild_outlier: {words}"])
+    run(project, "test_rebuilds", "fake", "conv")
+    (record,) = records()
+    assert record.facts["build_outliers"] == []
+    assert len(record.facts["plan_bytes"]) == len(record.facts["errors"]) == 5
+
+
+def test_what_is_refused_in_words_is_no_failure_and_is_kept_two_by_two(
+    project: pytest.Pytester, records: Records
+) -> None:
+    for test in ("test_options", "test_options_build"):
+        assert run(project, test, "fake:refuses_together", "reshape_values").ret == 0
+        refused = {record.cell.variant: record.facts["refused"] for record in records()}
+        assert refused["sparse"] == {}
+        assert refused["compatible_excluded_hardware_refit"] == {
+            "compatible_excluded_hardware_refit": "VERSION_COMPATIBLE and EXCLUDE_LEAN_RUNTIME do not go together",
+            "compatible_excluded": "VERSION_COMPATIBLE and EXCLUDE_LEAN_RUNTIME do not go together",
+            "compatible_refit": "VERSION_COMPATIBLE and REFIT do not go together",
+        }
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "outcome"),
+    [
+        ("crash_forged", "truncated", {"tried": 32, "crashed": 4, "left out": 28}),
+        ("crash_forged", "zeros", {"tried": 1, "crashed": 1}),
+        ("takes_forged", "text", {"tried": 1, "accepted": 1}),
+    ],
+)
+def test_what_becomes_of_a_forged_plan_is_told(
+    project: pytest.Pytester, records: Records, fault: str, kind: str, outcome: dict[str, int]
+) -> None:
+    assert run(project, "test_bad_plans", f"fake:{fault}", "conv").ret == 0
+    (record,) = records()
+    table = record.facts["bad_plans"]
+    assert len(table) == 10
+    assert table["bit"] == {"tried": 48, "accepted": 48, "words": []}, "which nobody notices"
+    assert {name: count for name, count in table[kind].items() if name != "words"} == outcome
+
+
+def test_no_id_is_the_beginning_of_another(project: pytest.Pytester) -> None:
+    everything = ("--trt-backend=tensorrt,tensorrt_rtx,fake", "--trt-precision=fp32,tf32,fp16,fp16-weak")
+    listed = run(project, "", "fake", "*", *everything, "--collect-only", "-q").outlines
+    ids = sorted(line for line in listed if "::" in line)
+    assert len(ids) > 1000
+    assert not [(one, other) for one, other in itertools.pairwise(ids) if other.startswith(one)]
