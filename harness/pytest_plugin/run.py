@@ -27,19 +27,18 @@ from harness.runtime.choice import choose, needs_of, not_applied
 from harness.runtime.fingerprint import environment
 from harness.runtime.workbench import Workbench
 from harness.settings import BACKENDS, BEST, RUNTIMES
-from harness.spec import EngineSpec, Example, ModelSpec, promoted
+from harness.spec import EngineSpec, ModelSpec, promoted
 from harness.spec.catalog import Catalog, load
 from harness.spec.cell import Cell
 from harness.spec.promoted import Promoted
 from harness.spec.source import EXPORT_VARIABLE, export_folder
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from harness.judge.oracle import Oracle
     from harness.runtime.backend.hosted import HostedBackend
     from harness.runtime.backend.protocol import Backend
     from harness.runtime.pool import EnginePool
+    from harness.strategies.explore import Examples
 
 EXPORTS = "exports"
 PROBES = "probes.json"
@@ -67,7 +66,7 @@ class Run:
         self._promoted: dict[Path, tuple[Promoted, ...]] = {}
         self.cells: list[tuple[Cell, Path]] = []  # that this process collected, covered or not, and their files
         self._specs: dict[tuple[str, str], EngineSpec] = {}
-        self._examples: dict[tuple[str, tuple[str, ...]], SearchStrategy[Example]] = {}
+        self._examples: dict[tuple[str, tuple[str, ...]], Examples] = {}
         self._choices: dict[tuple[str, tuple[str, ...]], str | UnsupportedError] = {}
         self._runtimes: dict[str, Probe] = {}  # beside the cells' backends
         self.problems: dict[str, None] = {}  # with known failures, from every process
@@ -102,7 +101,7 @@ class Run:
             self._specs[asked] = EngineSpec.of(case.model, case.recipe, config)
         return self._specs[asked]
 
-    def examples_of(self, model: ModelSpec, relations: tuple[str, ...]) -> SearchStrategy[Example]:
+    def examples_of(self, model: ModelSpec, relations: tuple[str, ...]) -> Examples:
         """The same object for all cells of a model, since what is drawn from it may be kept."""
         from harness.strategies import examples_of
 

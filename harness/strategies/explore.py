@@ -23,6 +23,7 @@ from harness.strategies.effort import Effort, settings_of
 from harness.strategies.minimize import minimize
 
 Check = Callable[[Example], None]
+Examples = SearchStrategy[Example]
 PATIENCE = 120.0  # seconds of runs, after the first failure, in which a smaller one is looked for
 _BLOB = re.compile(r"@reproduce_failure\(.*?\)")
 
@@ -56,7 +57,7 @@ class Exploration:
 
 
 def explore(
-    strategy: SearchStrategy[Example],
+    strategy: Examples,
     check: Check,
     *,
     effort: Effort,
@@ -181,14 +182,14 @@ def _tried(asked: _Asked, example: Example) -> Failure | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _settled(strategy: SearchStrategy[Example], count: int) -> tuple[Example, ...]:
+def _settled(strategy: Examples, count: int) -> tuple[Example, ...]:
     """What Hypothesis draws where nothing is left to chance, for any check that takes each example as it comes."""
     drawn: list[Example] = []
     _test(drawn.append, [], strategy, settings(settings_of("ci"), max_examples=count))()
     return tuple(drawn)
 
 
-def _replayed(asked: _Asked, strategy: SearchStrategy[Example], chosen: settings) -> Failure | None:
+def _replayed(asked: _Asked, strategy: Examples, chosen: settings) -> Failure | None:
     """As `_drawn`, which meets the same examples in the same order: it is asked when there is something to shrink."""
     try:
         examples = _settled(strategy, chosen.max_examples)
@@ -201,9 +202,7 @@ def _replayed(asked: _Asked, strategy: SearchStrategy[Example], chosen: settings
     return shrunk or replace(failure, flaky=not asked.fails(failure.example))
 
 
-def _test(
-    asked: Check, latest: list[Example], strategy: SearchStrategy[Example], chosen: settings
-) -> Callable[[], None]:
+def _test(asked: Check, latest: list[Example], strategy: Examples, chosen: settings) -> Callable[[], None]:
     """A test of Hypothesis's, which leaves its last example in ``latest``.
 
     Under ``ci`` the source of ``run`` is the seed: a change of it changes all that is drawn there.
@@ -217,7 +216,7 @@ def _test(
     return test
 
 
-def _drawn(asked: _Asked, strategy: SearchStrategy[Example], chosen: settings, seed: int | None) -> Failure | None:
+def _drawn(asked: _Asked, strategy: Examples, chosen: settings, seed: int | None) -> Failure | None:
     latest: list[Example] = []
 
     test = _test(asked, latest, strategy, chosen)
