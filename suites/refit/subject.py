@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Compare,
         Engines,
         Handle,
+        MakeInputs,
         ModelSpec,
         Reference,
         Relation,
@@ -35,7 +36,7 @@ def refits(
     trt_spec: EngineSpec,
     trt_engines: Engines,
     trt_profile: int,
-    trt_inputs: Arrays,
+    trt_make_inputs: MakeInputs,
     trt_oracle: CellOracle,
     trt_compare: Compare,
     trt_relation: Relation,
@@ -46,7 +47,7 @@ def refits(
     def make(*flags: str, refittable: tuple[str, ...] = ()) -> Refits:
         engine = trt_engines(config=built_for(trt_spec, flags, refittable), private=True)
         return Refits(
-            trt_spec, engine, trt_profile, trt_inputs, trt_oracle, trt_compare, trt_relation, trt_record, SEED
+            trt_spec, engine, trt_profile, trt_make_inputs, trt_oracle, trt_compare, trt_relation, trt_record, SEED
         )
 
     return make
@@ -65,17 +66,19 @@ class Refits:
     spec: EngineSpec
     engine: Handle
     profile: int
-    inputs: Arrays
+    make_inputs: MakeInputs
     oracle: CellOracle
     compare: Compare
     relation: Relation
     record: dict[str, Any]
     seed: int
+    inputs: Arrays = field(init=False)
     old: Stored = field(init=False)
 
     def __post_init__(self) -> None:
         from harness.judge.weights import weights
 
+        self.inputs = self.make_inputs()
         self.old = self.stored(self.model)
         self.all = [name for name in weights(self.model) if name in self.old.names]
         if not self.all:
@@ -146,13 +149,20 @@ class Refits:
         """ComparisonFailure unless every bit is that of the start."""
         self.relation.require_same_bits(got, start, START)
 
-    def matters(self, name: str, value: Array) -> bool:
+    def matters(self, name: str, value: Array, inputs: Arrays) -> bool:
         """Whether the oracle tells ``value`` in the place of ``name`` from what was there, at this precision."""
+        return not self.alike(self.oracle(inputs, self.with_value(name, value)).outputs, self.oracle(inputs))
+
+    def alike(self, got: Arrays, reference: Reference) -> bool:
         from harness.judge.compare import compare
+
+        return compare(got, reference, self.spec.precision, weak="ignore").passed
+
+    def with_value(self, name: str, value: Array) -> ModelSpec:
+        """The model with ``value`` in the place of ``name``."""
         from harness.judge.weights import revalued
 
-        other = self.oracle(self.inputs, revalued(self.model, {name: value}))
-        return not compare(other.outputs, self.oracle(self.inputs), self.spec.precision, weak="ignore").passed
+        return revalued(self.model, {name: value})
 
 
 def told(problems: Sequence[str]) -> str:

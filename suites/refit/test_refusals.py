@@ -29,8 +29,9 @@ def test_refit_refused(refits: Callable[..., Refits], trt_record: dict[str, Any]
     import numpy as np
 
     subject = refits()
-    names, session = subject.listed(), subject.session()
+    session = subject.session()
     refusals = Refusals(subject, session)
+    names = refusals.names
     name, old = names[0], subject.old.names[names[0]]
     right, layers = subject.together(
         subject.old, [name]
@@ -56,7 +57,7 @@ def test_refit_refused(refits: Callable[..., Refits], trt_record: dict[str, Any]
         wrong = next(role for role in ("SHIFT", "KERNEL") if role not in roles)
         refusals.refused("a role that the layer has not", layer, layers={layer: {wrong: old}})
         refusals.refused("a role that there is not", layer, layers={layer: {"NOBODY": old}})
-    refusals.without_companions(names)
+    refusals.without_companions()
     trt_record["refused"] = refusals.asked
     assert not refusals.problems, told(refusals.problems)
     changed = subject.changed(names)
@@ -179,6 +180,7 @@ class Refusals:
     asked: int = 0
 
     def __post_init__(self) -> None:
+        self.names = self.subject.listed()
         self.start = self.subject.run(self.session)
 
     def refused(
@@ -202,10 +204,11 @@ class Refusals:
             self.problems.append(f"{what}: it was taken")
         if not same_bits(self.subject.run(self.session), self.start):
             self.problems.append(f"{what}: the outputs are not as before")
+            self.subject.bring(self.subject.model, self.names)  # or all that is asked from here on would say so
 
-    def without_companions(self, names: list[str]) -> None:
+    def without_companions(self) -> None:
         """Weights that hang together with others, alone: refused, and the others named."""
-        for name in names:
+        for name in self.names:
             new = {name: unlike(self.subject.old.names[name])}
             asked = self.subject.engine.weights(new)
             if asked.missing or asked.missing_places:

@@ -15,7 +15,9 @@ from suites.refit.which import rebuilt, refitted
 
 if TYPE_CHECKING:
     from harness.judge.stored import Place, Stored
-    from harness.pytest_plugin.types import Arrays, Engines, Session
+    from harness.pytest_plugin.types import Array, Arrays, Engines, Session
+
+OTHER_INPUTS = (1, 2, 3, 4)  # seeds
 
 refit = pytest.mark.trt(
     models=refitted, precisions=("fp32", "fp16"), needs="refit_named", over=("model", "precision", "backend")
@@ -65,14 +67,14 @@ def test_refit_one_weight(refits: Callable[..., Refits]) -> None:
 def test_refit_by_layer_and_role(refits: Callable[..., Refits]) -> None:
     """All that has a place goes there; what has only a name goes by that."""
     subject = refits()
-    names, session = subject.listed(), subject.session()
+    listed, session = subject.engine.weights(), subject.session()
     start = subject.run(session)
-    listed = subject.engine.weights().places
-    places = {place: name for place, name in subject.old.named.items() if place in listed and name in names}
+    named = subject.old.named
+    places = {place: named[place] for place in listed.places if named.get(place) in subject.all}
     if not places:
         pytest.skip("the engine lists no layer and role that the model's file explains")
-    others = [name for name in names if name not in places.values()]
-    changed = subject.changed(names)
+    others = [name for name in subject.all if name in listed.names and name not in places.values()]
+    changed = subject.changed([*others, *places.values()])
     for model in (changed, subject.model):
         given, layers = subject.together(subject.stored(model), others, places)
         subject.engine.refit(given, layers=layers)
@@ -130,8 +132,10 @@ class Lists:
                 self.problems.append(f"{name} is not listed, and can be set all the same")
                 self._names = [name]
                 self._set(self.subject.old)
+        at_places = {self.subject.old.named.get(place) for place in self.listed.places}
         self.facts["listed"] = {"names": len(self.listed.names), "places": len(self.listed.places)}
-        self.facts["not_listed"] = left_out
+        self.facts["by_place_alone"] = [name for name in left_out if name in at_places]
+        self.facts["not_listed"] = [name for name in left_out if name not in at_places]
 
     def change_the_outputs(self) -> None:
         """One after the other, each alone; what was before it is set back in the same refit."""
@@ -145,10 +149,7 @@ class Lists:
         for name in floats:
             value = unlike(old.names[name])
             if self._set(old.with_names({name: value}), f"weights {name!r}", names=[name]) and not self._differs():
-                if name not in first.names or self.subject.matters(name, value):
-                    self.problems.append(f"weights {name!r} are listed and were set: the outputs are as before")
-                else:
-                    self.facts["too_small_to_see"].append(name)
+                self._explain(name, value, theirs=name in first.names)
         for place in self._nameless():
             what = f"{place[1]} of layer {place[0]!r}"
             changed = old.with_places({place: unlike(first.places[place])})
@@ -157,21 +158,42 @@ class Lists:
         if self._set(old) and self._differs():
             self.problems.append("all is set back, and the outputs are not those of the start")
 
+    def _explain(self, name: str, value: Array, *, theirs: bool) -> None:
+        """``name`` was set, and the outputs are as before: that may be right, for these inputs or for any.
+
+        What is not of the file, and so not ``theirs``, the oracle can't be asked about.
+        """
+        subject = self.subject
+        if not theirs or subject.matters(name, value, subject.inputs):
+            self.problems.append(f"weights {name!r} are listed and were set: the outputs are as before")
+            return
+        for seed in OTHER_INPUTS:  # such as take another branch
+            inputs = subject.make_inputs(seed=seed)
+            if subject.matters(name, value, inputs):
+                want = subject.oracle(inputs, subject.with_value(name, value))
+                if not subject.alike(self.session.run(inputs), want):
+                    self.problems.append(
+                        f"weights {name!r} are listed and were set: of inputs {seed} the old ones show"
+                    )
+                return
+        self.facts["too_small_to_see"].append(name)
+
     def _nameless(self) -> list[Place]:
-        """Places of what the parser computed: the file has no name for it."""
-        old = self.subject.old
-        return [place for place in self.listed.places if place in old.places and place not in old.named]
+        """Places of which the engine lists no name that the file has, as of what the parser computed."""
+        old, names = self.subject.old, self.listed.names
+        return [place for place in self.listed.places if place in old.places and old.named.get(place) not in names]
 
     def _own_names(self) -> dict[Place, str]:
-        """What the parser calls those, as far as it can be found out.
+        """What the engine calls those, as far as it can be found out.
 
-        Of weights that go together the engine asks for all the others: who is not asked for stands where it was given.
+        8.6 calls what has no name after its place. Of weights that go together an engine asks for all the others:
+        the name that is not asked for is of what was given.
         """
-        old, asked = self.subject.old, {}
-        for layer, role in self._nameless():
+        old, asked, nameless = self.subject.old, {}, self._nameless()
+        names = {(layer, role): f"{layer} {role}" for layer, role in nameless if f"{layer} {role}" in self.listed.names}
+        for layer, role in nameless:
             found = self.subject.engine.weights({}, layers={layer: {role: old.places[layer, role]}})
             asked[layer, role] = {name for name in found.missing if name not in old.names}, set(found.missing_places)
-        names = {}
         for place, (missing, places) in asked.items():
             group = set().union(missing, *(asked[other][0] for other in places if other in asked))
             if len(group - missing) == 1:

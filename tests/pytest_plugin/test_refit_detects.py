@@ -249,6 +249,78 @@ def test_a_weight_that_does_not_matter_is_no_failure(project: pytest.Pytester, r
     assert record.facts["too_small_to_see"] == ["idle"]
 
 
+BRANCH = """
+import onnx
+from pathlib import Path
+from harness.spec import ModelSpec, OnnxFile, Profile
+
+def pytest_trt_models(config):
+    return [model(config, "last_then", "b", "a"), model(config, "last_else", "a", "b")]
+
+def model(config, name, *order):
+    tensors = {"a": "float[4] a = {1, 2, 3, 4}", "b": "float[4] b = {2, 3, 5, 7}"}
+    path = Path(config.rootpath, f"{name}.onnx")
+    onnx.save(onnx.parser.parse_model('''
+        <ir_version: 8, opset_import: ["": 17]>
+        branch (float[n, 4] x, bool flag) => (float[n, 4] y) <''' + ", ".join(tensors[one] for one in order) + '''> {
+            y = If (flag) <
+                then_branch = yes () => (float[n, 4] z) { z = Mul (x, a) },
+                else_branch = no () => (float[n, 4] z) { z = Mul (x, b) }
+            >
+        }'''), path)
+    return ModelSpec(name, OnnxFile(path), profiles=(Profile.of({"n": 2}),))
+"""
+
+
+def test_a_weight_of_a_branch_is_seen_with_inputs_that_take_it(project: pytest.Pytester, records: Records):
+    """With the first inputs one of the two weights of a branch does not count, whichever that is."""
+    project.makepyfile(branch=BRANCH)
+    project.syspathinsert()
+    assert run(project, of("test_refit_lists"), "", "last_then,last_else", "-p", "branch").ret == 0
+    assert [record.facts["too_small_to_see"] for record in records()] == [[], []]
+    result = run(project, of("test_refit_lists"), "refit_deaf", "last_then,last_else", "-p", "branch")
+    result.stdout.fnmatch_lines(["*are listed and were set: of inputs ? the old ones show*"])
+    result.stdout.fnmatch_lines(["*are listed and were set: the outputs are as before*"])
+    assert {record.verdict for record in records()} == {"failed"}
+
+
+@pytest.mark.parametrize("fault", ["", "refit_deaf"])
+def test_a_weight_that_the_engine_calls_after_its_place(
+    project: pytest.Pytester, records: Records, monkeypatch: pytest.MonkeyPatch, fault: str
+):
+    """As 8.6 calls the bias of a convolution between Q/DQ. It comes last, where the fault leaves it as it was."""
+    from harness.runtime.backend import fake
+
+    def renamed(model: Any) -> Any:
+        changed = parsed(model)
+        (bias,) = (tensor for tensor in changed.graph.initializer if tensor.name == "conv1.bias")
+        changed.graph.initializer.append(bias)
+        changed.graph.initializer.remove(bias)
+        changed.graph.initializer[-1].name = changed.graph.node[0].input[2] = "Conv_0 BIAS"
+        return changed
+
+    parsed = fake.parsed
+    monkeypatch.setattr(fake, "parsed", renamed)
+    tests = [of("test_refit_lists"), of("test_refit_by_layer_and_role")]
+    results = [run(project, test, fault, "conv") for test in tests]
+    assert [result.ret for result in results] == [bool(fault)] * 2
+    (record,) = records()
+    assert record.verdict == ("failed" if fault else "passed")
+    told = results[0].stdout.str()
+    assert ("weights 'Conv_0 BIAS' are listed and were set: the outputs are as before" in told) == bool(fault)
+    if not fault:
+        run(project, of("test_refit_lists"), "", "conv")
+        (record,) = records()
+        assert (record.facts["by_place_alone"], record.facts["not_listed"]) == (["conv1.bias"], [])
+        assert record.facts["of_unknown_origin"] == []
+
+
+def test_what_one_refusal_left_behind_is_not_told_of_the_next(project: pytest.Pytester):
+    told = run(project, of("test_refit_refused"), "refusal_kept", "mlp").stdout.str()
+    assert "a name that there is not, beside right ones: the outputs are not as before" in told
+    assert "a layer that there is not: the outputs are not as before" not in told
+
+
 def test_a_kept_graph_may_be_refused(project: pytest.Pytester, records: Records, monkeypatch: pytest.MonkeyPatch):
     run_ = FakeSession.run
     refit = FakeEngine.refit

@@ -236,6 +236,9 @@ class Engine(Protocol):
     ) -> None:
         """Replace weights by name, those of ``layers`` by place, in all sessions, open ones too: all or none.
 
+        8.6 breaks that: where it refuses a type, which it looks at as late as in the refit, what it came to before
+        is replaced.
+
         Names are those of the ONNX file's initializers and of what its parser made of them. The arrays may
         change as soon as this returns. ``how``: "async" puts the refit on a stream and waits for that;
         "device" hands the weights over in memory of the GPU. Sessions drop the graphs that they captured,
