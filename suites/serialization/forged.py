@@ -122,6 +122,7 @@ class Trial:
     words: dict[str, list[str]] = field(default_factory=dict)
     slowest: float = 0.0  # seconds of a load
     largest: int = 0  # bytes that a host grew by, beyond what a good plan makes it take
+    over: bool = False  # it hung, or takes memory without bounds: more of the same would cost more of the same
     _generation: int = -1
     _before: int | None = None
 
@@ -166,6 +167,7 @@ class Trial:
             return "refused"
         if error.crash.startswith(HANG):
             self.problems.append(f"{forged.kind}: {forged.what}: {error.crash}")
+            self.over = True
             return "hung"
         return "crashed"
 
@@ -190,7 +192,7 @@ class Trial:
         own = 0 if isinstance(forged.plan, Path) else 4 * forged.plan.nbytes
         if grown > MEMORY + own:
             self.problems.append(f"{forged.kind}: {forged.what}: the host grew by {grown >> 20} MiB")
-            self._before += grown  # it is told once
+            self.over = True
 
     @property
     def table(self) -> dict[str, dict[str, Any]]:

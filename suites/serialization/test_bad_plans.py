@@ -46,8 +46,8 @@ def test_bad_plans(
     trial = Trial(trt_hosts(), trt_plan.data, trt_inputs, trt_spec.config.plugins)
     for forged in forgeries(trt_plan.data, SEED, model, tmp_path, weights):
         trial(forged)
-        if any("no answer within" in problem for problem in trial.problems):
-            break  # each costs as long as a host may be silent
+        if trial.over:
+            break
     trt_record["bad_plans"] = trial.table
     trt_record["slowest_s"], trt_record["grown_bytes"] = round(trial.slowest, 3), trial.largest
     if trial.problems:

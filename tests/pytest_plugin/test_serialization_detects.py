@@ -38,14 +38,15 @@ CAUGHT = [  # fault, model, test, and words of the detector
     ("lean_off", "conv", "test_version_compatibility", "values differ"),
     ("stub_crash", "conv", "test_version_compatibility", "signal 11"),
     ("bug_forged", "conv", "test_bad_plans", "truncated: the first 64 of"),
-    ("hang_forged", "conv", "test_bad_plans", "no answer within 2 s"),
+    ("hang_forged", "conv", "test_bad_plans", "no answer within 3 s"),
     ("hoards_forged", "conv", "test_bad_plans", "the host grew by"),
 ]
 
 
 def run(project: pytest.Pytester, test: str, backend: str, model: str, *arguments: str) -> pytest.RunResult:
     # Most of these faults do not take their process along, so that no host has to be started for each of them.
-    asked = ("--trt-in-process", f"--trt-backend={backend}", f"--trt-model={model}", "--trt-run-timeout=2")
+    timeout = 3 if "hang" in backend else 60  # seconds
+    asked = ("--trt-in-process", f"--trt-backend={backend}", f"--trt-model={model}", f"--trt-run-timeout={timeout}")
     place = (f"--rootdir={project.path}", "-c", "tox.ini")  # this project's conftest.py does not hold there
     where: Any = SUITE
     if test:
@@ -68,7 +69,7 @@ def test_a_fault_is_caught(
 def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records) -> None:
     result = run(project, "", "fake", "mlp,conv,reshape_values")
     assert result.ret == 0
-    found = records()
+    found = [record for record in records() if "test_inspected" not in record.node]  # which is shown elsewhere
     assert {record.verdict for record in found} == {"passed"}
     assert {record.cell.test for record in found} == {test for *_, test, _ in CAUGHT} | {
         "test_stream_writer",
@@ -81,8 +82,7 @@ def test_a_build_that_stands_apart_is_named_and_no_failure(project: pytest.Pytes
     assert result.ret == 0
     (record,) = records()
     (words,) = record.facts["build_outliers"]
-    assert words.startswith("build 2: size 1.9")
-    assert words.endswith(" times that of the others")
+    assert words == "build 2: size 2 times that of the others"
     result.stdout.fnmatch_lines([f"build outlier: conv at fp32 on fake:rebuild_outlier: {words}"])
     run(project, "test_rebuilds", "fake", "conv")
     (record,) = records()
@@ -105,22 +105,25 @@ def test_what_is_refused_in_words_is_no_failure_and_is_kept_two_by_two(
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "outcome"),
+    ("fault", "outcomes"),
     [
-        ("crash_forged", "truncated", {"tried": 32, "crashed": 4, "left out": 28}),
-        ("crash_forged", "zeros", {"tried": 1, "crashed": 1}),
-        ("takes_forged", "text", {"tried": 1, "accepted": 1}),
+        (
+            "crash_forged",
+            {"truncated": {"tried": 32, "crashed": 4, "left out": 28}, "zeros": {"tried": 1, "crashed": 1}},
+        ),
+        ("takes_forged", {"truncated": {"tried": 32, "accepted": 32}, "text": {"tried": 1, "accepted": 1}}),
     ],
 )
 def test_what_becomes_of_a_forged_plan_is_told(
-    project: pytest.Pytester, records: Records, fault: str, kind: str, outcome: dict[str, int]
+    project: pytest.Pytester, records: Records, fault: str, outcomes: dict[str, dict[str, int]]
 ) -> None:
     assert run(project, "test_bad_plans", f"fake:{fault}", "conv").ret == 0
     (record,) = records()
     table = record.facts["bad_plans"]
     assert len(table) == 10
     assert table["bit"] == {"tried": 48, "accepted": 48, "words": []}, "which nobody notices"
-    assert {name: count for name, count in table[kind].items() if name != "words"} == outcome
+    for kind, outcome in outcomes.items():
+        assert {name: count for name, count in table[kind].items() if name != "words"} == outcome
 
 
 def test_no_id_is_the_beginning_of_another(project: pytest.Pytester) -> None:

@@ -346,7 +346,7 @@ class FakeBackend:
         if self._fault is Fault.BUG_FORGED:
             raise ZeroDivisionError("a bug in the backend") from error
         if self._fault is Fault.HOARDS_FORGED:
-            self._hoard.append(np.ones(1 << 27, np.uint8))
+            self._hoard.append(np.ones(1 << 26, np.uint8))
         if self._good:
             return FakeEngine(np.frombuffer(self._good, np.uint8), self._living, self._memory)
         raise error
