@@ -31,6 +31,7 @@ from harness.runtime.backend.protocol import (
     EngineInfo,
     IOTensor,
     Plan,
+    Refittable,
     Residue,
     ShapeRange,
     Streaming,
@@ -140,6 +141,7 @@ VALUES = [
     Capability("run", State.NEEDS_GPU, "cudaError 35", "a GPU"),
     Residue(1, 2, 3, 4, ("an error",)),
     Streaming(4, 3, 2, 1),
+    Refittable(("w",), (("Conv_0", "KERNEL"),), ("b",), (("Conv_0", "BIAS"),)),
     State.USELESS,
     Probe("tensorrt", "8.6.1", (Capability("import", State.PRESENT, "8.6.1"),), {"gpu": "", "sm": (8, 0)}),
 ]
