@@ -216,7 +216,16 @@ class Settings:
         (), _paths, "FILE_OR_FOLDER", "models of your own: .onnx and .toml files, or folders of them", many=True
     )
     cache: Path | None = _row(
-        None, _path, "DIR", "where finished plans are kept (default: .trt-harness/plans in the root folder)"
+        None, _path, "DIR", "where plans and timing caches are kept (default: the user's cache folder)"
+    )
+    cache_size: int = _row(
+        10 << 30, _last(parse_size), "SIZE", "plans are kept up to this size in total: those used longest ago go first"
+    )
+    timing_cache: Path | None = _row(
+        None, _path, "FILE", "timing cache to start from where there is one, and to write in the end"
+    )
+    trust: tuple[Path, ...] = _row(
+        (), _paths, "FILE_OR_FOLDER", "plans from elsewhere that may be loaded: a plan is code", many=True
     )
     output: Path | None = _row(
         None, _path, "DIR", "where records go (default: .trt-harness/runs/<run id> in the root folder)"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import build, check, diff, doctor, expectations, inspect, models, report, shapes
+from harness.cli import build, cache, check, diff, doctor, expectations, inspect, models, report, shapes
 from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
 from harness.cli.output import print_json, repeat, say
 from harness.errors import ComparisonFailure, Regression, SpecError, StageError, UnsupportedError
@@ -39,6 +39,7 @@ app.command("inspect")(inspect.inspect)
 app.command("diff")(diff.diff)
 app.command("report")(report.report)
 app.add_typer(expectations.app, name="expectations")
+app.add_typer(cache.app, name="cache")
 
 
 def _version(asked: bool) -> None:

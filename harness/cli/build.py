@@ -9,7 +9,6 @@ import typer
 
 from harness.cli import options
 from harness.cli.exits import PASSED
-from harness.cli.options import PLANS
 from harness.cli.output import leave, print_table, progress_bar, say
 from harness.cli.target import model_of, with_profile
 
@@ -25,6 +24,7 @@ def build(
     build_option: options.BuildOptions = None,
     models: options.Models = None,
     cache: options.Cache = None,
+    timing_cache: options.TimingCache = None,
     python: options.Pythons = None,
     build_timeout: options.BuildTimeout = None,
     probe_timeout: options.ProbeTimeout = None,
@@ -43,6 +43,7 @@ def build(
         models=models,
         build_option=build_option,
         cache=cache,
+        timing_cache=timing_cache,
         python=python,
         build_timeout=build_timeout,
         probe_timeout=probe_timeout,
@@ -51,7 +52,7 @@ def build(
     asked = with_profile(model_of(model, settings.models), profile or ())
     spec = EngineSpec.of(asked, recipe(precision), asked.config.with_options(dict(settings.build_option)))
     file = output or Path(f"{asked.id}.plan")
-    with Workbench(settings, settings.cache or PLANS) as bench:
+    with Workbench(settings) as bench:
         choice = choose(bench.probe, settings.backend[0], ("build", *spec.precision.needs, *needs_of(asked)))
         say(f"{choice.backend} builds {asked.id} at {precision}: {choice.reason}")
         with progress_bar() as progress:

@@ -12,9 +12,8 @@ import typer
 
 from harness.cli import options
 from harness.cli.exits import FAILED, NOTHING, PASSED
-from harness.cli.options import PLANS
 from harness.cli.output import leave, print_table, progress_bar, repeat, say
-from harness.cli.target import model_of, with_profile
+from harness.cli.target import model_of, named_plan, with_profile
 from harness.errors import SpecError
 from harness.settings import BEST, Settings
 from harness.spec import POINTS, EngineSpec, ModelSpec, ToleranceOverride, recipe
@@ -48,6 +47,8 @@ def check(
     build_option: options.BuildOptions = None,
     models: options.Models = None,
     cache: options.Cache = None,
+    timing_cache: options.TimingCache = None,
+    trust: options.Trust = None,
     python: options.Pythons = None,
     build_timeout: options.BuildTimeout = None,
     run_timeout: options.RunTimeout = None,
@@ -72,6 +73,8 @@ def check(
         build_option=build_option,
         models=models,
         cache=cache,
+        timing_cache=timing_cache,
+        trust=trust,
         python=python,
         build_timeout=build_timeout,
         run_timeout=run_timeout,
@@ -88,6 +91,7 @@ def check(
             "profile": profile,
             "build-option": build_option,
             "models": models,
+            "trust": trust,
             "python": python,
         }.items():
             given += [word for value in values or () for word in (f"--{name}", value)]
@@ -100,7 +104,7 @@ def check(
     points = [known for known in POINTS if known in settings.point]
     records: list[Record] = []
     expected: list[Cell] = []
-    with Workbench(settings, settings.cache or PLANS) as bench, progress_bar() as progress:
+    with Workbench(settings, trusted=named_plan(model)) as bench, progress_bar() as progress:
         run = Qualification(bench, points, settings.seed, again, progress)
         work = [
             (spec, roles(bench.probe, name, (*spec.precision.needs, *needs_of(asked))))
@@ -188,6 +192,8 @@ def _show(model: ModelSpec, records: Sequence[Record], comparisons: Mapping[Cell
     for record in records:
         if record.verdict == "failed":
             typer.echo(f"{record.message}\n")
+        elif record.verdict == "cached":
+            typer.echo(f"cached: {record.cell.precision} on {record.cell.backend}: {record.message}\n")
         elif record.verdict == "not_covered":
             fix = f" (to cover it: {record.fix})" if record.fix else ""
             typer.echo(f"not covered here: {record.cell.precision} on {record.cell.backend}: {record.message}{fix}\n")

@@ -8,8 +8,8 @@ import typer
 
 from harness.cli import options
 from harness.cli.exits import FAILED, NOTHING, PASSED
-from harness.cli.options import PLANS
 from harness.cli.output import leave, print_table, progress_bar, say, shown
+from harness.cli.target import named_plan
 from harness.errors import SpecError
 from harness.settings import BEST
 
@@ -43,6 +43,8 @@ def diff(
     ] = False,
     models: options.Models = None,
     cache: options.Cache = None,
+    timing_cache: options.TimingCache = None,
+    trust: options.Trust = None,
     python: options.Pythons = None,
     build_timeout: options.BuildTimeout = None,
     run_timeout: options.RunTimeout = None,
@@ -63,6 +65,8 @@ def diff(
         build_option=build_option,
         models=models,
         cache=cache,
+        timing_cache=timing_cache,
+        trust=trust,
         python=python,
         build_timeout=build_timeout,
         run_timeout=run_timeout,
@@ -87,7 +91,7 @@ def diff(
     if asked[0] == asked[1] and not rebuild:
         raise SpecError("A and B are one engine: name another B, give an option to one of them, or --rebuild")
     specs = [one.spec(settings.models) for one in asked]
-    with Workbench(settings, settings.cache or PLANS) as bench, progress_bar() as progress:
+    with Workbench(settings, trusted=(*named_plan(a), *named_plan(b or a))) as bench, progress_bar() as progress:
         choices = [chosen(bench, one, spec) for one, spec in zip(asked, specs, strict=True)]
         reports = [
             report(bench, *one, rebuilt=rebuild and number == 1, progress=progress)[0]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli import options
 from harness.cli.exits import NOTHING, PASSED
-from harness.cli.options import PLANS
 from harness.cli.output import console, leave, print_table
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def doctor(
     names = dict.fromkeys(name for asked in settings.backend for name in (BACKENDS if asked == BEST else (asked,)))
     if set(BACKENDS) <= set(names):
         names |= dict.fromkeys(RUNTIMES)
-    with Workbench(settings, PLANS) as bench:
+    with Workbench(settings) as bench:
         probes = [bench.probe(name) for name in names]
         best = str(roles(bench.probe, BEST, ())) if set(BACKENDS) <= set(names) else ""
     document = {

@@ -11,8 +11,8 @@ import typer
 
 from harness.cli import options
 from harness.cli.exits import NOTHING, PASSED
-from harness.cli.options import PLANS
 from harness.cli.output import leave, print_table, progress_bar, say, shown
+from harness.cli.target import named_plan
 from harness.errors import SpecError
 from harness.settings import BEST
 
@@ -45,6 +45,8 @@ def inspect(
     build_option: options.BuildOptions = None,
     models: options.Models = None,
     cache: options.Cache = None,
+    timing_cache: options.TimingCache = None,
+    trust: options.Trust = None,
     python: options.Pythons = None,
     build_timeout: options.BuildTimeout = None,
     run_timeout: options.RunTimeout = None,
@@ -70,6 +72,8 @@ def inspect(
         build_option=build_option,
         models=models,
         cache=cache,
+        timing_cache=timing_cache,
+        trust=trust,
         python=python,
         build_timeout=build_timeout,
         run_timeout=run_timeout,
@@ -78,7 +82,7 @@ def inspect(
     )
     asked = Asked(target, precision, settings.backend[0], dict(settings.build_option), profile or ())
     spec = asked.spec(settings.models)
-    with Workbench(settings, settings.cache or PLANS) as bench, progress_bar() as progress:
+    with Workbench(settings, trusted=named_plan(target)) as bench, progress_bar() as progress:
         choice = chosen(bench, asked, spec)
         found, told = report(bench, asked, spec, choice, progress=progress)
     if raw is not None:

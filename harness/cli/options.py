@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +30,9 @@ BuildOptions = Annotated[Texts, _row("build_option")]
 Pythons = Annotated[Texts, _row("python")]
 Text = str | None
 Cache = Annotated[Text, _row("cache")]
+CacheSize = Annotated[Text, _row("cache_size")]
+TimingCache = Annotated[Text, _row("timing_cache")]
+Trust = Annotated[Texts, _row("trust")]
 Seed = Annotated[Text, _row("seed")]
 BuildTimeout = Annotated[Text, _row("build_timeout")]
 RunTimeout = Annotated[Text, _row("run_timeout")]
@@ -46,8 +48,6 @@ Profiles = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-
-PLANS = Path(".trt-harness", "plans")
 
 
 def settings(*, in_process: bool = False, **given: Any) -> Settings:

@@ -65,9 +65,11 @@ class Qualification:
             plan = self.bench.pool.plan(spec, backend, progress=self.progress)
         except (StageError, UnsupportedError) as error:
             return self._record(spec, cell, error, started=started)
-        return self._record(
+        made = self._record(
             spec, cell, None, stage="build", seconds=plan.seconds, started=started, plan_key=plan.plan_key
         )
+        unproven = plan.unproven(self.bench.probe(backend))
+        return replace(made, verdict="cached", message=unproven) if unproven else made
 
     def _checked(self, spec: EngineSpec, backend: str) -> Iterator[Record]:
         whole = Cell(CHECK, spec.model.id, spec.precision.name, backend=backend)

@@ -10,7 +10,6 @@ import typer
 
 from harness.cli import options
 from harness.cli.exits import FAILED, NOTHING, PASSED
-from harness.cli.options import PLANS
 from harness.cli.output import console, leave, progress_bar, repeat, say
 from harness.cli.target import model_of, with_profile
 from harness.errors import SpecError
@@ -53,6 +52,7 @@ def shapes(
     build_option: options.BuildOptions = None,
     models: options.Models = None,
     cache: options.Cache = None,
+    timing_cache: options.TimingCache = None,
     python: options.Pythons = None,
     build_timeout: options.BuildTimeout = None,
     run_timeout: options.RunTimeout = None,
@@ -77,6 +77,7 @@ def shapes(
         build_option=build_option,
         models=models,
         cache=cache,
+        timing_cache=timing_cache,
         python=python,
         build_timeout=build_timeout,
         run_timeout=run_timeout,
@@ -97,7 +98,7 @@ def shapes(
     given += ["--seed", seed] if seed is not None else []
     given += ["--in-process"] if in_process else []
 
-    with Workbench(settings, settings.cache or PLANS) as bench, progress_bar() as progress:
+    with Workbench(settings) as bench, progress_bar() as progress:
         choice = choose(bench.probe, settings.backend[0], ("run", *spec.precision.needs, *needs_of(asked)))
         say(f"{choice.backend} runs {asked.id} at {precision}: {choice.reason}")
         given += ["--precision", precision, "--backend", choice.backend]

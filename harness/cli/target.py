@@ -39,6 +39,12 @@ def model_of(target: str, extra: Sequence[Path] = ()) -> ModelSpec:
     return model
 
 
+def named_plan(target: str) -> tuple[Path, ...]:
+    """The plan that ``target`` itself is, and is trusted for: naming it is what loads it. Else none."""
+    file = Path(target)
+    return (file,) if file.suffix in PLANS and file.is_file() else ()
+
+
 def with_profile(model: ModelSpec, given: Sequence[str]) -> ModelSpec:
     """``model`` on one profile: its first, with what ``given`` says (``symbol=min:opt:max``) put in its place.
 

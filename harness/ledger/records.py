@@ -9,9 +9,9 @@ one record a line::
      "cell": {"test", "model", "precision", "variant", "point", "backend"},   as in harness.spec.cell
      "id": "test_matches_oracle[...]",  of the cell, to search by
      "node": "suites/.../test_x.py::...",  pytest's id of the test, to repeat it by
-     "verdict": "passed" | "failed" | "known_failure" | "unexpected_pass" | "not_covered" | "error",
+     "verdict": "passed" | "cached" | "failed" | "known_failure" | "unexpected_pass" | "not_covered" | "error",
      "stage": "compare",                the last stage reached, which is the one that failed
-     "message": "",                     why it did not pass
+     "message": "",                     why it did not pass; for cached: what was not seen again
      "fix": "",                         for not_covered: the command or hardware that would cover it
      "cause": "",                       for known_failure: what its entry gives as cause
      "key": "", "plan_key": "",         of the engine
@@ -47,8 +47,10 @@ from harness.spec.cell import Cell
 SCHEMA = 1
 SUFFIX = ".jsonl"
 
-Verdict = Literal["passed", "failed", "known_failure", "unexpected_pass", "not_covered", "error"]
+# "cached": it was built before, and all that can be done here is to verify its checksum
+Verdict = Literal["passed", "cached", "failed", "known_failure", "unexpected_pass", "not_covered", "error"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+UNSEEN: tuple[Verdict, ...] = ("cached", "not_covered")  # of which a run has learnt nothing new
 
 
 class RecordError(HarnessError, ValueError):

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.errors import SpecError
 from harness.ledger.expectations import FAILING_STAGES, PARTS, REQUIRED, TABLE, Entry, tables_of, understood
-from harness.ledger.records import Record
+from harness.ledger.records import UNSEEN, Record
 from harness.settings import BEST
 from harness.spec.cell import Cell
 
@@ -51,7 +51,7 @@ def update(folder: Path, records: Iterable[Record], owner: str, expires: datetim
     is a problem until a human fills it in. Entries that can't be understood stay as they are, and so
     do expired ones, comments and order. SpecError when a file can't be read.
     """
-    latest = {(record.node, record.cell): record for record in records if record.verdict != "not_covered"}
+    latest = {(record.node, record.cell): record for record in records if record.verdict not in UNSEEN}
     by_backend: dict[str, list[Record]] = {}
     for record in latest.values():
         if record.backend:

@@ -180,6 +180,7 @@ def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator
         private: bool = False,
         rebuilt: bool = False,
         build: int = 0,
+        timing_cache: Array | None = None,
     ) -> Handle:
         asked = spec or trt_spec
         if _trt.exploring:
@@ -194,7 +195,13 @@ def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator
         progress = reporter(_trt.run.config, _trt.case.cell.id)
         handle = handles.enter_context(
             _trt.run.pool.engine(
-                asked, backend or trt_backend, private=private, rebuilt=rebuilt, build=build, progress=progress
+                asked,
+                backend or trt_backend,
+                private=private,
+                rebuilt=rebuilt,
+                build=build,
+                timing_cache=timing_cache,
+                progress=progress,
             )
         )
         _trt.hold(handle)

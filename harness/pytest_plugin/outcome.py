@@ -22,10 +22,14 @@ from harness.pytest_plugin.story import Story
 from harness.spec import Example
 
 VERDICT = "trt_verdict"  # attribute of a report: it travels to the controller under xdist
-SHOWN = {"not_covered": ("not covered", "n", "NOT COVERED"), "known_failure": ("known failures", "k", "KNOWN FAILURE")}
+SHOWN = {
+    "not_covered": ("not covered", "n", "NOT COVERED"),
+    "known_failure": ("known failures", "k", "KNOWN FAILURE"),
+    "cached": ("cached", "c", "CACHED"),
+}
 REPEATED = (
-    "backend", "size", "models", "cache", "expectations", "in_process", "python", "build_timeout", "run_timeout",
-    "probe_timeout", "build_option", "memory", "seed", "examples",
+    "backend", "size", "models", "cache", "timing_cache", "trust", "expectations", "in_process", "python",
+    "build_timeout", "run_timeout", "probe_timeout", "build_option", "memory", "seed", "examples",
 )  # fmt: skip
 
 
@@ -37,8 +41,7 @@ def judge(report: pytest.TestReport, call: pytest.CallInfo[None], story: Story, 
             _judge_pass(report, story, run)
     elif isinstance(error, UnsupportedError):
         story.conclude("not_covered", f"{error.capability}: {error.evidence}", fix=error.fix)
-        path, line, _ = report.location
-        report.outcome, report.longrepr = "skipped", (path, (line or 0) + 1, f"Skipped: not covered: {error}")
+        _skipped(report, f"not covered: {error}")
     elif hasattr(report, "wasxfail"):  # a mark of the test's own
         story.conclude("known_failure", str(error), stage=_stage(error, story), cause=report.wasxfail)
     elif isinstance(error, pytest.skip.Exception):
@@ -112,8 +115,18 @@ def properties(record: Record) -> list[tuple[str, object]]:
     return [(name, value) for name, value in found.items() if value]
 
 
+def _skipped(report: pytest.TestReport, why: str) -> None:
+    """What pytest, and what reads its reports, has for a test that is neither passed nor failed."""
+    path, line, _ = report.location
+    report.outcome, report.longrepr = "skipped", (path, (line or 0) + 1, f"Skipped: {why}")
+
+
 def _judge_pass(report: pytest.TestReport, story: Story, run: Run) -> None:
     entries = run.expectations_of(story.file).covering(story.cell, story.environment)
+    if not entries and story.unproven:
+        story.conclude("cached", story.unproven)
+        _skipped(report, f"cached: {story.unproven}")
+        return
     if not entries:
         story.conclude("passed")
         return

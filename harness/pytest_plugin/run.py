@@ -57,8 +57,7 @@ class Run:
         self.id = worker.get("trt_run") or new_run_id()
         home = config.rootpath / ".trt-harness"
         self.folder = (self.settings.output or home / "runs") / self.id
-        self.plans = self.settings.cache or home / "plans"
-        self.kept = self.plans / "examples"  # what one run leaves for the next
+        self.kept = (self.settings.cache or home) / "examples"  # what one run leaves for the next
         self.in_use = False  # whether there is a cell of ours
         self.stillborn = 0  # workers in a row that died and whose successor has not collected yet
         self._open = contextlib.ExitStack()
@@ -115,7 +114,7 @@ class Run:
     def probe_all(self, asked: Iterable[str]) -> dict[str, Probe]:
         """Probe what ``asked`` may come to, once for the run, and leave the results for every worker."""
         names = dict.fromkeys(name for backend in asked for name in (BACKENDS if backend == BEST else [backend]))
-        with Workbench(self.settings, self.plans) as bench:
+        with Workbench(self.settings) as bench:
             found = {name: bench.probe(name) for name in names}
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / PROBES
@@ -170,7 +169,7 @@ class Run:
 
     @functools.cached_property
     def bench(self) -> Workbench:
-        bench = Workbench(self.settings, self.plans, device=lambda: self.device, probes=self.probes)
+        bench = Workbench(self.settings, device=lambda: self.device, probes=self.probes)
         self._open.callback(bench.close)
         return bench
 

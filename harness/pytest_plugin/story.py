@@ -63,6 +63,7 @@ class Story:
     plan_key: str = ""
     fixture: Callable[[str], Any] = field(init=False, repr=False)  # the value of another fixture of this cell
     _handles: list[Handle] = field(default_factory=list)
+    _plans: list[str] = field(default_factory=list)  # of each that was asked for alone: `BuiltPlan.unproven`
 
     @property
     def cell(self) -> Cell:
@@ -83,6 +84,19 @@ class Story:
         if not self.key:
             self.key, self.plan_key = plan.key, plan.plan_key
         self.spend(plan.seconds)
+        self.facts.update(plan.facts)
+        self._plans.append(plan.unproven(self.run.probes[self.backend]))
+        self.count("builds", not plan.cached)
+
+    @property
+    def unproven(self) -> str:
+        """Why a pass would say too much: every plan that was asked for lay in the cache. "" otherwise."""
+        return self._plans[0] if self._plans and all(self._plans) else ""
+
+    def count(self, what: str, more: int) -> None:
+        """Add to a fact that counts."""
+        if more:
+            self.facts[what] = self.facts.get(what, 0) + more
 
     def hold(self, handle: Handle) -> None:
         """Count an engine's time as this cell's; the first engine is the cell's own."""
@@ -106,7 +120,7 @@ class Story:
 
     def tried(self, examples: int) -> None:
         """So many more examples were tried."""
-        self.facts["examples"] = self.facts.get("examples", 0) + examples
+        self.count("examples", examples)
 
     @property
     def reached(self) -> str:
@@ -115,6 +129,7 @@ class Story:
         return next((stage for stage in reversed(WAY) if stage in self.seconds), "")
 
     def record(self) -> Record:
+        self._settle()
         return Record(
             cell=self.case.cell,
             node=self.node,
@@ -137,6 +152,9 @@ class Story:
         for handle in self._handles:
             self.spend(handle.timings)
             handle.timings.clear()
+            self.facts.update(handle.facts)
+            self.count("rebuilds" if handle.rebuilt else "builds", handle.builds)
+            handle.builds = 0
 
     def spend(self, seconds: Mapping[str, float]) -> None:
         """Count ``seconds``, by stage, as this cell's."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.ledger.records import Record
+from harness.ledger.records import UNSEEN, Record
 from harness.pytest_plugin.collection import Settled, lost_records
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
@@ -53,7 +53,7 @@ def header(run: Run, settled: Settled) -> list[str]:
 
 def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]) -> None:
     """The table of the run's records, and what is wrong beside the cells."""
-    from harness.report.terminal import summary_lines, tried
+    from harness.report.terminal import engines, summary_lines, tried
 
     found = run.recorded
     if found.records:
@@ -64,7 +64,7 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
             color=reporter._tw.hasmarkup,
         ):
             reporter.write_line(line)
-        for line in tried(found.records):
+        for line in [*engines(found.records), *tried(found.records)]:
             reporter.write_line(line)
         for words in outliers(found.records):
             reporter.write_line(words)
@@ -92,10 +92,12 @@ def left_out(run: Run, records: Collection[Record]) -> list[str]:
     """What should have covered cells here and covered none, in words: a run with any is no success.
 
     That is every backend that was asked for by name, one that is installed and fails at what it is
-    for, and all of them together.
+    for, and all of them together. What is cached was covered by another run: beside cells that this one
+    covers it is no lack, and alone it is no success.
     """
-    covered = {record.backend for record in records if record.verdict != "not_covered"}
-    idle = {record.backend for record in records} - covered
+    covered = {record.backend for record in records if record.verdict not in UNSEEN}
+    seen = {record.backend for record in records if record.verdict != "not_covered"}
+    idle = {record.backend for record in records} - seen
     named = run.settings.backend if run.settings.backend != BACKENDS else ()
     found = [f"{name} was asked for and covered nothing" for name in named if name in idle]
     for name, probe in run.probes.items():
@@ -103,7 +105,8 @@ def left_out(run: Run, records: Collection[Record]) -> list[str]:
         if useless and name not in named:
             found.append(f"{name} is installed and fails at {useless[0].name}: {useless[0].evidence}")
     if records and not covered:
-        found.append("nothing was covered here")
+        cached = any(record.verdict == "cached" for record in records)
+        found.append("nothing was covered here" + ": what is cached was built before" * cached)
     return found
 
 

@@ -68,12 +68,15 @@ class Engines(Protocol):
         private: bool = False,
         rebuilt: bool = False,
         build: int = 0,
+        timing_cache: Array | None = None,
     ) -> Handle:
         """An engine: the cell's own, or one that differs from it in what is given.
 
         A ``private`` one is loaded anew and shared with nobody, for a test that changes it; a
-        ``rebuilt`` one is private, and built anew whatever the cache holds. ``build`` tells several builds
-        of the same apart, each of which the cache keeps.
+        ``rebuilt`` one is private, and built anew whatever the cache holds: cold, or by this very
+        ``timing_cache``, and what that has become is its handle's ``timing_cache`` (empty, it begins with
+        nothing; see `harness.runtime.backend.protocol.BuildRequest`). ``build`` tells several builds of the
+        same apart, all cold but the first, each of which the cache keeps.
         """
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import STAGES
-from harness.ledger.records import Record, Verdict
+from harness.ledger.records import UNSEEN, Record, Verdict
 from harness.spec.precision import RECIPES
 
 # Verdicts in words, in the order in which they are told: one, several, and in a table.
@@ -25,6 +25,7 @@ WORDS: dict[Verdict, tuple[str, str, str]] = {
     "unexpected_pass": ("unexpected pass", "unexpected passes", "UNEXPECTED PASS"),
     "error": ("error", "errors", "ERROR"),
     "known_failure": ("known failure", "known failures", "known"),
+    "cached": ("cached", "cached", "cached"),
     "not_covered": ("not covered", "not covered", "n/c"),
 }
 _STYLES: dict[str, str] = {
@@ -33,6 +34,7 @@ _STYLES: dict[str, str] = {
     "unexpected_pass": "bold red",
     "error": "bold red",
     "known_failure": "yellow",
+    "cached": "cyan",
     "not_covered": "dim",
 }
 _SHORT: tuple[Verdict, ...] = ("known_failure", "not_covered")  # what the words of a table leave to be explained
@@ -44,8 +46,8 @@ def summary_lines(records: Iterable[Record], *, width: int = 100, color: bool = 
     """``records`` as lines of ``width`` characters; none when there are none.
 
     A table for each backend, failures by stage, unexpected passes, errors of this project, known
-    failures by cause, what was not covered by reason and with its fix, and the totals. Names are
-    never cut, so that one of them may make a line longer.
+    failures by cause, what was only cached by reason, what was not covered by reason and with its fix, and
+    the totals. Names are never cut, so that one of them may make a line longer.
     """
     cells = sorted(records, key=lambda record: (record.backend, record.cell.id, record.node))
     if not cells:
@@ -66,12 +68,22 @@ def summary_lines(records: Iterable[Record], *, width: int = 100, color: bool = 
     _list(page, "error", [record for record in cells if record.verdict == "error"])
     known = [record for record in cells if record.verdict == "known_failure"]
     _group(page, "known failure", known, lambda record: (record.cause, ""))
+    cached = [record for record in cells if record.verdict == "cached"]
+    _group(page, "cached", cached, lambda record: (record.message, ""))
     uncovered = [record for record in cells if record.verdict == "not_covered"]
     _group(page, "not covered here", uncovered, lambda record: (record.message, record.fix))
     tally = Counter(record.verdict for record in cells)
     totals = ", ".join(f"{count} {WORDS[verdict][count > 1]}" for verdict in WORDS if (count := tally[verdict]))
     page.line(f"{_count(cells)}: {totals}", style="bold")
     return page.lines()
+
+
+def engines(records: Iterable[Record]) -> list[str]:
+    """How many engines had to be built for the cells, and how many more were for tests that want a build."""
+    found = [record for record in records if record.plan_key]
+    built, again = (sum(int(record.facts.get(what, 0)) for record in found) for what in ("builds", "rebuilds"))
+    rest = f", and {again} once more for tests that ask for it" if again else ""
+    return [f"engines built in this run: {built}{rest}"] if found else []
 
 
 def tried(records: Iterable[Record]) -> list[str]:
@@ -132,7 +144,7 @@ def _table(page: _Page, cells: Sequence[Record]) -> None:
     for model in sorted({r.cell.model for r in cells}):
         of_model = [r for r in cells if r.cell.model == model]
         rows[model] = [_tally([r for r in of_model if r.cell.precision == precision]) for precision in precisions]
-        if all(r.verdict in ("passed", "not_covered") for r in of_model):
+        if all(r.verdict in ("passed", *UNSEEN) for r in of_model):
             quiet.add(model)
     for title, model in _folded(rows, quiet):
         table.add_row(Text(f"  {title}"), *rows[model])

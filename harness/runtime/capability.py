@@ -13,10 +13,11 @@ CAPABILITIES = (  # that a backend may report, by name
     *("import", "gpu", "parse", "build", "deserialize", "run"),
     *("tf32", "fp16", "strong_typing", "weak_typing"),
     *("profiles", "shape_tensors", "data_dependent_shapes", "cuda_graph"),
-    *("refit", "progress", "timing_cache", "network_function", "plan_file"),
+    *("refit", "progress", "network_function", "plan_file"),
     *("refit_named", "refit_async", "refit_device", "parser_refit", "refit_individual", "strip_plan"),
     *("serialize", "stream_reader", "stream_writer", "weight_streaming"),
     *("version_compatible", "hardware_compatible"),
+    *("timing_cache", "timing_cache_miss", "editable_timing_cache"),
 )
 
 

@@ -34,7 +34,7 @@ class Choice:
 
 def needs_of(model: ModelSpec) -> tuple[str, ...]:
     """The capabilities that a model asks of a backend by its nature, beyond those of its precision."""
-    by_source = {"onnx": (), "plan": ("plan_file",), "network": ("network_function",)}
+    by_source = {"onnx": (), "plan": ("plan_file", "deserialize"), "network": ("network_function",)}
     return (
         *by_source[model.source.kind],
         *(("profiles",) if len(model.profiles) > 1 else ()),

@@ -135,6 +135,7 @@ class Host:
             "probe_steps": self.probe_steps,
             "probe_step": self.probe_step,
             "build": self.build,
+            "merged": self.merged,
             "load": self.load,
             "session": self.session,
             "run": self.run,
@@ -200,6 +201,9 @@ class Host:
 
     def build(self, request: BuildRequest) -> Plan:
         return self._backend.build(request, self._progress)
+
+    def merged(self, timing_caches: tuple[Array, ...]) -> Array:
+        return self._backend.merged(timing_caches)
 
     def load(
         self, plan: Array | Path, plugins: tuple[str, ...], host_code: bool, stream: bool

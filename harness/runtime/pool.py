@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import DeserializeError, RunError, SpecError, StageError
+from harness.errors import BuildError, DeserializeError, RunError, SpecError, StageError
 from harness.runtime.backend.protocol import (
     Array,
     Backend,
+    BuildRequest,
     Engine,
     EngineInfo,
     HowToRefit,
@@ -35,9 +36,12 @@ from harness.runtime.backend.protocol import (
     Weights,
 )
 from harness.runtime.cache import PlanCache
-from harness.runtime.capability import Probe
+from harness.runtime.capability import Probe, State
 from harness.runtime.fingerprint import environment, fingerprint
 from harness.runtime.request import resolve
+from harness.runtime.timing import NOTHING_YET, Timings, is_refusal
+from harness.runtime.timing import digest as digest_of
+from harness.runtime.trust import Trust
 from harness.spec.canonical import digest
 from harness.spec.engine import EngineSpec
 from harness.spec.source import NetworkFunction, PlanFile
@@ -47,13 +51,29 @@ REPEATED = "repeated"  # in `StageError.detail`: it failed before, and was not t
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """A plan and how it was come by. ``seconds`` holds what was spent now: "export", "parse", "build"."""
+    """A plan and how it was come by. ``seconds`` holds what was spent now: "export", "parse", "build".
+
+    ``timing_cache`` is what that of a build has become, None where it went by none; ``facts`` tells its
+    SHA-256 and size in bytes, before and after.
+    """
 
     data: Array
     key: str
     plan_key: str
     cached: bool  # it was there already
     seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    timing_cache: Array | None = None
+
+    def unproven(self, probe: Probe) -> str:
+        """Why a test that did no more than ask for this plan has shown nothing; "" where it has.
+
+        A plan from the cache that can't be loaded here: another run, or cell, built it.
+        """
+        lacking = probe.find("deserialize")
+        if not self.cached or lacking.state is State.PRESENT:
+            return ""
+        return f"built before; here nothing but its SHA-256 can be verified: {lacking.evidence}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +83,17 @@ class Given:
     plan: Array | Path
     host_code: bool = False
     stream: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """How an engine is to be come by: see `EnginePool.engine` and `EnginePool.loaded`."""
+
+    private: bool = False
+    rebuilt: bool = False
+    timing_cache: Array | None = None
+    build: int = 0
+    given: Given | None = None
 
 
 @dataclass(eq=False)
@@ -102,6 +133,9 @@ class EnginePool:
     dies, all engines of its backend go with it, and come back when they are next asked for. A build
     that failed, and whatever killed a host while it built or loaded, is not tried again: the same
     error is raised at once, with ``detail["repeated"]``.
+
+    Builds go by the timing caches in ``timings``, and add to them, where the backend can. ``builds``
+    counts the plans that backends made for this pool. A plan file is loaded only if ``trust`` covers it.
     """
 
     def __init__(
@@ -110,8 +144,13 @@ class EnginePool:
         probe: Callable[[str], Probe],
         cache: PlanCache | None,
         budget: int,
+        timings: Timings | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self._backend, self._probe, self._cache, self.budget = backend, probe, cache, budget
+        self._timings, self._trust = timings, trust or Trust()
+        self._brought_in: set[str] = set()  # fingerprints whose timings were taken from the user's file
+        self.builds = 0
         self._shared: dict[str, _Loaded] = {}  # the one used longest ago comes first
         self._private: list[_Loaded] = []
         self._failures: dict[str, Callable[[], StageError]] = {}
@@ -123,24 +162,26 @@ class EnginePool:
         *,
         private: bool = False,
         rebuilt: bool = False,
+        timing_cache: Array | None = None,
         build: int = 0,
         progress: Progress | None = None,
     ) -> Handle:
         """A handle on the engine that ``spec`` describes; close it to let the engine go.
 
         A ``private`` engine is loaded anew and shared with nobody, for tests that change it. A
-        ``rebuilt`` one is private, and built anew whatever the cache holds. ``build`` tells several
-        builds of one spec apart, each of which the cache keeps. Raises SpecError,
-        UnsupportedError, ParseError, BuildError and DeserializeError.
+        ``rebuilt`` one is private, and built anew whatever the cache holds: by this very ``timing_cache``,
+        or cold. ``build`` tells several builds of one spec apart, all of them cold but the first, each of
+        which the cache keeps. Raises SpecError, UnsupportedError, ParseError, BuildError and DeserializeError.
         """
-        return Handle(self, spec, backend, private or rebuilt, rebuilt, progress, build)
+        wanted = Wanted(private or rebuilt, rebuilt, timing_cache, build)
+        return Handle(self, spec, backend, wanted, progress)
 
     def loaded(self, spec: EngineSpec, backend: str, given: Given) -> Handle:
         """A handle on a private engine of a ``given`` plan, whatever it is of; ``spec`` says what it is taken for.
 
         It has no place in the cache, and what kills its host is tried again when it is asked for again.
         """
-        return Handle(self, spec, backend, private=True, rebuilt=False, progress=None, given=given)
+        return Handle(self, spec, backend, Wanted(private=True, given=given), None)
 
     def plan(
         self,
@@ -148,6 +189,7 @@ class EnginePool:
         backend: str,
         *,
         rebuilt: bool = False,
+        timing_cache: Array | None = None,
         build: int = 0,
         stream: bool = False,
         progress: Progress | None = None,
@@ -159,29 +201,34 @@ class EnginePool:
         started = time.perf_counter()
         key, plan_key = self._keys(spec, backend, build, stream)
         made = time.perf_counter() - started  # the model, if it was not there: what follows may wait for a lock
-        if plan_key in self._failures:
+        if timing_cache is not None and not rebuilt:
+            raise SpecError(f"{spec.model.id}: a timing cache is given to a build: ask for a rebuilt engine")
+        if plan_key in self._failures and timing_cache is None:
             raise self._failures[plan_key]()
         source = spec.model.source
         if isinstance(source, PlanFile):
+            self._trust.require(source.path())
             return BuiltPlan(np.fromfile(source.path(), np.uint8), key, plan_key, cached=True)
         cache = self._cache if _is_reproducible(spec) and not rebuilt else None
         if cache is None:
-            plan = self._build(spec, backend, plan_key, progress, made, stream)
-            return BuiltPlan(plan.data, key, plan_key, cached=False, seconds=plan.seconds)
+            return self._build(spec, backend, plan_key, progress, made, stream, rebuilt or build > 0, timing_cache)[0]
         found = cache.get(plan_key)
         if found is None:
             with cache.lock(plan_key):
                 found = cache.get(plan_key)  # another process may have built it meanwhile
                 if found is None:
-                    plan = self._build(spec, backend, plan_key, progress, made, stream)
-                    if plan.keep:
-                        cache.put(plan_key, plan.data, self._facts(spec, backend, key, plan.seconds))
-                    return BuiltPlan(plan.data, key, plan_key, cached=False, seconds=plan.seconds)
+                    built, keep = self._build(spec, backend, plan_key, progress, made, stream, build > 0)
+                    if keep:
+                        cache.put(plan_key, built.data, self._facts(spec, built), environment(self._probe(backend)))
+                    return built
         return BuiltPlan(found, key, plan_key, cached=True)
 
     def close(self) -> None:
-        """Close every engine, in use or not."""
+        """Close every engine, in use or not, and give back what builds found out about tactics."""
         with contextlib.ExitStack() as closing:
+            if self._timings is not None:
+                for mine in self._brought_in:
+                    closing.callback(self._timings.give_back, mine)
             for loaded in [*self._shared.values(), *self._private]:
                 closing.callback(loaded.close)
         self._shared.clear()
@@ -205,31 +252,31 @@ class EnginePool:
     # For handles ---------------------------------------------------------------------------------
 
     def _acquire(
-        self,
-        spec: EngineSpec,
-        backend: str,
-        private: bool,
-        rebuilt: bool,
-        progress: Progress | None,
-        build: int,
-        given: Given | None,
+        self, spec: EngineSpec, backend: str, wanted: Wanted, progress: Progress | None
     ) -> tuple[_Loaded, BuiltPlan | None]:
         """The engine, and the plan that it was loaded from if that was done now."""
-        _, plan_key = self._keys(spec, backend, build)
+        _, plan_key = self._keys(spec, backend, wanted.build)
         self._bury()
         plan = None
-        loaded = None if private else self._shared.pop(plan_key, None)
-        if given is not None:
-            loaded = self._load(given, backend, spec.config.plugins)
+        loaded = None if wanted.private else self._shared.pop(plan_key, None)
+        if wanted.given is not None:
+            loaded = self._load(wanted.given, backend, spec.config.plugins)
         elif loaded is None:
-            plan = self.plan(spec, backend, rebuilt=rebuilt, build=build, progress=progress)
+            plan = self.plan(
+                spec,
+                backend,
+                rebuilt=wanted.rebuilt,
+                timing_cache=wanted.timing_cache,
+                build=wanted.build,
+                progress=progress,
+            )
             try:
                 loaded = self._load(Given(plan.data, spec.config.carries_code), backend, spec.config.plugins)
             except StageError as error:
                 if error.crash is not None:
                     self._failures[plan.plan_key] = _repetition(error)
                 raise
-        if private:
+        if wanted.private:
             self._private.append(loaded)
         else:
             self._shared[plan_key] = loaded  # at the end: the one used last
@@ -268,28 +315,71 @@ class EnginePool:
             makers.append(f"conversion {VERSION}")
         return spec.key, spec.plan_key(digest(makers))
 
-    def _facts(self, spec: EngineSpec, backend: str, key: str, seconds: Mapping[str, float]) -> dict[str, object]:
+    def _facts(self, spec: EngineSpec, built: BuiltPlan) -> dict[str, object]:
         return {
-            "key": key,
+            "key": built.key,
             "model": spec.model.id,
             "precision": spec.precision.name,
-            "environment": environment(self._probe(backend)),
-            "seconds": seconds,
+            "seconds": built.seconds,
+            **built.facts,
         }
 
     def _build(
-        self, spec: EngineSpec, backend: str, plan_key: str, progress: Progress | None, made: float, stream: bool
-    ) -> Plan:
+        self,
+        spec: EngineSpec,
+        backend: str,
+        plan_key: str,
+        progress: Progress | None,
+        made: float,
+        stream: bool,
+        cold: bool,
+        before: Array | None = None,
+    ) -> tuple[BuiltPlan, bool]:
+        """The plan, built now, and whether it is worth keeping; a ``cold`` one goes by ``before`` alone, if by any."""
         started = time.perf_counter()
         request = dataclasses.replace(resolve(spec), stream=stream)
         exported = made + time.perf_counter() - started
         try:
             with self._watched(backend):
-                plan = self._backend(backend).build(request, progress)
+                if cold:
+                    plan = self._backend(backend).build(dataclasses.replace(request, timing_cache=before), progress)
+                else:
+                    before, plan = self._learning(request, backend, progress)
         except StageError as error:
-            self._failures[plan_key] = _repetition(error)
+            if not cold or before is None:  # by another timing cache it may go well
+                self._failures[plan_key] = _repetition(error)
             raise
-        return dataclasses.replace(plan, seconds={"export": exported, **plan.seconds})
+        self.builds += 1
+        seconds = {"export": exported, **plan.seconds}
+        facts = _facts_of_timing(before, plan.timing_cache)
+        return BuiltPlan(plan.data, spec.key, plan_key, False, seconds, facts, plan.timing_cache), plan.keep
+
+    def _learning(self, request: BuildRequest, backend: str, progress: Progress | None) -> tuple[Array | None, Plan]:
+        """What is known of tactics here, and a build that goes by it and adds to it."""
+        probe, builder = self._probe(backend), self._backend(backend)
+        if self._timings is None or not probe.has("timing_cache"):
+            return None, builder.build(request, progress)
+        mine, producer = fingerprint(probe), environment(probe)
+
+        def merge(caches: Sequence[Array]) -> Array:
+            with self._watched(backend):
+                return builder.merged(caches)
+
+        if mine not in self._brought_in:
+            self._brought_in.add(mine)
+            self._timings.bring_in(mine, merge, producer)
+        before = self._timings.known(mine)
+        try:
+            plan = builder.build(dataclasses.replace(request, timing_cache=before), progress)
+        except BuildError as error:
+            if not is_refusal(error):
+                raise
+            self._timings.refuse(mine, before, error.message)
+            before = NOTHING_YET
+            plan = builder.build(dataclasses.replace(request, timing_cache=before), progress)
+        if plan.timing_cache is not None:
+            self._timings.learn(mine, before, plan.timing_cache, merge, producer)
+        return before, plan
 
     def _load(self, given: Given, backend: str, plugins: tuple[str, ...]) -> _Loaded:
         nbytes = given.plan.stat().st_size if isinstance(given.plan, Path) else given.plan.nbytes
@@ -321,9 +411,9 @@ class EnginePool:
 class Handle:
     """One user's hold on an engine, with the sessions made through it. A context manager.
 
-    ``cached`` says that nothing was built for this handle; ``timings`` holds the seconds spent for
-    it by stage: "export", "parse", "build", "deserialize", "context", "run". A stage that an earlier
-    handle or run paid for is missing.
+    ``timings`` holds the seconds spent for it by stage: "export", "parse", "build", "deserialize",
+    "context", "run". A stage that an earlier handle or run paid for is missing. ``builds`` counts the
+    plans that were built for it, ``facts`` and ``timing_cache`` are those of the last.
     """
 
     def __init__(
@@ -331,18 +421,17 @@ class Handle:
         pool: EnginePool,
         spec: EngineSpec,
         backend: str,
-        private: bool,
-        rebuilt: bool,
+        wanted: Wanted,
         progress: Progress | None,
-        build: int = 0,
-        given: Given | None = None,
     ) -> None:
-        self.spec, self.backend, self.private, self.rebuilt = spec, backend, private, rebuilt
-        self.build, self._given = build, given
-        self.key, self.plan_key = pool._keys(spec, backend, build)
+        self.spec, self.backend, self.build = spec, backend, wanted.build
+        self.private, self.rebuilt = wanted.private, wanted.rebuilt
+        self.key, self.plan_key = pool._keys(spec, backend, wanted.build)
         self.timings: dict[str, float] = {}
-        self.cached = True
-        self._pool, self._progress = pool, progress
+        self.builds = 0
+        self.facts: dict[str, Any] = {}
+        self.timing_cache: Array | None = None
+        self._pool, self._progress, self._wanted = pool, progress, wanted
         self._sessions: list[PooledSession] = []
         self._closed = False
         self._loaded = self._take()
@@ -355,6 +444,11 @@ class Handle:
     def plan_size(self) -> int:
         """Bytes of the plan that the engine was loaded from."""
         return self._loaded.plan_size
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing was built for this handle."""
+        return self.builds == 0
 
     def session(self, profile: int = 0) -> PooledSession:
         """A new session, closed with this handle. DeserializeError when no context can be made.
@@ -459,12 +553,12 @@ class Handle:
         self._loaded = self._take()
 
     def _take(self) -> _Loaded:
-        loaded, plan = self._pool._acquire(
-            self.spec, self.backend, self.private, self.rebuilt, self._progress, self.build, self._given
-        )
+        loaded, plan = self._pool._acquire(self.spec, self.backend, self._wanted, self._progress)
         if plan is not None:
-            self.cached = self.cached and plan.cached
-        if plan is not None or self._given is not None:
+            self.builds += not plan.cached
+            self.facts.update(plan.facts)
+            self.timing_cache = plan.timing_cache
+        if plan is not None or self._wanted.given is not None:
             for stage, seconds in {**(plan.seconds if plan else {}), **loaded.info.seconds}.items():
                 self._spent(stage, seconds)
         return loaded
@@ -524,6 +618,13 @@ class PooledSession:
             self._loaded.sessions.remove(self._session)
             if self._loaded.alive:
                 self._session.close()
+
+
+def _facts_of_timing(before: Array | None, after: Array | None) -> dict[str, Any]:
+    if before is None or after is None:
+        return {}
+    caches = {"before": before, "after": after}
+    return {"timing_cache": {when: {"sha256": digest_of(c), "size": c.nbytes} for when, c in caches.items()}}
 
 
 def _is_reproducible(spec: EngineSpec) -> bool:

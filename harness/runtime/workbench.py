@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from harness.runtime.trust import Trust
 from harness.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,20 +22,20 @@ if TYPE_CHECKING:
 class Workbench:
     """Each thing is made when it is first asked for, and all of them are closed together.
 
-    ``plans`` is the folder of finished plans; ``device`` gives the number of the GPU to use, asked
-    for only when a TensorRT is; ``probes`` are what is known already, by backend.
+    ``device`` gives the number of the GPU to use, asked for only when a TensorRT is; ``probes`` are
+    what is known already, by backend; ``trusted`` are plans that the user names beside the settings.
     """
 
     def __init__(
         self,
         settings: Settings,
-        plans: Path,
         *,
         device: Callable[[], int] = lambda: 0,
         probes: Mapping[str, Probe] | None = None,
+        trusted: Iterable[Path] = (),
     ) -> None:
-        self.settings, self.plans = settings, plans
-        self._device = device
+        self.settings = settings
+        self._device, self._trust = device, Trust.of((*settings.trust, *trusted))
         self._probes = dict(probes or {})
         self._backends: dict[str, Backend] = {}
         self._open = contextlib.ExitStack()
@@ -58,10 +59,20 @@ class Workbench:
 
     @functools.cached_property
     def pool(self) -> EnginePool:
-        from harness.runtime.cache import PlanCache
+        from harness.runtime.cache import PlanCache, default_folder
         from harness.runtime.pool import EnginePool
+        from harness.runtime.timing import Timings
 
-        pool = EnginePool(self.backend, self.probe, PlanCache(self.plans), self.settings.memory)
+        folder = self.settings.cache or default_folder()
+        trusted = self._trust.covers(folder)
+        pool = EnginePool(
+            self.backend,
+            self.probe,
+            PlanCache(folder, limit=self.settings.cache_size, trusted=trusted),
+            self.settings.memory,
+            Timings(folder, self.settings.timing_cache, trusted),
+            self._trust,
+        )
         self._open.callback(pool.close)
         return pool
 

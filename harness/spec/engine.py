@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.errors import SpecError
 from harness.spec.build import BuildConfig
@@ -41,13 +42,21 @@ class EngineSpec:
                 "model": {"kind": self.model.source.kind, "digest": self.model.source.digest()},
                 "precision": self.precision,
                 "profiles": self.profiles,
-                "config": plain(self.config) | {"plugins": [_library(path) for path in self.config.plugins]},
+                "config": _config(self.config),
             }
         )
 
     def plan_key(self, fingerprint: str) -> str:
         """SHA-256 of the key and of the fingerprint of what builds it."""
         return digest({"key": self.key, "fingerprint": fingerprint})
+
+
+def _config(config: BuildConfig) -> dict[str, Any]:
+    """Build options as a builder takes them: plugin libraries by their bytes, sets of names in any order."""
+    found: dict[str, Any] = plain(config) | {"plugins": [_library(path) for path in config.plugins]}
+    for name in ("flags", "tactic_sources"):
+        found[name] = None if found[name] is None else sorted(set(found[name]))
+    return found
 
 
 def _library(path: str) -> str:

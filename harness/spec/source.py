@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -127,8 +128,13 @@ class NetworkFunction:
         return digest({"target": self.target, "version": self.version, "source": digest_files(files)})
 
 
+SETTLED = 100_000_000  # ns after which a file that changes has another time of modification, on any clock
+
+
 def _digest_of(files: list[Path]) -> str:
     states = [path.stat() for path in files]
+    if any(time.time_ns() - state.st_mtime_ns < SETTLED for state in states):
+        return digest_files(files)  # it may change again, and nobody would see it
     return _digest_in_state(tuple(files), tuple((state.st_mtime_ns, state.st_size) for state in states))
 
 

@@ -31,7 +31,10 @@ def test_starting_is_light() -> None:
     assert time.perf_counter() - started < 5  # seconds, on the slowest of machines; 0.2 on a usual one
 
 
-@pytest.mark.parametrize("command", ["doctor", "models", "build", "check", "inspect", "diff", "expectations", "report"])
+COMMANDS = ["doctor", "models", "build", "check", "inspect", "diff", "expectations", "report", "cache"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command(trt: Trt, command: str) -> None:
     done = trt(command, "--help")
     assert done.code == 0

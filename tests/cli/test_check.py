@@ -62,7 +62,7 @@ class TestPasses:
             assert expected in done.out
 
     def test_onnxruntime_twice(self, trt: Trt, model: Path) -> None:
-        """Its plan names a file of the first process, so it must not be used by the second."""
+        """The converted model goes with the first process; its plan must not need it."""
         for _ in range(2):
             assert trt("check", model, *PROFILE, "--backend", "onnxruntime", "--precision", "fp16").code == 0
 
@@ -198,6 +198,18 @@ class TestGolden:
         assert alone.code == 2
         assert "a plan has no ONNX to run as an oracle: give --inputs and --outputs" in alone.err
 
+    def test_a_plan_that_a_file_brings_along(
+        self, trt: Trt, model: Path, given: Path, wanted: Path, tmp_path: Path
+    ) -> None:
+        """It is code from elsewhere, until it is named."""
+        assert trt("build", model, *PROFILE, *FAKE, "fake", "-o", "a.plan").code == 0
+        (tmp_path / "b.toml").write_text('plan = "a.plan"\n')
+        check = ("check", "b.toml", *FAKE, "fake", "--inputs", given, "--outputs", wanted, "--json")
+        refused = trt(*check)
+        assert refused.code == 2
+        assert "a.plan: a plan is code, and this one is from elsewhere" in refused.err
+        assert trt(*check, "--trust", "a.plan").code == 0
+
 
 class TestCoverage:
     def test_building_alone_judges_nothing(self, trt: Trt, model: Path) -> None:
@@ -205,6 +217,15 @@ class TestCoverage:
         assert done.code == 3
         assert [(r.cell.test, r.verdict) for r in records(done)] == [("build", "passed"), ("check", "not_covered")]
         assert records(done)[1].fix == "a fake GPU"
+
+    def test_a_build_of_an_earlier_run_is_cached(self, trt: Trt, model: Path) -> None:
+        for verdict in ("passed", "cached"):
+            done = trt("check", model, *PROFILE, *FAKE, "fake:needs_gpu", "--json")
+            assert done.code == 3
+            assert records(done)[0].verdict == verdict
+        assert (
+            "cached: fp32 on fake:needs_gpu: built before" in trt("check", model, *PROFILE, *FAKE, "fake:needs_gpu").out
+        )
 
     def test_a_precision_that_nobody_has(self, trt: Trt, model: Path) -> None:
         done = trt("check", model, *PROFILE, "--backend", "onnxruntime", "--precision", "tf32,fp16-weak")

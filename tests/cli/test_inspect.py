@@ -79,6 +79,7 @@ class TestInspect:
         found = done.json
         assert (found["exit_code"], found["engine"], found["detailed"]) == (0, "own at fp32 on fake", True)
         assert [layer["name"] for layer in found["layers"]] == ["product", "bias", "relu"]
+        assert found["layers"][0].pop("tactic").startswith("0x")
         assert found["layers"][0] == {
             "name": "product",
             "kind": "MatMul",
@@ -86,7 +87,6 @@ class TestInspect:
             "precision": "float32",
             "inputs": [{"name": "x", "dtype": "float32", "shape": [2, 4], "format": ""}],
             "outputs": [{"name": "p", "dtype": "float32", "shape": [2, 4], "format": ""}],
-            "tactic": "",
             "weights": 64,
             "origins": ["product"],
             "traced": True,
@@ -179,7 +179,7 @@ class TestDiff:
         done = trt("diff", own, other, *PROFILE, *FAKE)
         assert done.code == 1
         assert "A: own at fp32 on fake\nB: other at fp32 on fake" in done.out
-        assert done.out.rstrip().endswith("they differ: tensors 3, weights 2, only in B 1")
+        assert done.out.rstrip().endswith("they differ: tactic 1, tensors 3, weights 2, only in B 1")
         rows = [line.split() for line in done.out.splitlines()]
         assert ["layers", "3", "4", "+1", "(+33.3%)"] in rows
         assert ["weights,", "bytes", "80", "160", "+80", "(+100.0%)"] in rows

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from harness.errors import (
     UnsupportedError,
 )
 from harness.report.layers import read
-from harness.runtime.backend.protocol import GRANULE
+from harness.runtime.backend.protocol import GRANULE, REFUSED_TIMINGS, Plan
 from harness.runtime.capability import State
 from harness.spec.build import BuildConfig
 from tests.contract.subjects import BOOL, FLOAT, HALF, INT64, Bench, Inputs, NotCovered
@@ -309,6 +311,102 @@ def quantized_models_are_built(bench: Bench) -> None:
     x: Inputs = {"x": (FLOAT, ["n", 2])}
     model = bench.model(nodes, x, {"y": (FLOAT, ["n", 2])}, "quantized", constants)
     assert bench.build(model, RELU_RANGE).data.nbytes > 64
+
+
+# Timing caches.
+
+NOTHING_YET = np.zeros(0, np.uint8)
+
+
+def _timed(bench: Bench, cache: Any, *flags: str, level: int = 3, relus: int = 1) -> Plan:
+    """A build of products that goes by a timing cache, with more layers for more ``relus``."""
+    if bench.probe.find("timing_cache").state is State.USELESS:
+        raise NotCovered(bench.probe.find("timing_cache").evidence)
+    bench.need("timing_cache")
+    product = helper.make_node("MatMul", ["x", "x"], ["p0"])
+    nodes = [product, *(helper.make_node("Relu", [f"p{index}"], [f"p{index + 1}"]) for index in range(relus))]
+    model = bench.model(nodes, {"x": (FLOAT, [64, 64])}, {f"p{relus}": (FLOAT, [64, 64])})
+    request = bench.request(model, config=BuildConfig(tactic_sources=(), optimization_level=level, flags=flags))
+    return bench.backend.build(replace(request, timing_cache=cache))
+
+
+@check
+def a_timing_cache_knows_what_was_built(bench: Bench) -> None:
+    first = _timed(bench, NOTHING_YET).timing_cache
+    assert first is not None
+    assert (first.dtype, first.ndim) == (np.uint8, 1)
+    again = _timed(bench, first).timing_cache
+    assert again is not None
+    assert again.nbytes == first.nbytes, "nothing was found out anew"
+
+
+@check
+def a_cold_build_has_no_timing_cache(bench: Bench) -> None:
+    """Nor has one at the level that respects none, whatever it is given, or one with the flag against it."""
+    assert _timed(bench, None).timing_cache is None
+    assert _timed(bench, NOTHING_YET, level=0).timing_cache is None
+    assert _timed(bench, NOTHING_YET, "DISABLE_TIMING_CACHE").timing_cache is None
+
+
+@check
+def refuses_a_timing_cache_that_is_none(bench: Bench) -> None:
+    """TensorRT makes an empty one of it, with a warning."""
+    for data in (b"not a timing cache at all", bytes(4096)):
+        with pytest.raises(BuildError, match="timing cache") as caught:
+            _timed(bench, np.frombuffer(data, np.uint8))
+        assert caught.value.detail[REFUSED_TIMINGS]
+        assert caught.value.log
+        with pytest.raises(BuildError) as caught:
+            bench.backend.merged([NOTHING_YET, np.frombuffer(data, np.uint8)])
+        assert caught.value.detail[REFUSED_TIMINGS]
+
+
+@check
+def timing_caches_are_merged(bench: Bench) -> None:
+    """One that was merged spares the builds of all: it knows as much as each of them."""
+    caches = [_timed(bench, NOTHING_YET, relus=relus).timing_cache for relus in (1, 3)]
+    assert caches[0] is not None
+    assert caches[1] is not None
+    both = bench.backend.merged([caches[0], caches[1], caches[0], NOTHING_YET])
+    assert both.nbytes >= max(cache.nbytes for cache in caches if cache is not None)
+    for relus in (1, 3):
+        after = _timed(bench, both, relus=relus).timing_cache
+        assert after is not None
+        assert after.nbytes == both.nbytes, relus
+    assert bench.backend.merged([caches[0], caches[0]]).nbytes == caches[0].nbytes
+
+
+@check
+def a_timing_cache_that_does_nothing_does_no_harm(bench: Bench) -> None:
+    """That of RTX, which nobody gives one: it stays as it is, or without a GPU is refused, and in bounded time."""
+    if bench.probe.find("timing_cache").state is not State.USELESS:
+        raise NotCovered("its timing cache is of use, or is none")
+    request = bench.request(bench.relu(), RELU_RANGE)
+    empty = bench.backend.merged([])
+    assert bench.backend.merged([NOTHING_YET]).nbytes == empty.nbytes
+    for ask in (
+        lambda: bench.backend.build(replace(request, timing_cache=NOTHING_YET)).timing_cache,
+        lambda: bench.backend.build(replace(request, timing_cache=empty)).timing_cache,
+        lambda: bench.backend.merged([empty, empty]),
+    ):
+        left = None
+        with contextlib.suppress(BuildError):  # which the last lines look at
+            left = ask()
+        assert left is None or left.nbytes == empty.nbytes
+    with pytest.raises(BuildError, match="timing cache was refused") as caught:
+        bench.backend.merged([np.frombuffer(b"not a timing cache at all", np.uint8)])
+    assert caught.value.detail[REFUSED_TIMINGS]
+
+
+@check
+def an_unknown_tactic_is_an_error_where_that_is_asked(bench: Bench) -> None:
+    known = _timed(bench, NOTHING_YET).timing_cache
+    bench.need("timing_cache_miss")
+    with pytest.raises(BuildError) as caught:
+        _timed(bench, NOTHING_YET, "ERROR_ON_TIMING_CACHE_MISS")
+    said(caught.value)
+    assert REFUSED_TIMINGS not in caught.value.detail
+    assert _timed(bench, known, "ERROR_ON_TIMING_CACHE_MISS").data.nbytes > 64
 
 
 # Networks that a callable makes.

@@ -335,10 +335,9 @@ def test_context_managers_are_deprecated(trt: Any, logger: Any) -> None:
 
 def test_host_memory_is_a_buffer_and_nothing_else(trt: Any, logger: Any) -> None:
     o = objects(trt.double, logger)
-    cache = warned(o.config.create_timing_cache, b"abc")
-    memory = cache.serialize()
-    assert bytes(memory) == b"abc" == bytes(np.frombuffer(memory, np.uint8))
-    assert memory.nbytes == 3
+    memory = warned(o.config.create_timing_cache, b"").serialize()
+    assert bytes(memory) == bytes(np.frombuffer(memory, np.uint8))
+    assert memory.nbytes == len(bytes(memory)) > 3
     for misuse in (lambda: len(memory), lambda: memory[0], lambda: list(memory), lambda: memory + b""):
         with pytest.raises(TypeError):
             misuse()

@@ -235,3 +235,11 @@ def test_a_file_that_cannot_be_kept_is_left_alone(tmp_path: Path, content: str) 
     with pytest.raises(SpecError, match=r"tensorrt\.toml: "):
         run(tmp_path, [record(cell, "failed") for cell in cells("bert")])
     assert text(tmp_path) == content
+
+
+def test_what_is_cached_says_nothing_of_an_entry(tmp_path: Path) -> None:
+    """It neither passed nor failed: the run that built it has said what there was to say."""
+    run(tmp_path, [record(cell, "failed") for cell in cells("bert")])
+    before = text(tmp_path)
+    assert run(tmp_path, [record(cell, "cached") for cell in cells("bert")]) == []
+    assert text(tmp_path) == before

@@ -16,6 +16,7 @@ for module in (
     "harness.report.terminal",
     "harness.runtime.backend.fake",
     "harness.runtime.backend.onnxruntime",
+    "harness.runtime.pool",
     "harness.runtime.qualify",
     "models.authoring",
     "onnx.reference.ops._op_list",

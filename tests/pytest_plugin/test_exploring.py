@@ -187,7 +187,7 @@ def test_a_host_that_dies_is_replaced_and_its_example_offered_again(project: pyt
     result.stdout.fnmatch_lines(["*signal 11*", "  smallest *profile 0 batch=1 seed=0*"])
     (record,) = records()
     assert (record.verdict, record.stage) == ("failed", "run")
-    (kept,) = (project.path / ".trt-harness" / "plans" / "examples" / "interrupted").iterdir()
+    (kept,) = (project.path / ".trt-harness" / "examples" / "interrupted").iterdir()
     assert Example.parse(kept.read_text()) == Example.of({"batch": 1})
 
 

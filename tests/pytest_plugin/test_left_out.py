@@ -39,3 +39,13 @@ def test_a_backend_that_is_installed_must_work() -> None:
 def test_nothing_at_all_is_no_success() -> None:
     assert left_out(run(), [IDLE]) == ["nothing was covered here"]
     assert left_out(run(), []) == []
+
+
+CACHED = Record(Cell("test_builds", "mlp", "fp32", backend="tensorrt"), "cached", message="built before")
+
+
+def test_what_is_cached_was_covered_by_another_run() -> None:
+    """It is no lack, not even of a backend asked for by name, and by itself it is no success."""
+    named = run(("tensorrt", "onnxruntime"))
+    assert left_out(named, [PASSED, CACHED]) == []
+    assert left_out(run(), [CACHED, IDLE]) == ["nothing was covered here: what is cached was built before"]

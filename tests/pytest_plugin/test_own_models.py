@@ -48,10 +48,10 @@ def folder(project: pytest.Pytester) -> Path:
     return project.path
 
 
-def run(project: pytest.Pytester, backend: str, test: str) -> pytest.RunResult:
+def run(project: pytest.Pytester, backend: str, test: str, *more: str) -> pytest.RunResult:
     place = (f"--rootdir={project.path}", "-c", "tox.ini", "--trt-in-process")
     asked = ("--trt-models=mine.toml", "--trt-model=mine", "--trt-precision=fp32", f"--trt-backend={backend}")
-    return project.runpytest_inprocess(SUITE, *place, *asked, "-k", test)
+    return project.runpytest_inprocess(SUITE, *place, *asked, "-k", test, *more)
 
 
 def write(folder: Path, source: str, first: str, golden: str = "") -> None:
@@ -83,7 +83,7 @@ def test_a_plan_is_judged_by_its_golden_outputs_and_has_no_oracle(
     project: pytest.Pytester, folder: Path, records: Records
 ):
     write(folder, 'plan = "mine.plan"', '"x:0"', 'golden = { outputs = "outputs.npz" }')
-    result = run(project, "fake", "test_matches")
+    result = run(project, "fake", "test_matches", "--trt-trust=mine.plan")
     assert result.ret == 0
     found = {record.cell.test: (record.verdict, record.message) for record in records()}
     assert found["test_matches_golden_outputs"] == ("passed", "")

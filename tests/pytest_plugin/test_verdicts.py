@@ -45,7 +45,7 @@ def test_facts_and_comparison_are_recorded(project: pytest.Pytester, records: Re
     project.runpytest_inprocess(*FAKE, "--trt-backend=fake").assert_outcomes(passed=1)
     (record,) = records()
     assert record.stage == "compare"
-    assert record.facts == {"layers": 3}
+    assert (record.facts["layers"], record.facts["builds"]) == (3, 1)
     assert record.comparison is not None
     assert record.comparison["passed"] is True
     assert "optimizations off" in record.comparison["oracle"]
@@ -196,8 +196,8 @@ def test_a_model_without_data_has_nothing_golden(project: pytest.Pytester, recor
 def test_options_that_do_not_apply_are_recorded(project: pytest.Pytester, records: Records):
     project.makepyfile(RUNS)
     project.runpytest_inprocess(*FAKE, "--trt-backend=onnxruntime,fake", "--trt-build-option=workspace=1MiB")
-    facts = {record.cell.backend: record.facts for record in records()}
-    assert facts == {"onnxruntime": {"options_not_applied": ["workspace"]}, "fake": {}}
+    left_aside = {record.cell.backend: record.facts.get("options_not_applied") for record in records()}
+    assert left_aside == {"onnxruntime": ["workspace"], "fake": None}
 
 
 @pytest.mark.parametrize("workers", [(), ("-n1",)])

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from harness.ledger.records import Record, Verdict
-from harness.report.terminal import summary_lines, tried
+from harness.report.terminal import engines, summary_lines, tried
 from harness.spec.cell import Cell
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
@@ -170,3 +170,22 @@ def test_what_was_tried_inside_the_cells() -> None:
         "sequences of steps: 20 tried, of 42 steps together, in 1 cell",
     ]
     assert tried(RECORDS) == []
+
+
+def test_what_was_built() -> None:
+    looked = [
+        record("mlp fp32 opt tensorrt", "passed", plan_key="a", facts={"builds": 1}),
+        record("mlp fp32 max tensorrt", "passed", plan_key="a"),
+        record("bert fp32 opt tensorrt", "failed", plan_key="b", facts={"rebuilds": 2}),
+    ]
+    assert engines(looked) == ["engines built in this run: 1, and 2 once more for tests that ask for it"]
+    assert engines(looked[:2]) == ["engines built in this run: 1"]
+    assert engines(RECORDS) == []
+
+
+def test_what_is_cached_is_neither_passed_nor_failed() -> None:
+    why = "built before; here nothing but its SHA-256 can be verified: no GPU"
+    cached = [record(f"{model} fp32 - tensorrt_rtx", "cached", "test_builds", message=why) for model in ("mlp", "bert")]
+    lines = summary_lines([*cached, record("mlp fp32 opt tensorrt", "passed")])
+    assert "  bert    1 cached" in lines
+    assert lines[-4:] == ["cached: 2 cells", f"  2: {why}", "", "3 cells: 1 passed, 2 cached"]

@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -17,10 +18,14 @@ import numpy as np
 import pytest
 
 from harness.errors import SpecError
-from harness.runtime.cache import FORMAT, MAGIC, PlanCache, PlanCacheWarning
+from harness.runtime import cache as caches
+from harness.runtime import held, inventory
+from harness.runtime.cache import PlanCache, default_folder
+from harness.runtime.envelope import FORMAT, HEAD, MAGIC, EnvelopeError
+from harness.runtime.store import CacheWarning, Store
 
 PLAN = np.arange(1000, dtype=np.uint8)
-KEY = "k" * 64
+KEY, OTHER = "ab" * 32, "cd" * 32
 
 
 @pytest.fixture
@@ -60,17 +65,23 @@ def flip(data: bytes, at: int) -> bytes:
     ("damage", "reason"),
     [
         (lambda data: flip(data, len(data) - 1), "is damaged: its SHA-256 differs"),  # the plan
-        (lambda data: flip(data, 60), "is damaged: its SHA-256 differs"),  # the header
-        (lambda data: data[:-1], "is damaged: its SHA-256 differs"),
+        (lambda data: flip(data, HEAD + 9), "is damaged: its SHA-256 differs"),  # the header
+        (lambda data: data[:-1], "is cut short: "),
+        (lambda data: data + b"\0", "is damaged: "),
         (lambda data: data[:20], "is cut short: 20 bytes"),
         (lambda _: b"", "is cut short: 0 bytes"),
-        (lambda data: b"\x00" * len(data), "is no entry of a plan cache"),
+        (lambda data: b"\x00" * len(data), "is no envelope of this project"),
         (lambda data: MAGIC + (FORMAT + 1).to_bytes(4, "little") + data[12:], f"has format {FORMAT + 1}"),
+        (lambda data: MAGIC + (FORMAT - 1).to_bytes(4, "little") + data[12:], f"has format {FORMAT - 1}"),
+        (
+            lambda data: b"TRTHPLAN" + data[8:],
+            "is no envelope of this project",
+        ),  # as older versions wrote
     ],
 )
 def test_an_entry_that_cannot_be_trusted_is_set_aside(cache: PlanCache, entry: Path, damage, reason: str) -> None:
     entry.write_bytes(damage(entry.read_bytes()))
-    with pytest.warns(PlanCacheWarning) as heard:
+    with pytest.warns(CacheWarning) as heard:
         assert cache.get(KEY) is None
     assert [reason in str(warning.message) for warning in heard] == [True]
     assert not entry.exists()
@@ -80,10 +91,9 @@ def test_an_entry_that_cannot_be_trusted_is_set_aside(cache: PlanCache, entry: P
 
 
 def test_the_entry_of_another_plan_is_foreign(cache: PlanCache, entry: Path) -> None:
-    other = "o" * 64
-    entry.rename(cache.path(other))
-    with pytest.warns(PlanCacheWarning, match=f"holds another plan, {KEY}"):
-        assert cache.get(other) is None
+    entry.rename(cache.path(OTHER))
+    with pytest.warns(CacheWarning, match=f"holds another entry, the plan {KEY}"):
+        assert cache.get(OTHER) is None
 
 
 def test_a_damaged_entry_fails_nothing_where_warnings_are_errors(cache: PlanCache, entry: Path) -> None:
@@ -91,7 +101,7 @@ def test_a_damaged_entry_fails_nothing_where_warnings_are_errors(cache: PlanCach
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("error")
         assert cache.get(KEY) is None
-    assert [warning.category for warning in heard] == [PlanCacheWarning]
+    assert [warning.category for warning in heard] == [CacheWarning]
 
 
 def test_a_full_disk_costs_a_warning(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +109,7 @@ def test_a_full_disk_costs_a_warning(cache: PlanCache, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fdopen", full)
-    with pytest.warns(PlanCacheWarning, match="could not be written .No space left on device"):
+    with pytest.warns(CacheWarning, match="could not be written .No space left on device"):
         cache.put(KEY, PLAN, {})
     assert list(cache.folder.iterdir()) == []
 
@@ -115,7 +125,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from harness.runtime.cache import PlanCache
-with PlanCache(Path(sys.argv[1])).lock("key"):
+with PlanCache(Path(sys.argv[1])).lock("ab" * 32):
     print("locked", flush=True)
     sys.stdin.readline()
 """
@@ -140,7 +150,7 @@ def test_two_processes_do_not_build_one_plan(cache: PlanCache) -> None:
         assert says_something(first, within=20)
         with running(HOLDER, cache) as second:
             assert not says_something(second, within=1)  # it waits
-            with cache.lock("another key"):  # and nobody else does
+            with cache.lock(OTHER):  # and nobody else does
                 pass
             first.communicate(b"\n", timeout=20)
             assert says_something(second, within=20)
@@ -151,8 +161,49 @@ def test_a_dead_holder_holds_nothing(cache: PlanCache) -> None:
         assert says_something(first, within=20)
         first.kill()
         first.wait(20)
+        assert [path.suffix for path in cache.folder.iterdir()] == [".lock"], "it is left, and blocks nobody"
         with running(HOLDER, cache) as second:
             assert says_something(second, within=20)
+            second.communicate(b"\n", timeout=20)
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_locks_do_not_pile_up(cache: PlanCache) -> None:
+    for number in range(10):
+        with cache.lock(f"{number:064x}"):
+            pass
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_whoever_waited_for_a_lock_that_was_taken_away_waits_for_the_next(cache: PlanCache) -> None:
+    """Else two would build one plan: one on the file that is gone, one on the new one."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def hold(number: int) -> None:
+        for _ in range(50):
+            with cache.lock(KEY):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.0001)
+                inside.remove(number)
+
+    threads = [threading.Thread(target=hold, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(most) == 200
+    assert set(most) == {1}
+
+
+def test_a_folder_that_cannot_be_written_to_is_read(cache: PlanCache, entry: Path) -> None:
+    missing = PlanCache(cache.folder)
+    entry.rename(cache.folder.parent / entry.name)
+    cache.folder.rmdir()  # as good as one that is read only, also for root
+    with missing.lock(KEY), pytest.warns(CacheWarning, match="could not be written"):
+        missing.put(KEY, PLAN, {})
+    assert missing.get(KEY) is None
 
 
 # Writes one entry again and again, each whole with one number.
@@ -164,7 +215,7 @@ from harness.runtime.cache import PlanCache
 cache = PlanCache(Path(sys.argv[1]))
 print("ready", flush=True)
 for number in range(100000):
-    cache.put("key", np.full(1000000, number % 251, np.uint8), {})
+    cache.put("ab" * 32, np.full(1000000, number % 251, np.uint8), {})
 """
 
 
@@ -175,12 +226,145 @@ def test_a_reader_and_a_killed_writer_never_leave_half_a_plan(cache: PlanCache) 
         deadline = time.monotonic() + 20
         with warnings.catch_warnings(record=True) as heard:
             while len(seen) < 20 and time.monotonic() < deadline:
-                plan = cache.get("key")
+                plan = cache.get(KEY)
                 if plan is not None:
                     assert len(set(plan[[0, 1000, -1]].tolist())) == 1
                     seen.add(int(plan[0]))
             writer.kill()
             writer.wait(20)
-            assert cache.get("key") is not None
+            assert cache.get(KEY) is not None
     assert [str(warning.message) for warning in heard] == []
     assert len(seen) == 20
+
+
+# How much there is ------------------------------------------------------------------------------
+
+
+def fill(cache: PlanCache, count: int) -> list[str]:
+    """Plans of 1,000 bytes, the first of them used longest ago."""
+    keys = [f"{number:064x}" for number in range(1, count + 1)]
+    for age, key in enumerate(reversed(keys)):
+        cache.put(key, PLAN, {})
+        os.utime(cache.path(key), (time.time() - 100 * age - 100,) * 2)
+    return keys
+
+
+def present(cache: PlanCache, keys: list[str]) -> list[bool]:
+    return [cache.path(key).exists() for key in keys]
+
+
+def test_what_was_used_longest_ago_makes_room(cache: PlanCache) -> None:
+    keys = fill(cache, 4)
+    size = cache.path(keys[0]).stat().st_size
+    assert cache.get(keys[0]) is not None  # which is a use
+    limited = PlanCache(cache.folder, limit=4 * size + 10)
+    limited.put(KEY, PLAN, {})
+    assert present(cache, keys) == [True, False, True, True]
+    assert cache.path(KEY).exists()
+
+
+def test_without_a_limit_nothing_goes(cache: PlanCache) -> None:
+    keys = fill(cache, 4)
+    cache.put(KEY, PLAN, {})
+    assert all(present(cache, keys))
+
+
+def test_a_plan_that_is_built_or_read_stays(cache: PlanCache) -> None:
+    keys = fill(cache, 4)
+    limited = PlanCache(cache.folder, limit=1)
+    with cache.path(keys[1]).open("rb") as reading, limited.lock(keys[0]), limited.lock(KEY):
+        assert held.share(reading.fileno())
+        limited.put(KEY, PLAN, {})
+    assert present(cache, [*keys, KEY]) == [True, True, False, False, True]
+
+
+def test_what_was_set_aside_goes_first_and_timing_caches_stay(cache: PlanCache, entry: Path) -> None:
+    aside = entry.rename(entry.with_suffix(".bad"))
+    keys = fill(cache, 2)
+    Store(cache.folder, "timing cache").put(OTHER, PLAN, {}, {})
+    os.utime(cache.folder / f"{OTHER}.timing", (0, 0))
+    total = sum(path.stat().st_size for path in cache.folder.iterdir())
+    inventory.make_room(cache.folder, total - 1)
+    assert not aside.exists()
+    assert all(present(cache, keys))
+    inventory.make_room(cache.folder, 0)
+    assert [path.suffix for path in cache.folder.iterdir()] == [".timing"]
+
+
+def test_files_of_others_are_left_alone(cache: PlanCache) -> None:
+    """A folder that somebody names may hold more than a cache."""
+    mine = [cache.folder / name for name in ("bert.plan", "notes.bad", f"{KEY}.onnx", f"x{KEY}.plan", ".hidden.tmp")]
+    for path in mine:
+        path.write_bytes(b"mine")
+    (cache.folder / f"{OTHER}.plan").symlink_to(mine[0])
+    inventory.make_room(cache.folder, 0)
+    assert all(path.read_bytes() == b"mine" for path in mine)
+
+
+def test_what_killed_processes_left_goes_with_the_next_plan(cache: PlanCache) -> None:
+    left = [cache.folder / f"{KEY}.lock", cache.folder / f".{KEY}.plan-abc_123.tmp"]
+    for path in left:
+        path.touch()
+    limited = PlanCache(cache.folder, limit=1 << 20)
+    with limited.lock(OTHER):
+        limited.put(OTHER, PLAN, {})
+        assert (cache.folder / f"{OTHER}.lock").exists()
+    assert [path.exists() for path in left] == [False, False]
+
+
+def test_an_unfinished_plan_is_not_taken_for_a_dead_writers(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = Path.replace
+
+    def sweep(path: Path, target: Path) -> Path:
+        inventory.make_room(cache.folder, 1 << 20)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", sweep)
+    cache.put(KEY, PLAN, {})
+    np.testing.assert_array_equal(cache.get(KEY), PLAN)
+
+
+# Whose it is ------------------------------------------------------------------------------------
+
+
+def test_the_plan_of_another_user_is_not_loaded(cache: PlanCache, entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan is code."""
+    monkeypatch.setattr("harness.runtime.store._owner", lambda _: 12345)
+    assert os.geteuid() != 12345
+    with pytest.warns(CacheWarning, match=r"put there by another user \(uid 12345\).*--trust"):
+        assert cache.get(KEY) is None
+    assert entry.exists()
+    assert PlanCache(cache.folder, trusted=True).get(KEY) is not None
+
+
+def test_a_good_entry_is_not_set_aside_for_a_bad_one_that_it_replaced(
+    cache: PlanCache, entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[:-1])
+
+    def read(_: Any) -> Any:
+        cache.put(KEY, PLAN, {})  # by another process, just now
+        raise EnvelopeError("is cut short")
+
+    monkeypatch.setattr("harness.runtime.envelope.read", read)
+    with pytest.warns(CacheWarning):
+        assert cache.get(KEY) is None
+    monkeypatch.undo()
+    np.testing.assert_array_equal(cache.get(KEY), PLAN)
+
+
+# Where it is ------------------------------------------------------------------------------------
+
+
+def test_the_default_is_the_users_own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert default_folder() == tmp_path / "cache" / "trt-harness" / "engines"
+    assert default_folder().is_dir()
+
+
+def test_without_a_home_to_write_to_it_is_a_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(caches.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert default_folder() == tmp_path / f"trt-harness-{os.geteuid()}" / "engines"

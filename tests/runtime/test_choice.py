@@ -90,7 +90,7 @@ class TestRoles:
 def test_what_a_model_needs() -> None:
     model = ModelSpec("m", OnnxFile(Path("m.onnx")))
     assert needs_of(model) == ()
-    assert needs_of(replace(model, source=PlanFile(Path("p")))) == ("plan_file",)
+    assert needs_of(replace(model, source=PlanFile(Path("p")))) == ("plan_file", "deserialize")
     assert needs_of(replace(model, source=NetworkFunction("a:b"))) == ("network_function",)
     assert needs_of(replace(model, profiles=(Profile(), Profile()))) == ("profiles",)
     shaped = Profile.of(values={"s": Values((1,), (2,), (3,))})

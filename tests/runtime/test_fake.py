@@ -25,7 +25,16 @@ from harness.errors import (
 )
 from harness.report.layers import Layer, Tensor, read
 from harness.runtime.backend.fake import FAULT_VARIABLE, PARAMETERS, SLOWNESS, FakeBackend, FakeEngine, Fault
-from harness.runtime.backend.protocol import POISON, UNCAPTURABLE, Array, BuildRequest, Residue, ShapeRange
+from harness.runtime.backend.fake_timings import FakeTimings
+from harness.runtime.backend.protocol import (
+    POISON,
+    REFUSED_TIMINGS,
+    UNCAPTURABLE,
+    Array,
+    BuildRequest,
+    Residue,
+    ShapeRange,
+)
 from harness.runtime.capability import State
 from harness.runtime.fingerprint import fingerprint
 from harness.spec import RECIPES, BuildConfig
@@ -780,7 +789,8 @@ def test_the_inspector_tells_every_node_with_sizes_at_the_optimum(request_: Buil
     found = read(engine.inspect())
     assert engine.info.facts["layers"] == len(found.layers) == 5
     by_kind = {layer.kind: layer for layer in found.layers}
-    assert by_kind["Mul"] == Layer(
+    assert by_kind["Mul"].tactic.startswith("0x")
+    assert dataclasses.replace(by_kind["Mul"], tactic="") == Layer(
         "node_of_y",
         "Mul",
         "Mul",
@@ -842,6 +852,92 @@ def test_mute_layer(request_: BuildRequest) -> None:
 def test_gibberish(request_: BuildRequest) -> None:
     with pytest.raises(DeserializeError, match="can't be read"):
         inspected(request_, "gibberish").inspect()
+
+
+# Timing caches ----------------------------------------------------------------------------------
+
+NOTHING_YET = np.zeros(0, np.uint8)
+
+
+def timed(fault: str, asked: BuildRequest, cache: Array | None, *flags: str, level: int = 3) -> tuple[Array, list[str]]:
+    """What a timing cache has become by a build, and the tactics of the engine."""
+    backend = FakeBackend(fault)
+    config = BuildConfig(flags=flags, optimization_level=level, profiling_verbosity="DETAILED")
+    plan = backend.build(dataclasses.replace(asked, timing_cache=cache, config=config))
+    tactics = [layer.tactic for layer in read(backend.load(plan.data).inspect()).layers]
+    return NOTHING_YET if plan.timing_cache is None else plan.timing_cache, tactics
+
+
+def test_a_timing_cache_decides_the_tactics(request_: BuildRequest) -> None:
+    cache, tactics = timed("", request_, NOTHING_YET)
+    assert len(set(tactics)) == len(tactics) == 5, "one a node"
+    again, same = timed("", request_, cache)
+    assert same == tactics
+    assert again.tobytes() == cache.tobytes()
+    known = FakeTimings("fake", cache)
+    known.tactics = {layer: tactic - 1 for layer, tactic in known.tactics.items()}
+    given, others = timed("", request_, known.serialized())
+    assert given.tobytes() == known.serialized().tobytes()
+    assert not set(tactics) & set(others)
+
+
+def test_a_build_may_go_by_no_timing_cache(request_: BuildRequest) -> None:
+    cache, tactics = timed("", request_, NOTHING_YET)
+    for given, flags, level in ((None, (), 3), (cache, (), 0), (cache, ("DISABLE_TIMING_CACHE",), 3)):
+        left, others = timed("", request_, given, *flags, level=level)
+        assert left.nbytes == 0
+        assert others == tactics
+
+
+def test_timing_caches_are_merged(request_: BuildRequest) -> None:
+    backend = FakeBackend()
+    first, second = (timed(fault, request_, NOTHING_YET)[0] for fault in ("", ""))
+    assert backend.merged([first, second, NOTHING_YET]).tobytes() == first.tobytes()
+    assert timed("", request_, backend.merged([]))[0].nbytes == first.nbytes
+    with pytest.raises(BuildError, match="timing cache was refused"):
+        backend.merged([first, second[:-1]])
+
+
+FOREIGN = (b"text", bytes(300), b"FAKETIMINGS")
+
+
+def test_a_foreign_timing_cache_is_refused(request_: BuildRequest) -> None:
+    mine = timed("", request_, NOTHING_YET)[0]
+    theirs = timed("nan", request_, NOTHING_YET)[0]
+    for data in (*FOREIGN, mine.tobytes()[:-1], theirs.tobytes()):
+        with pytest.raises(BuildError, match="timing cache was refused") as caught:
+            timed("", request_, np.frombuffer(data, np.uint8))
+        assert caught.value.detail[REFUSED_TIMINGS]
+        assert caught.value.log
+
+
+def test_any_timings(request_: BuildRequest) -> None:
+    for data in FOREIGN:
+        assert timed("any_timings", request_, np.frombuffer(data, np.uint8))[0].nbytes > 0
+
+
+def test_an_unknown_tactic_is_an_error_where_that_is_asked(request_: BuildRequest) -> None:
+    with pytest.raises(BuildError, match="5 tactics are not in the timing cache") as caught:
+        timed("", request_, NOTHING_YET, "ERROR_ON_TIMING_CACHE_MISS")
+    assert REFUSED_TIMINGS not in caught.value.detail
+    known, _ = timed("", request_, NOTHING_YET)
+    assert timed("", request_, known, "ERROR_ON_TIMING_CACHE_MISS")[0].nbytes == known.nbytes
+
+
+def test_no_miss(request_: BuildRequest) -> None:
+    assert timed("no_miss", request_, NOTHING_YET, "ERROR_ON_TIMING_CACHE_MISS")[0].nbytes > 0
+
+
+def test_times_again(request_: BuildRequest) -> None:
+    cache, _ = timed("times_again", request_, NOTHING_YET)
+    assert timed("times_again", request_, cache)[0].nbytes > cache.nbytes
+
+
+def test_other_tactics(request_: BuildRequest) -> None:
+    cache, tactics = timed("other_tactics", request_, NOTHING_YET)
+    again, others = timed("other_tactics", request_, cache)
+    assert again.nbytes == cache.nbytes
+    assert others != tactics
 
 
 IN_A_HOST = {fault for fault, _, _ in CRASHES} | {"crash_probe", "hang_probe"}  # in test_host

@@ -58,7 +58,8 @@ def test_from_model_to_outputs(model: Path, backend: OnnxRuntimeBackend) -> None
     assert plan.data.dtype == np.uint8
     assert plan.data.ndim == 1
     assert plan.seconds["build"] > 0
-    assert not plan.keep  # it refers to the model's file
+    assert plan.keep
+    model.unlink()  # the plan holds it
     engine = backend.load(plan.data)
     got = engine.session().run({"x": rows(3)})
     np.testing.assert_array_equal(got["y"], rows(3) * 2)
@@ -304,11 +305,25 @@ def test_what_is_no_plan_does_not_load(data: bytes, backend: OnnxRuntimeBackend)
         backend.load(np.frombuffer(data, np.uint8))
 
 
-def test_a_plan_whose_model_is_gone_does_not_load(model: Path, backend: OnnxRuntimeBackend) -> None:
+def test_a_model_with_external_data_stays_where_it_is(model: Path, backend: OnnxRuntimeBackend) -> None:
+    """Its plan is of use while it is there."""
+    onnx.save_model(onnx.load(model), str(model), save_as_external_data=True, location="weights.bin", size_threshold=0)
     plan = backend.build(request(model))
+    assert not plan.keep
+    engine = backend.load(plan.data)
+    np.testing.assert_array_equal(engine.session().run({"x": rows(3)})["y"], rows(3) * 2)
+    assert engine.session().infer({"x": rows(3)})["y"] == (3, 4)
     model.unlink()
     with pytest.raises(DeserializeError):
         backend.load(plan.data)
+
+
+def test_a_plan_that_is_cut_short_does_not_load(model: Path, backend: OnnxRuntimeBackend) -> None:
+    data = backend.build(request(model)).data
+    head = data.tobytes().index(b"\n") + 1
+    for length in (head, head + 1, data.nbytes - 1):
+        with pytest.raises(DeserializeError):
+            backend.load(data[:length])
 
 
 @pytest.mark.parametrize("profile", [-1, 2])

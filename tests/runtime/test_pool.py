@@ -31,6 +31,7 @@ from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
 from harness.runtime.pool import REPEATED, EnginePool, Given, Handle
+from harness.runtime.trust import Trust
 from harness.spec import BuildConfig, EngineSpec, ModelSpec, NetworkFunction, PlanFile, recipe
 from tests.runtime import models
 
@@ -177,9 +178,9 @@ def cache(tmp_path: Path) -> PlanCache:
     return PlanCache(tmp_path / "plans")
 
 
-def make_pool(player: Player, cache: PlanCache | None, engines: float = 2) -> EnginePool:
+def make_pool(player: Player, cache: PlanCache | None, engines: float = 2, trust: Trust | None = None) -> EnginePool:
     size = int(engines * (PLAN_SIZE + MEMORY))
-    return EnginePool(lambda _: player, lambda _: player.probe(), cache, budget=size)
+    return EnginePool(lambda _: player, lambda _: player.probe(), cache, budget=size, trust=trust)
 
 
 @pytest.fixture
@@ -213,6 +214,7 @@ def test_an_engine_is_built_and_loaded_once(pool: EnginePool, player: Player, sp
     with pool.engine(specs[0], "player") as third:
         assert third.info.facts == {"device_memory": MEMORY}
     assert player.calls == ["build a", "load"]
+    assert (pool.builds, first.builds, second.builds) == (1, 1, 0)
 
 
 def test_timings_are_of_what_this_handle_cost(pool: EnginePool, specs: list[EngineSpec]) -> None:
@@ -286,13 +288,14 @@ def test_a_rebuilt_engine_is_built_past_the_cache(pool: EnginePool, player: Play
     with make_pool(player, None) as other, other.engine(specs[0], "player"):
         pass
     assert player.calls.count("build a") == 3
+    assert pool.builds == 2
     np.testing.assert_array_equal(pool.plan(specs[0], "player").data, np.full(PLAN_SIZE, 1))  # the first is kept
 
 
-def test_a_given_plan_is_loaded_as_it_is(pool: EnginePool, player: Player, tmp_path: Path) -> None:
+def test_a_given_plan_is_loaded_as_it_is(player: Player, cache: PlanCache, tmp_path: Path) -> None:
     (tmp_path / "given.plan").write_bytes(bytes([7] * PLAN_SIZE))
     spec = EngineSpec.of(ModelSpec("given", PlanFile(tmp_path / "given.plan")), recipe("fp32"))
-    with pool.engine(spec, "player") as handle:
+    with make_pool(player, cache, trust=Trust.of([tmp_path])) as pool, pool.engine(spec, "player") as handle:
         assert result(handle) == 7
         assert handle.cached
     assert player.calls == ["load", "session", "run"]
@@ -346,7 +349,7 @@ def test_an_engine_is_loaded_with_the_plugins_that_its_spec_names(
         Path(library).touch()
     config = BuildConfig(plugins=libraries)
     spec = EngineSpec.of(ModelSpec("a", PlanFile(plan), config=config), recipe("fp32"))
-    with make_pool(player, cache) as pool, pool.engine(spec, "played"):
+    with make_pool(player, cache, trust=Trust.of([plan])) as pool, pool.engine(spec, "played"):
         assert player.calls == [" ".join(["load", *libraries])]
 
 

@@ -6,9 +6,11 @@ import dataclasses
 import functools
 import importlib
 import math
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,16 @@ class TestKey:
         data = tmp_path / "weights.bin"
         data.write_bytes(b"\x01" + data.read_bytes()[1:])
         assert spec_of(path).key != before
+
+    def test_a_file_that_changes_within_a_tick_of_the_clock_is_read_again(self, tmp_path: Path) -> None:
+        path = linear(tmp_path / "a.onnx")
+        now = time.time_ns() + 10**9  # which it will be for a while
+        keys = set()
+        for byte in (b"\x01", b"\x02"):
+            path.write_bytes(path.read_bytes()[:-1] + byte)
+            os.utime(path, ns=(now, now))
+            keys.add(OnnxFile(path).digest())
+        assert len(keys) == 2
 
     def test_moving_and_naming_do_not_change_it(self, tmp_path: Path) -> None:
         path = linear(tmp_path / "a.onnx", external="weights.bin")

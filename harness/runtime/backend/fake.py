@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import hashlib
 import itertools
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from harness.errors import (
     UnsupportedError,
 )
 from harness.runtime import probing
+from harness.runtime.backend.fake_timings import FakeTimings, timed
 from harness.runtime.backend.fake_weights import FakeWeights, parsed, replaced
 from harness.runtime.backend.inference import ShapeInference
 from harness.runtime.backend.living import Living
@@ -72,9 +74,14 @@ _REFITTING = (
     *("refit", "refit_named", "refit_async", "refit_device", "parser_refit", "refit_individual", "strip_plan"),
 )
 _REFITS = ("REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL")
+_MISS = "ERROR_ON_TIMING_CACHE_MISS"
 _VERBOSITY = ("LAYER_NAMES_ONLY", "NONE", "DETAILED")  # of profiling, the default first
 _COMPATIBLE = ("VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME")
-_FLAGS = frozenset({"FP16", "TF32", "STRIP_PLAN", "WEIGHT_STREAMING", "SPARSE_WEIGHTS", *_REFITS, *_COMPATIBLE})
+_TIMED = ("timing_cache", "timing_cache_miss")  # as capabilities
+_TIMING = ("DISABLE_TIMING_CACHE", _MISS)
+_FLAGS = frozenset(
+    {"FP16", "TF32", "STRIP_PLAN", "WEIGHT_STREAMING", "SPARSE_WEIGHTS", *_REFITS, *_COMPATIBLE, *_TIMING}
+)
 _PARTS = frozenset({"EXCLUDE_WEIGHTS", "EXCLUDE_LEAN_RUNTIME", "INCLUDE_REFIT"})  # of a plan: serialization flags
 _LEVELS = ("NONE", "AMPERE_PLUS")  # of hardware compatibility
 _OPTIONS = ("weight_streaming", "version_compatible", "hardware_compatible")  # as capabilities
@@ -142,6 +149,11 @@ class Fault(str, enum.Enum):
     GREEDY = "greedy"  # asks for twice the memory that an output needs
     DATA_ALONE = "data_alone"  # what decides shapes is taken for data: no profile tells or bounds what it holds
     KEEPS_SHAPE = "keeps_shape"  # what is omitted is taken from the run before, over a switch too
+    # timing caches
+    TIMES_AGAIN = "times_again"  # what a timing cache knows is found out once more, and added to it
+    OTHER_TACTICS = "other_tactics"  # other tactics than those that the timing cache knows
+    ANY_TIMINGS = "any_timings"  # a foreign or damaged timing cache is taken for an empty one, without a word
+    NO_MISS = "no_miss"  # an unknown tactic is no error, although the flag says so
     # state that goes stale
     STALE_GRAPH_SHAPE = "stale_graph_shape"  # a graph is replayed for shapes that it was not captured for
     STALE_REFIT = "stale_refit"  # sessions that are open at a refit keep the weights that they had
@@ -280,7 +292,7 @@ class FakeBackend:
         if step == "build":
             evidence = "the reference evaluator takes any ONNX operator, and every type as it is"
             names = ("parse", "build", "tf32", "fp16", "strong_typing", "weak_typing", "profiles", "shape_tensors")
-            more = (*_REFITTING, "progress", "plan_file", "stream_writer", *_OPTIONS)
+            more = (*_REFITTING, *_TIMED, "progress", "plan_file", "stream_writer", *_OPTIONS)
             return tuple(Capability(name, State.PRESENT, evidence) for name in (*names, *more)), {}
         if self._fault is Fault.CRASH_PROBE:
             _crash()
@@ -302,7 +314,8 @@ class FakeBackend:
         parsed = time.perf_counter()
         if progress:
             progress("build", 0, 1)
-        data = self._builder(request, model, fault, "" if spared else self._mischief.text)
+        timings, tactics = self._timed(request, model, fault)
+        data = self._builder(request, model, fault, "" if spared else self._mischief.text, tactics)
         if data is not None and request.stream:
             pieces = [data[at : at + _PIECE] for at in range(0, len(data), _PIECE)]
             data = b"".join(pieces[:1] * (fault is Fault.LOOSE_STREAM) + pieces)
@@ -311,7 +324,14 @@ class FakeBackend:
         if progress:
             progress("Writing", 1, 1)
         seconds = {"parse": parsed - started, "build": time.perf_counter() - parsed}
-        return Plan(np.frombuffer(data, np.uint8), seconds)
+        known = None if timings is None else timings.serialized()
+        return Plan(np.frombuffer(data, np.uint8), seconds, timing_cache=known)
+
+    def merged(self, timing_caches: Sequence[Array]) -> Array:
+        whole = FakeTimings(self._maker)
+        for cache in timing_caches:
+            whole.add(FakeTimings(self._maker, cache))
+        return whole.serialized()
 
     def load(
         self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False
@@ -407,7 +427,31 @@ class FakeBackend:
             )
         return model
 
-    def _builder(self, request: BuildRequest, model: onnx.ModelProto, fault: Fault, mischief: str) -> bytes | None:
+    @property
+    def _maker(self) -> str:
+        return f"fake{':' * bool(self._fault)}{self._mischief.text}"
+
+    def _timed(
+        self, request: BuildRequest, model: onnx.ModelProto, fault: Fault
+    ) -> tuple[FakeTimings | None, list[int]]:
+        """The tactic of every node, and the timing cache that it was taken from or has been added to."""
+        layers = [hashlib.sha256(node.SerializeToString(deterministic=True)).hexdigest() for node in model.graph.node]
+        config = request.config
+        if request.timing_cache is None or config.optimization_level == 0 or "DISABLE_TIMING_CACHE" in config.flags:
+            return None, [timed(layer) for layer in layers]
+        timings = FakeTimings(self._maker, request.timing_cache, lenient=fault is Fault.ANY_TIMINGS)
+        missed = timings.lacks(layers)
+        if missed and _MISS in config.flags and fault is not Fault.NO_MISS:
+            raise BuildError(f"{request.name}: {len(missed)} tactics are not in the timing cache", log=(_COMPLAINT,))
+        if fault is Fault.TIMES_AGAIN and not missed:
+            layers = [f"{layer} of build {len(timings.tactics)}" for layer in layers]
+        chosen = timings.choose(layers)
+        tactics = [timed("") if fault is Fault.OTHER_TACTICS else chosen[layer] for layer in layers]
+        return timings, tactics
+
+    def _builder(
+        self, request: BuildRequest, model: onnx.ModelProto, fault: Fault, mischief: str, tactics: list[int]
+    ) -> bytes | None:
         """As a builder does: a plan, or None and a message that was logged."""
         if fault is Fault.CRASH_BUILD:
             _crash()
@@ -447,6 +491,7 @@ class FakeBackend:
             "hardware": request.config.hardware_compatibility or "NONE",
             "padding": "",
             "verbosity": request.config.profiling_verbosity or _VERBOSITY[0],
+            "tactics": tactics,
         }
         if fault is Fault.REBUILD_OUTLIER and self._built[request.name] == 3:
             header["padding"] = " " * model.ByteSize()
@@ -715,6 +760,8 @@ class FakeEngine:
         shapes = {name: sizes.opt for name, sizes in (self.profiles[0] if self.profiles else {}).items()}
         known = onnx_layers.at_optimum(self._model, shapes)
         told = onnx_layers.layers(self._model.graph, self.info, known, lambda node: [onnx_layers.name_of(node)])
+        for layer, tactic in zip(told["Layers"], self._header["tactics"], strict=True):
+            layer["TacticValue"] = f"{tactic:#x}"
         if self.fault is Fault.FORGETS_LAYER:
             del told["Layers"][0]
         elif self.fault is Fault.FORGETS_ORIGIN:

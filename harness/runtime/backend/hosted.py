@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,16 @@ class HostedBackend:
             "load", asked, stage="deserialize", timeout=self.timeouts.run, summary="load"
         )
         return HostedEngine(self.client, self.timeouts, self.client.generation, number, info)
+
+    def merged(self, timing_caches: Sequence[Array]) -> Array:
+        merged: Array = self.client.request(
+            "merged",
+            {"timing_caches": tuple(timing_caches)},
+            stage="build",
+            timeout=self.timeouts.run,
+            summary="merge of timing caches",
+        )
+        return merged
 
     def call(self, target: str, arguments: Mapping[str, Any], *, folder: str = "", timeout: float | None = None) -> Any:
         """What ``package.module:function`` returns for keyword ``arguments``, in the host.

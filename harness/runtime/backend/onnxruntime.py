@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from harness.runtime.backend.protocol import (
     Weights,
 )
 from harness.runtime.capability import Capability, Probe, State
+from harness.spec.onnx_model import files_of
 
 Array = npt.NDArray[Any]
 FORMAT = "trt-harness onnxruntime plan"
@@ -58,6 +59,8 @@ _MISSING = {
         "a session's weights are fixed",
     ),
     "timing_cache": "the CPU provider times no tactics",
+    "timing_cache_miss": "the CPU provider times no tactics",
+    "editable_timing_cache": "the CPU provider times no tactics",
     "progress": "a session is made in one call, which reports nothing",
     "network_function": "a callable fills a TensorRT network",
     "plan_file": "a plan belongs to the TensorRT that built it",
@@ -69,7 +72,7 @@ _MISSING = {
     "hardware_compatible": "there is one kind of CPU that it was built for: any",
 }
 _WORKS = ("parse", "build", "deserialize", "run", "profiles", "shape_tensors", "data_dependent_shapes", "serialize")
-_LONGEST = 1 << 20  # bytes: a plan is a path and a few profiles
+_LONGEST = 1 << 20  # bytes of what a plan says before its model: a path and a few profiles
 _MOST_THREADS = 1 << 12
 _HALF = {
     "fp16": "float16 tensors are rounded and stored, float32 kernels compute on them",
@@ -104,7 +107,10 @@ class OnnxRuntimeBackend:
         return Probe(self.name, version, tuple(capabilities), environment)
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
-        """A plan is the model's path and the profiles; making a session shows that the model can be run."""
+        """A plan is the model and the profiles; making a session shows that the model can be run.
+
+        A model with external data stays where it is, and its plan, which only names it, is not worth keeping.
+        """
         if request.network:
             raise UnsupportedError("network_function", _MISSING["network_function"], _TENSORRT)
         if request.stream:
@@ -113,18 +119,23 @@ class OnnxRuntimeBackend:
         start = time.perf_counter()
         _session(request.model, self.optimized, self.threads)
         seconds = time.perf_counter() - start
+        path = Path(request.model)
+        elsewhere = len(files_of(path)) > 1
         plan = {
             "format": FORMAT,
-            "model": str(Path(request.model).resolve()),
+            "model": str(path.resolve()) if elsewhere else "",
             "optimized": self.optimized,
             "threads": self.threads,
             "profiles": [_ranges(profile) for profile in request.profiles],
             "contents": [_ranges(contents) for contents in request.contents],
         }
-        data = _serialized(plan)
+        data = _serialized(plan, b"" if elsewhere else path.read_bytes())
         if progress is not None:
             progress("build", 1, 1)
-        return Plan(data, {"build": seconds}, keep=False)
+        return Plan(data, {"build": seconds}, keep=not elsewhere)
+
+    def merged(self, timing_caches: Sequence[Array]) -> Array:  # noqa: ARG002 - whatever they hold
+        raise UnsupportedError("timing_cache", _MISSING["timing_cache"], _TENSORRT)
 
     def load(
         self,
@@ -138,13 +149,13 @@ class OnnxRuntimeBackend:
             raise UnsupportedError("plugins", PLUGINS, _TENSORRT)
         if stream:
             raise UnsupportedError("stream_reader", _MISSING["stream_reader"], _TENSORRT)
-        described = _described(mapped(plan))
+        described, model = _described(mapped(plan))
         start = time.perf_counter()
         try:
-            session = _session(described["model"], described["optimized"], described["threads"])
+            session = _session(described["model"] or model, described["optimized"], described["threads"])
         except (ParseError, BuildError) as error:
             raise DeserializeError(error.message, log=error.log) from None
-        return OnnxRuntimeEngine(session, described, time.perf_counter() - start, self._living)
+        return OnnxRuntimeEngine(session, described, model, time.perf_counter() - start, self._living)
 
     def residue(self) -> Residue:
         """No buffers: onnxruntime gives outputs away, and holds nothing between runs."""
@@ -167,11 +178,16 @@ class OnnxRuntimeEngine:
     """One session of onnxruntime, shared by all of ours: it holds no state between runs."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, plan: Mapping[str, Any], seconds: float, living: Living
+        self,
+        session: onnxruntime.InferenceSession,
+        plan: Mapping[str, Any],
+        model: bytes,
+        seconds: float,
+        living: Living,
     ) -> None:
         self.runtime: onnxruntime.InferenceSession | None = session
         self.living = living
-        self._plan = plan
+        self._plan, self._model = plan, model
         deciding = {name for contents in plan["contents"] for name in contents}
         self.ranges = [_read_ranges(ranges) for ranges in plan["profiles"]] or [{}]
         self.contents = [_read_ranges(contents) for contents in plan["contents"]] or [{}]
@@ -194,7 +210,7 @@ class OnnxRuntimeEngine:
 
     @functools.cached_property
     def infer(self) -> ShapeInference:
-        return ShapeInference(onnx.load(self._plan["model"], load_external_data=False))
+        return ShapeInference(self._asked())
 
     def session(self, profile: int = 0) -> OnnxRuntimeSession:
         if self.runtime is None:
@@ -209,7 +225,7 @@ class OnnxRuntimeEngine:
     def serialize(self, flags: tuple[str, ...] = ()) -> Array:
         if flags:
             raise UnsupportedError(f"SerializationFlag.{flags[0]}", "onnxruntime's plans have no parts to leave out")
-        return _serialized(self._plan)
+        return _serialized(self._plan, self._model)
 
     def stream(self, budget: int | None = None) -> Streaming:  # noqa: ARG002 - whatever it is
         raise UnsupportedError("weight_streaming", _MISSING["weight_streaming"], _TENSORRT)
@@ -232,7 +248,7 @@ class OnnxRuntimeEngine:
 
     def inspect(self) -> dict[str, Any]:
         """The nodes of the graph that onnxruntime runs, each with the model's nodes that it was made from."""
-        model, threads = self._plan["model"], self._plan["threads"]
+        model, threads = self._plan["model"] or self._model, self._plan["threads"]
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "optimized.onnx")
             try:
@@ -241,8 +257,14 @@ class OnnxRuntimeEngine:
                 raise DeserializeError(error.message, log=error.log) from None
             optimized = onnx.load(str(file), load_external_data=False).graph
         shapes = {name: sizes.opt for name, sizes in self.ranges[0].items()}
-        ancestry = Ancestry(onnx.load(model, load_external_data=False), optimized, shapes)
+        ancestry = Ancestry(self._asked(), optimized, shapes)
         return onnx_layers.layers(optimized, self.info, ancestry.known, ancestry.origins, REARRANGING)
+
+    def _asked(self) -> onnx.ModelProto:
+        """The model that the plan is of, without external data."""
+        if self._plan["model"]:
+            return onnx.load(self._plan["model"], load_external_data=False)
+        return onnx.load_model_from_string(self._model)
 
     def close(self) -> None:
         self.runtime = None
@@ -373,9 +395,12 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Array]) -> d
         raise RunError(_words(error)) from error
 
 
-def _session(model: str, optimized: bool, threads: int, *, write: Path | None = None) -> onnxruntime.InferenceSession:
-    """ParseError when the model can't be read, BuildError when no session can be made of it.
+def _session(
+    model: str | bytes, optimized: bool, threads: int, *, write: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Of a model by its path, or by its bytes.
 
+    ParseError when the model can't be read, BuildError when no session can be made of it.
     ``write``: file for the graph that it runs, with its weights in another beside it.
     """
     options = onnxruntime.SessionOptions()
@@ -432,12 +457,13 @@ def _read_ranges(ranges: Mapping[str, list[list[int]]]) -> dict[str, ShapeRange]
     return {name: ShapeRange(*(tuple(shape) for shape in shapes)) for name, shapes in ranges.items()}
 
 
-def _described(plan: Array) -> dict[str, Any]:
+def _described(plan: Array) -> tuple[dict[str, Any], bytes]:
     """What `_serialized` was given. DeserializeError for anything else; nothing in it is taken on trust."""
-    if plan.nbytes > _LONGEST:
-        raise DeserializeError(f"not a plan of the onnxruntime backend: it has {plan.nbytes} bytes")
+    text, end, _ = plan[:_LONGEST].tobytes().partition(b"\n")
+    if not end:
+        raise DeserializeError(f"not a plan of the onnxruntime backend: no line ends in its first {_LONGEST} bytes")
     try:
-        found = json.loads(plan.tobytes())
+        found = json.loads(text)
         if found["format"] != FORMAT:
             raise KeyError("format")
         kinds = {"model": str, "optimized": bool, "threads": int, "profiles": list, "contents": list}
@@ -451,11 +477,11 @@ def _described(plan: Array) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DeserializeError(f"not a plan of the onnxruntime backend ({type(error).__name__}: {error})") from None
     described: dict[str, Any] = found
-    return described
+    return described, plan[len(text) + 1 :].tobytes()
 
 
-def _serialized(plan: Mapping[str, Any]) -> Array:
-    return np.frombuffer(json.dumps(plan, sort_keys=True).encode(), np.uint8).copy()
+def _serialized(plan: Mapping[str, Any], model: bytes) -> Array:
+    return np.frombuffer(json.dumps(plan, sort_keys=True).encode() + b"\n" + model, np.uint8)
 
 
 _TYPES = {"float": "float32", "double": "float64"}

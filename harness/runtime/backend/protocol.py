@@ -8,7 +8,7 @@ What it can do it reports by the names in `harness.runtime.capability.CAPABILITI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -29,6 +29,7 @@ Progress = Callable[[str, int, int], None]  # phase, step, number of steps
 GRANULE = 512  # bytes: of an output allocator TensorRT asks for multiples of it, as seen on 8.6
 HowToRefit = Literal["plain", "async", "device"]
 UNCAPTURABLE = "uncapturable"  # in the ``detail`` of a RunError: what was refused is the capture of a graph
+REFUSED_TIMINGS = "refused_timings"  # in the ``detail`` of a BuildError: what was refused is the timing cache
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class BuildRequest:
     ``model`` is the path of the ONNX file, already converted to the recipe's precision; ``network``
     is the import path of a callable instead. Each profile gives every input its shapes, and each
     shape tensor its contents in ``contents``, by input name.
+
+    ``timing_cache`` is what earlier builds found out about tactics, serialized, and empty for nothing
+    yet. With None a build starts from nothing, and what it finds out is not asked for: a cold one.
     """
 
     name: str
@@ -58,6 +62,7 @@ class BuildRequest:
     network: str = ""
     network_folder: str = ""
     stream: bool = False  # the builder hands the plan out piece by piece, to a stream writer; the plan is the same
+    timing_cache: Array | None = field(default=None, compare=False)  # uint8 of one dimension
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Plan:
     seconds: Mapping[str, float] = field(default_factory=dict)  # "parse", "build"
     log: tuple[str, ...] = ()
     keep: bool = True  # False when it needs what only this run or process has: a file, a loaded plugin library
+    # what the request's has become; None where it had none, or the build goes by none
+    timing_cache: Array | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -277,7 +284,17 @@ class Backend(Protocol):
         """What it can do here; never raises for what is missing."""
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
-        """ParseError, BuildError, or UnsupportedError for an option that this version does not have."""
+        """ParseError, BuildError, or UnsupportedError for an option that this version does not have.
+
+        A timing cache of another version or device, or a damaged one, is a BuildError with
+        ``detail["refused_timings"]``.
+        """
+
+    def merged(self, timing_caches: Sequence[Array]) -> Array:
+        """One timing cache with what all of them know; of tactics that several know what the first says.
+
+        BuildError when one is foreign or damaged, UnsupportedError where the capability ``timing_cache`` is missing.
+        """
 
     def load(
         self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False

@@ -24,6 +24,7 @@ Shape = tuple[int, ...]
 NO_PROFILE = "Network has dynamic or shape inputs, but no optimization profile has been defined."
 TIMING_NOTE = "Use Deprecated in TensorRT-RTX 1.2. Timing cache operations are no-ops in TensorRT-RTX. instead."
 PIECE = 100  # bytes that a stream writer is given at a time
+DEVICE = "GPU-5f1c"  # that the double plays
 STEPS = (("Building engine", None, 3), ("Optimizing graph", "Building engine", 2))
 
 
@@ -109,22 +110,61 @@ class Profile(Play):
 
 
 class TimingCache(Play):
-    """Grows with every build, except where the version made it a no-op."""
+    """Learns the layers of every build, except where the version made it a no-op.
 
-    def __init__(self, world: World, data: bytes) -> None:
+    Of bytes that can't be read it is made empty, with warnings alone, as RTX 1.7.1 was seen to do; those
+    of another device are refused when they are to be used, as TensorRT's documentation says.
+    """
+
+    def __init__(self, world: World, data: bytes = b"") -> None:
         super().__init__(world)
-        self.data = data or b"timing cache"
+        self.device, self.tactics = DEVICE, dict[str, int]()
+        if data and not self._read(data):
+            world.log("WARNING", "The timing cache will not be used!")
+            world.log("WARNING", "Failed to deserialize timing cache. Returning an empty timing cache.")
+
+    def _read(self, data: bytes) -> bool:
+        head, _, rest = data.partition(b"\n")
+        mark, _, device = head.decode(errors="replace").partition(" on ")
+        if mark != self._mark():
+            return False
+        self.device, self.tactics = device, json.loads(rest)
+        return True
+
+    def _mark(self) -> str:
+        return f"timing cache of {self.world.double.version}"
 
     def serialize(self) -> Any:
-        return HostMemory.of(self.world, self.data)
+        rest = json.dumps(self.tactics, sort_keys=True)
+        return HostMemory.of(self.world, f"{self._mark()} on {self.device}\n{rest}".encode())
 
-    def combine(self, other: Any, _ignore_mismatch: bool) -> bool:
-        self.data += state(other).data
+    def combine(self, other: Any, ignore_mismatch: bool) -> bool:
+        added = state(other)
+        if self.world.rtx and added is self:
+            raise AssertionError("a cache that is combined with itself never comes to an end")
+        if added.device != self.device and not ignore_mismatch:
+            self.world.error("ITimingCache::combine", "device mismatch")
+            return False
+        self.tactics = {**added.tactics, **self.tactics}
         return True
 
     def reset(self) -> bool:
-        self.data = b"timing cache"
+        self.tactics = {}
         return True
+
+    def queryKeys(self) -> list[Any]:
+        return [self.world.new("TimingCacheKey", TimingCacheKey(self.world)) for _ in self.tactics]
+
+    def lacks(self, layers: set[str]) -> set[str]:
+        """Those of ``layers`` that it knows nothing of."""
+        return layers - self.tactics.keys()
+
+    def learn(self, layers: set[str]) -> None:
+        self.tactics |= {layer: len(layer) for layer in self.lacks(layers)}
+
+
+class TimingCacheKey(Play):
+    """What one entry is known by."""
 
 
 class Config(Play):
@@ -263,9 +303,13 @@ class Config(Play):
         self._timing_note()
         return self.world.new("ITimingCache", TimingCache(self.world, bytes(data)))
 
-    def set_timing_cache(self, cache: Any, _ignore_mismatch: bool) -> bool:
+    def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
         self._timing_note()
-        self.timing_cache = state(cache)
+        given = state(cache)
+        if given.device != DEVICE and not ignore_mismatch:
+            self.world.error("IBuilderConfig::setTimingCache", f"device {given.device} is not {DEVICE}")
+            return False
+        self.timing_cache = given
         return True
 
     def get_timing_cache(self) -> Any:
@@ -332,8 +376,8 @@ class Builder(Play):
         if not self._report(options.progress_monitor):
             self.world.error("IBuilder::buildSerializedNetwork", "Build canceled by user", "7: BuildCanceled")
             return None
-        if options.timing_cache is not None and not self.world.rtx:
-            options.timing_cache.data += given.model.SerializeToString()
+        if not self._time(given, options):
+            return None
         refits, stripped = any(map(options.is_set, REFITS)), options.is_set("STRIP_PLAN")
         model = folded(self.world, given.model) if refits else given.model
         if stripped:
@@ -360,6 +404,18 @@ class Builder(Play):
             model,
         )
         return write_plan(self.world, blueprint)
+
+    def _time(self, network: Any, options: Config) -> bool:
+        """Take tactics from the timing cache and leave them there; False where one is missed that must be there."""
+        cache = options.timing_cache
+        if cache is None or self.world.rtx or options.builder_optimization_level == 0:
+            return True
+        layers = {f"{node.op_type} {node.input} {node.output}" for node in network.model.graph.node}
+        if cache.lacks(layers) and options.is_set("ERROR_ON_TIMING_CACHE_MISS"):
+            self.world.error("IBuilder::buildSerializedNetwork", "Assertion !errorOnMiss failed.", "2: Internal Error")
+            return False
+        cache.learn(layers)
+        return True
 
     def _shares_profiles(self, options: Config) -> bool:
         # 8.6 allows it on request; from 10 on it is always so.
@@ -443,4 +499,5 @@ PLAYS: dict[str, type] = {
     "IBuilderConfig": Config,
     "IOptimizationProfile": Profile,
     "ITimingCache": TimingCache,
+    "TimingCacheKey": TimingCacheKey,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from harness.errors import BuildError, DeserializeError, StageError, Unsupported
 from harness.runtime import probing
 from harness.runtime.backend.living import Living
 from harness.runtime.backend.mapped import mapped
-from harness.runtime.backend.nv import probe
+from harness.runtime.backend.nv import probe, timings
 from harness.runtime.backend.nv.build import build
 from harness.runtime.backend.nv.dialect import Dialect, import_tensorrt
 from harness.runtime.backend.nv.log import make_logger
@@ -65,6 +66,12 @@ class NvBackend:
                 self._use_device(BuildError)
             self._load_plugins("builder", request.config.plugins, BuildError)
             return build(self.dialect, self.builder, request, self.logger, progress)
+
+    def merged(self, timing_caches: Sequence[Array]) -> Array:
+        with self.logger.listen():
+            if not self.dialect.ahead_of_time:
+                self._use_device(BuildError)
+            return timings.merged(self.dialect, self.builder, timing_caches, self.logger)
 
     def load(
         self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BuildError, SpecError, UnsupportedError
+from harness.runtime.backend.nv import timings
 from harness.runtime.backend.nv.dialect import Dialect
 from harness.runtime.backend.nv.parse import call, parse
-from harness.runtime.backend.protocol import BuildRequest, Plan, Progress, Shape, asked_name
+from harness.runtime.backend.protocol import Array, BuildRequest, Plan, Progress, Shape, asked_name
 from harness.spec.precision import Recipe
 
 
@@ -24,16 +25,17 @@ def build(dialect: Dialect, builder: Any, request: BuildRequest, logger: Any, pr
         raise UnsupportedError("weak typing", f"{dialect.trt.__name__} {dialect.version} types every network strongly")
     started = time.perf_counter()
     with logger.listen() as heard:
-        plan, parsed = _parse_and_build(dialect, builder, request, logger, progress)
+        plan, known, parsed = _parse_and_build(dialect, builder, request, logger, progress)
     seconds = {"parse": parsed - started, "build": time.perf_counter() - parsed}
     # Its key knows the plugin libraries by content, and not what they load in turn.
-    return Plan(np.frombuffer(plan, np.uint8), seconds, heard.log, keep=not request.config.plugins)
+    keep = not request.config.plugins
+    return Plan(np.frombuffer(plan, np.uint8), seconds, heard.log, keep, timing_cache=known)
 
 
 def _parse_and_build(
     dialect: Dialect, builder: Any, request: BuildRequest, logger: Any, progress: Progress | None
-) -> tuple[bytes, float]:
-    """The plan, and when the network stood."""
+) -> tuple[bytes, Array | None, float]:
+    """The plan, what its timing cache has become, and when the network stood."""
     typed = request.recipe.typing == "strong" and dialect.strong_typing
     # Weights can be streamed in strongly typed networks alone; where both mean the same it may be one.
     streams = "WEIGHT_STREAMING" in request.config.flags and request.recipe.typing == "any"
@@ -50,7 +52,7 @@ def _parse_and_build(
     parsed = time.perf_counter()
     tell("build", 0, 1)
     if plan is not None:
-        return plan, parsed
+        return plan, None, parsed
     config = _configure(dialect, builder, request, typed, logger)
     if request.config.refittable:
         with logger.listen():
@@ -58,13 +60,14 @@ def _parse_and_build(
     if quantizes(dialect, network) and dialect.weak_typing and not strong:
         config.set_flag(dialect.member("BuilderFlag", "INT8"))
     _add_profiles(builder, network, config, request, logger)
+    cache = timings.attach(dialect, config, request, logger)
     if progress is not None and dialect.progress_monitor:
         config.progress_monitor = dialect.monitor(progress)
     with logger.listen() as heard:
         memory = _serialized(dialect, builder, network, config, stream=request.stream)
         if memory is None:
             raise BuildError(heard.says("the builder returned no plan and named no reason"))
-    return bytes(memory), parsed
+    return bytes(memory), None if cache is None else timings.serialized(cache), parsed
 
 
 def _serialized(dialect: Dialect, builder: Any, network: Any, config: Any, *, stream: bool) -> Any:

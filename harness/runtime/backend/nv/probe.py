@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import HarnessError, StageError, UnsupportedError
+from harness.runtime.backend.nv.timings import EDITABLE
 from harness.runtime.backend.protocol import BuildRequest, HowToRefit, Plan, ShapeRange
 from harness.runtime.capability import Capability, State
 from harness.runtime.probing import Found
@@ -400,17 +401,42 @@ def _absent(backend: NvBackend, name: str, what: str) -> Found:
 
 def _timing_cache(backend: NvBackend) -> Found:
     """A timing cache that a build leaves as it was is there and does nothing."""
-    trt = backend.dialect.trt
+    names = ("timing_cache", "timing_cache_miss", "editable_timing_cache")
     try:
         builder = backend.builder
     except TypeError as error:
-        return _missing(backend, ("timing_cache",), f"Builder(): {error}"), {}
+        return _missing(backend, names, f"Builder(): {error}"), {}
+    before, after, _, words = _timed(backend, builder)
+    if after is None:
+        return _missing(backend, names, words), {}
+    if before == after:
+        evidence = f"a build left it as it was, {len(after)} bytes"
+        return tuple(Capability(name, State.USELESS, evidence) for name in names), {}
+    found = [Capability("timing_cache", State.PRESENT, f"a build made it grow to {len(after)} bytes")]
+    for name, flag in (("timing_cache_miss", "ERROR_ON_TIMING_CACHE_MISS"), ("editable_timing_cache", EDITABLE)):
+        if not backend.dialect.has_flag(flag):
+            found.append(Capability(name, State.ABSENT, f"BuilderFlag has no {flag}"))
+            continue
+        _, after, keys, words = _timed(backend, builder, flag)
+        if name == "timing_cache_miss":
+            works, evidence = after is None, f"a build that knew no tactic: {words if after is None else 'went well'}"
+        else:
+            works, evidence = keys > 0, f"a build left {keys} entries that can be listed"
+        found.append(Capability(name, State.PRESENT if works else State.USELESS, evidence))
+    return tuple(found), {}
+
+
+def _timed(backend: NvBackend, builder: Any, flag: str = "") -> tuple[bytes, bytes | None, int, str]:
+    """A timing cache before a build and after, None when there was no plan; its entries; what was said."""
+    trt = backend.dialect.trt
     network = builder.create_network(backend.dialect.network_flags(strongly_typed=False))
     # A product has tactics to time; an activation alone may have none.
     a = network.add_input("a", trt.DataType.FLOAT, (64, 64))
     product = network.add_matrix_multiply(a, trt.MatrixOperation.NONE, a, trt.MatrixOperation.TRANSPOSE)
     network.mark_output(product.get_output(0))
     config = builder.create_builder_config()
+    if flag:
+        config.set_flag(backend.dialect.member("BuilderFlag", flag))
     with backend.logger.listen() as heard, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # RTX gives one with every call: it is what is looked for
         cache = config.create_timing_cache(b"")
@@ -418,12 +444,8 @@ def _timing_cache(backend: NvBackend) -> Found:
         before = bytes(cache.serialize())
         built = builder.build_serialized_network(network, config)
         after = bytes(config.get_timing_cache().serialize())
-    if built is None:
-        return _missing(backend, ("timing_cache",), heard.says("the build failed")), {}
-    if before == after:
-        evidence = f"a build left it as it was, {len(after)} bytes"
-        return (Capability("timing_cache", State.USELESS, evidence),), {}
-    return (Capability("timing_cache", State.PRESENT, f"a build made it grow to {len(after)} bytes"),), {}
+        keys = len(cache.queryKeys()) if flag == EDITABLE and built is not None else 0
+    return before, None if built is None else after, keys, heard.says("the build failed")
 
 
 def _tiny(
