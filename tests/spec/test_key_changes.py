@@ -248,7 +248,7 @@ def config_changes(ground: Ground) -> Iterator[tuple[str, BuildConfig]]:
             others = [value[:-1], (*value, "ANOTHER"), (*value[:-1], "ANOTHER")]
         else:
             others = ["something"]
-        for number, other in enumerate(others):
+        for number, other in enumerate(other for other in others if other != value):
             yield f"{field.name}, {number}", dataclasses.replace(ground.config, **{field.name: other})
 
 
