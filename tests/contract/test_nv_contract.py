@@ -357,9 +357,6 @@ def test_an_inspector_that_can_not_be_made(double: Bench, monkeypatch: pytest.Mo
     monkeypatch.setattr(runs.Engine, "create_engine_inspector", fail)
     with pytest.raises(DeserializeError, match="the library's own words"):
         engine.inspect()
-    engine.engine = types.SimpleNamespace(create_execution_context=engine.engine.create_execution_context)
-    with pytest.raises(UnsupportedError, match=r"engine inspector.* lacks it"):
-        engine.inspect()
 
 
 def test_weights_that_are_missing_are_named(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -772,6 +769,9 @@ def test_a_runtime_without_a_builder_loads_and_runs(
         bench.stack.callback(engine.close)
         x = floats(3, 2)
         assert np.array_equal(bench.session(engine).run({"x": x})["y"], np.maximum(x, 0))
+        assert {tensor.format for tensor in engine.info.tensors} == {""}, "its bindings have no word for it"
+        with pytest.raises(UnsupportedError, match=r"engine inspector.* lacks it"):
+            engine.inspect()
 
 
 @pytest.mark.parametrize("kind", ["lean", "dispatch"])

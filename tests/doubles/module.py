@@ -40,7 +40,7 @@ from tests.doubles.members import (
     no_constructor,
     root_of,
 )
-from tests.doubles.runtimes import without_builder
+from tests.doubles.runtimes import refuse_conversions, without_builder
 from tests.doubles.signature import Default, Member, Parameter, SignatureError, parse, parse_type
 
 DATA = Path(__file__).parents[1] / "data" / "trt_api"
@@ -64,7 +64,10 @@ def make(version: str, plays: Any, *, gpu: bool = True) -> Double:
     kind, _, of = version.partition("_")
     runtime = kind in ("lean", "dispatch")
     listing = _read(DATA / f"trt_api_{of if runtime else version}.json")
-    return generate(without_builder(listing, kind) if runtime else listing, _read(SUPPLEMENT), plays, gpu=gpu)
+    double = generate(without_builder(listing, kind) if runtime else listing, _read(SUPPLEMENT), plays, gpu=gpu)
+    if runtime:
+        refuse_conversions(double.classes)
+    return double
 
 
 @functools.cache

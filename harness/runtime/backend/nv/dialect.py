@@ -192,9 +192,13 @@ class Dialect:
         found: dict[str, Any] = {}
         for fact, names in FACTS.items():
             name = next((name for name in names if hasattr(engine, name)), None)
-            if name is not None:
+            if name is None:
+                continue
+            try:
                 value = getattr(engine, name)
-                found[fact] = value if isinstance(value, (bool, int, float, str)) else value.name
+            except TypeError:  # bindings without its type: a runtime without a builder is given fewer
+                continue
+            found[fact] = value if isinstance(value, (bool, int, float, str)) else value.name
         return found
 
     def profile_memory(self, engine: Any) -> list[int] | None:
@@ -207,12 +211,18 @@ class Dialect:
 
     def inspector(self, engine: Any) -> Any:
         """What tells of layers; None where it can't be made. UnsupportedError from a runtime that has none."""
-        if not hasattr(engine, "create_engine_inspector"):
+        # The bindings of the lean and the dispatch runtime have the call, and lack what it returns.
+        if not hasattr(self.trt, "EngineInspector"):
             raise UnsupportedError("engine inspector", f"{self.trt.__name__} {self.version} lacks it")
         return engine.create_engine_inspector()
 
     def format(self, engine: Any, name: str) -> str:
-        """How the input or output ``name`` lies in memory: a member of ``TensorFormat``."""
+        """How the input or output ``name`` lies in memory: a member of ``TensorFormat``.
+
+        "" where the bindings have the call and lack what it returns, as those of runtimes without a builder.
+        """
+        if not hasattr(self.trt, "TensorFormat"):
+            return ""
         return str(engine.get_tensor_format(name).name)
 
     def allow_host_code(self, runtime: Any, allowed: bool) -> None:
