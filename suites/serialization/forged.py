@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,24 @@ def forgeries(good: Array, seed: int, model: Path, folder: Path, weights: tuple[
     with zeros.open("wb") as file:
         file.truncate(GIGABYTE)  # takes no room on the disk
     yield Forged("zeros", "a gigabyte of zeros", zeros)
+
+
+def damaged(whole: Array, good: Array, forged: Iterable[Forged]) -> Iterator[Forged]:
+    """What a file that holds ``good`` behind a head of ours may have become of ``whole``.
+
+    Each byte before the plan changed, each of ``forged`` where the plan was, and each by itself.
+    """
+    import numpy as np
+
+    before = whole.nbytes - good.nbytes
+    for at in range(before):
+        copy = whole.copy()
+        copy[at] ^= 0xFF
+        yield Forged("head", f"byte {at} of {before}", copy)
+    for one in forged:
+        if not isinstance(one.plan, Path):
+            yield Forged(one.kind, f"{one.what}, behind its head", np.concatenate((whole[:before], one.plan)))
+        yield Forged(one.kind, f"{one.what}, without a head", one.plan)
 
 
 def _found(good: Array, weights: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.ledger.records import Record
+from harness.runtime import envelope
+from harness.runtime.store import Store
 from tests.pytest_plugin.parts import ROOT
 
 pytest_plugins = ("pytester",)
@@ -69,11 +74,13 @@ def test_a_fault_is_caught(
 def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records) -> None:
     result = run(project, "", "fake", "mlp,conv,reshape_values")
     assert result.ret == 0
-    found = [record for record in records() if "test_inspected" not in record.node]  # which is shown elsewhere
+    shown_elsewhere = ("test_inspected", "test_timing_cache")
+    found = [record for record in records() if not any(name in record.node for name in shown_elsewhere)]
     assert {record.verdict for record in found} == {"passed"}
     assert {record.cell.test for record in found} == {test for *_, test, _ in CAUGHT} | {
         "test_stream_writer",
         "test_builds_again",
+        "test_damaged_files",
     }
 
 
@@ -124,6 +131,50 @@ def test_what_becomes_of_a_forged_plan_is_told(
     assert table["bit"] == {"tried": 48, "accepted": 48, "words": []}, "which nobody notices"
     for kind, outcome in outcomes.items():
         assert {name: count for name, count in table[kind].items() if name != "words"} == outcome
+
+
+def believes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envelope, "_digest", lambda *_: bytes(32))
+
+
+def does_not_ask_whose(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = envelope.read
+    monkeypatch.setattr(envelope, "read", lambda file: replace(read(file), key=Path(file.name).stem))
+
+
+def reads_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = envelope.read
+
+    def reads(file: Any) -> envelope.Sealed:
+        np.zeros(Path(file.name).stat().st_size, np.uint8)
+        return read(file)
+
+    monkeypatch.setattr(envelope, "read", reads)
+
+
+def says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "warn", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("careless", "words"),
+    [
+        (believes_everything, "bit: bit * of byte *, behind its head: taken for a plan"),
+        (does_not_ask_whose, "another GPU's: taken for a plan"),
+        (reads_everything, "zeros: a gigabyte of zeros, without a head: 1024 MiB were taken to read it"),
+        (says_nothing, "text: a sentence, without a head: refused without a word"),
+    ],
+)
+def test_a_cache_that_takes_what_is_no_plan_is_caught(
+    project: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    careless: Callable[[pytest.MonkeyPatch], None],
+    words: str,
+) -> None:
+    careless(monkeypatch)
+    result = run(project, "test_damaged_files", "fake", "conv")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"*{words}*"])
 
 
 def test_no_id_is_the_beginning_of_another(project: pytest.Pytester) -> None:
