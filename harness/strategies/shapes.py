@@ -23,6 +23,7 @@ from harness.strategies.affordable import Bounds
 ELEMENTS = 1 << 22  # of all inputs and outputs of an example: 16 MiB of float32
 SEEDS = 1 << 16
 _SEEDS = st.integers(0, SEEDS - 1)
+_Shapes = tuple[Space, SearchStrategy[dict[str, int]]]
 
 
 def sizes(range: Range) -> SearchStrategy[int]:
@@ -150,7 +151,13 @@ def _drawn(draw: DrawFn, space: Space) -> dict[str, int]:
     return dict(zip(space.variables, chosen, strict=True))
 
 
+def _examples(spaces: Sequence[Space]) -> SearchStrategy[Example]:
+    """With all strategies made, for making one takes longer than drawing from it."""
+    shapes = [(space, _drawn(space)) for space in spaces]
+    return _placed(shapes, st.sampled_from(shapes))
+
+
 @st.composite
-def _examples(draw: DrawFn, spaces: Sequence[Space]) -> Example:
-    space = draw(st.sampled_from(spaces), label="profile") if len(spaces) > 1 else spaces[0]
-    return space.example(draw(_drawn(space)), draw(_SEEDS, label="seed"))
+def _placed(draw: DrawFn, shapes: Sequence[_Shapes], any_of_them: SearchStrategy[_Shapes]) -> Example:
+    space, sizes = draw(any_of_them, label="profile") if len(shapes) > 1 else shapes[0]
+    return space.example(draw(sizes), draw(_SEEDS, label="seed"))
