@@ -154,6 +154,7 @@ class EnginePool:
         self._shared: dict[str, _Loaded] = {}  # the one used longest ago comes first
         self._private: list[_Loaded] = []
         self._failures: dict[str, Callable[[], StageError]] = {}
+        self._fingerprint = functools.cache(lambda backend: fingerprint(probe(backend)))
 
     def engine(
         self,
@@ -256,12 +257,11 @@ class EnginePool:
     ) -> tuple[_Loaded, BuiltPlan | None]:
         """The engine, and the plan that it was loaded from if that was done now."""
         _, plan_key = self._keys(spec, backend, wanted.build)
-        self._bury()
         plan = None
         loaded = None if wanted.private else self._shared.pop(plan_key, None)
         if wanted.given is not None:
             loaded = self._load(wanted.given, backend, spec.config.plugins)
-        elif loaded is None:
+        elif loaded is None or not loaded.alive:
             plan = self.plan(
                 spec,
                 backend,
@@ -289,7 +289,8 @@ class EnginePool:
         if loaded in self._private:
             self._private.remove(loaded)
             loaded.close()
-        self._bury()
+        if not loaded.alive:
+            self._bury()
         self._make_room(0)
 
     @contextlib.contextmanager
@@ -308,7 +309,7 @@ class EnginePool:
 
     def _keys(self, spec: EngineSpec, backend: str, build: int = 0, stream: bool = False) -> tuple[str, str]:
         """What is asked, and that with all that makes the plan and is not asked for in so many words."""
-        makers = [fingerprint(self._probe(backend)), *[f"build {build}"] * bool(build), *["stream writer"] * stream]
+        makers = [self._fingerprint(backend), *[f"build {build}"] * bool(build), *["stream writer"] * stream]
         if spec.precision.convert:
             from harness.judge.precision import VERSION
 
