@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -66,13 +67,15 @@ class Relation:
         """Every row a copy of row 0."""
         from harness.judge.metamorphic import duplicated
 
-        return duplicated(inputs, self._interface, self._several(inputs))
+        with self._making():
+            return duplicated(inputs, self._interface, self._several(inputs))
 
     def permuted(self, inputs: Arrays) -> dict[str, Array]:
         """The rows in reverse."""
         from harness.judge.metamorphic import permuted
 
-        return permuted(inputs, self._interface, self._several(inputs), self._order(inputs))
+        with self._making():
+            return permuted(inputs, self._interface, self._several(inputs), self._order(inputs))
 
     def parts(self, inputs: Arrays) -> list[dict[str, Array]]:
         """The rows in runs that the profile admits, the shortest that divide the batch."""
@@ -82,7 +85,8 @@ class Relation:
         size = next(size for size in range(max(least, 1), count + 1) if count % size == 0)
         if size == count:
             pytest.skip(f"profile {self._profile} admits no part of {count} rows: {self.symbol} is {self.rows}")
-        return parts(inputs, self._interface, self.symbol, size)
+        with self._making():
+            return parts(inputs, self._interface, self.symbol, size)
 
     def wider(self) -> tuple[Profile, ...]:
         """The model's profiles, each with room for twice as many rows."""
@@ -104,7 +108,10 @@ class Relation:
 
         count = self.count(inputs)
         first = (count + 1) // 2
-        return parts(inputs, self._interface, self.symbol, first) if count - first >= max(self.rows.min, 1) else []
+        if count - first < max(self.rows.min, 1):
+            return []
+        with self._making():
+            return parts(inputs, self._interface, self.symbol, first)
 
     def padded(self, inputs: Arrays) -> Iterator[tuple[str, dict[str, Array], dict[str, Array]]]:
         """By dimension: the inputs cut short, and those again, as long as ``inputs``, the rest hidden by the masks.
@@ -116,14 +123,19 @@ class Relation:
 
         model, sizes = self._case.model, binding_of(self._interface, inputs)
         masks = [rule.tensor for rule in model.inputs if rule.kind == "mask"]
+        hidden = hidden_symbols(self._interface, masks)
+        if not hidden:
+            return
         space = Space(admit(model.id, model.profiles[self._profile], self._interface), model.relations)
-        for symbol in hidden_symbols(self._interface, masks):
+        for symbol in hidden:
             others = {name: size for name, size in sizes.items() if name in space.ranges and name != symbol}
             least = space.least(others) if symbol in space.ranges else None
             shortest = max(least[symbol], 1) if least else sizes[symbol]
             if shortest < sizes[symbol]:
-                short = cut(inputs, self._interface, symbol, shortest)
-                yield symbol, short, padded(short, self._interface, symbol, sizes[symbol], masks)
+                with self._making():
+                    short = cut(inputs, self._interface, symbol, shortest)
+                    long = padded(short, self._interface, symbol, sizes[symbol], masks)
+                yield symbol, short, long
 
     # Outputs ------------------------------------------------------------------------------------
 
@@ -179,6 +191,10 @@ class Relation:
     @property
     def _along(self) -> tuple[Interface, str, Recipe]:
         return self._interface, self.symbol, self._case.recipe
+
+    def _making(self) -> contextlib.AbstractContextManager[None]:
+        """The time inside goes into inputs."""
+        return self._story.spending("inputs")
 
     def _judge(
         self, got: Arrays, expected: Arrays | None, judge: Callable[..., Comparison], *arguments: object
