@@ -166,6 +166,7 @@ def pytest_runtest_makereport(
     outcome.judge(report, call, story, run)
     if report.when == "teardown":
         record = run.log.append(story.record())
+        del item.stash[STORY]  # it holds arrays
         report.user_properties += outcome.properties(record)
     return report
 

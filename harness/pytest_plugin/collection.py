@@ -111,10 +111,9 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
             run.probe_all(asked)
     missing = {}
     for item, case in found:
-        try:
-            run.choose(case, needs(item))
-        except UnsupportedError as error:
-            missing[item] = error
+        choice = run.choice(case, needs(item))
+        if isinstance(choice, UnsupportedError):
+            missing[item] = choice
     run.cells = [(case.cell, item.path) for item, case in found]
     settled = Settled(asked, len(found), len(missing), tuple(item.nodeid for item, _ in found))
     # Nobody waits for the records: should their writer die, the worker that replaces it comes here, too.

@@ -205,8 +205,6 @@ class Explore:
             if place is not None and getattr(error, "crash", None) is None:
                 place.note(None)
             raise
-        if place is not None:
-            place.note(None)
 
     def _error(self, check: Check, example: Example) -> BaseException | None:
         """How ``check`` fails; None when it passes. What is not covered, and what a test skips, is no failure."""

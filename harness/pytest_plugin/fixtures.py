@@ -23,7 +23,7 @@ from harness.pytest_plugin.exploring import Explore, Watched
 from harness.pytest_plugin.outcome import repeat
 from harness.pytest_plugin.progress import reporter
 from harness.pytest_plugin.relation import Relation
-from harness.pytest_plugin.story import STORY, Judged, Story, summary
+from harness.pytest_plugin.story import STORY, Judged, Story
 from harness.spec import BuildConfig, EngineSpec, Example, Interface, ModelSpec, Profile, admit, interface, recipe
 from harness.spec.cell import Cell
 from harness.spec.space import Space, spaces
@@ -405,8 +405,7 @@ def trt_require(_trt: Story) -> Require:
     """Takes a comparison of your own into the cell's record, and fails the test unless it passed."""
 
     def require(comparison: Comparison) -> None:
-        with _trt.spending("compare"):
-            _trt.comparison = summary(comparison)
+        _trt.comparison = comparison
         cell, example = _trt.case.cell, _trt.example
         where = cell if example is None else replace(cell, point=str(example))
         comparison.require(where, "" if comparison.passed else repeat(_trt.run.config, _trt.node, example))

@@ -61,6 +61,7 @@ class Run:
         self.in_use = False  # whether there is a cell of ours
         self.stillborn = 0  # workers in a row that died and whose successor has not collected yet
         self._open = contextlib.ExitStack()
+        self._nearest = functools.cache(_nearest)  # asked for each cell
         self._expectations: dict[Path, Expectations] = {}
         self._promoted: dict[Path, tuple[Promoted, ...]] = {}
         self.cells: list[tuple[Cell, Path]] = []  # that this process collected, covered or not, and their files
@@ -141,6 +142,13 @@ class Run:
 
     def choose(self, case: cells.Case, needs: Iterable[str]) -> str:
         """The backend that covers ``case``; "" when it asks for none. UnsupportedError when there is none."""
+        choice = self.choice(case, needs)
+        if isinstance(choice, UnsupportedError):
+            raise UnsupportedError(choice.capability, choice.evidence, choice.fix)
+        return choice
+
+    def choice(self, case: cells.Case, needs: Iterable[str]) -> str | UnsupportedError:
+        """What `choose` returns or raises: the same object for all cells that need the same."""
         if not case.backend:
             return ""
         every = (case.backend, (*needs, *case.needs, *case.recipe.needs, *needs_of(case.model)))
@@ -149,10 +157,7 @@ class Run:
                 self._choices[every] = choose(self.probes.__getitem__, *every).backend
             except UnsupportedError as error:
                 self._choices[every] = error
-        choice = self._choices[every]
-        if isinstance(choice, UnsupportedError):
-            raise UnsupportedError(choice.capability, choice.evidence, choice.fix)
-        return choice
+        return self._choices[every]
 
     def begin(self, story: Story, needs: Iterable[str]) -> None:
         """Settle which backend covers a cell, and hold its device. UnsupportedError when none does."""
@@ -241,14 +246,14 @@ class Run:
 
     def expectations_of(self, test: Path) -> Expectations:
         """The known failures that hold for cells of the file ``test``."""
-        folder = self.settings.expectations or _nearest(test.parent, "expectations")
+        folder = self.settings.expectations or self._nearest(test.parent, "expectations")
         if folder not in self._expectations:
             self._expectations[folder] = load_expectations(folder, models=[model.id for model in self.catalog])
         return self._expectations[folder]
 
     def promoted_of(self, test: Path) -> tuple[Promoted, ...]:
         """The examples that are always tried by tests of the file ``test``. SpecError for a file that is wrong."""
-        file = self.settings.examples or _nearest(test.parent, promoted.NAME)
+        file = self.settings.examples or self._nearest(test.parent, promoted.NAME)
         if self.settings.examples is not None and not file.is_file():
             raise SpecError(f"--trt-examples: {file}: no such file")
         if file not in self._promoted:

@@ -51,7 +51,7 @@ class Story:
     fix: str = ""
     cause: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    comparison: Mapping[str, Any] | None = None  # of the worst output
+    comparison: Comparison | None = None  # the last one
     example: Example | None = None  # that is being tried
     judged: Judged | None = None
     exploring: bool = False  # examples are being tried: nothing is to be built
@@ -130,6 +130,10 @@ class Story:
 
     def record(self) -> Record:
         self._settle()
+        comparison = None
+        if self.comparison is not None:
+            with self.spending("compare"):
+                comparison = summary(self.comparison)
         return Record(
             cell=self.case.cell,
             node=self.node,
@@ -142,7 +146,7 @@ class Story:
             plan_key=self.plan_key,
             environment=self.environment,
             seconds=self.seconds,
-            comparison=self.comparison,
+            comparison=comparison,
             facts=self.facts,
             started=self.started,
             duration=time.time() - self.started,
