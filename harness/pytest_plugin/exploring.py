@@ -102,7 +102,8 @@ class Explore:
         how it is repeated, and the folder that shows it without this project. ``relations`` such as
         ``"kv >= q"`` or ``"past + seq <= 32"`` hold between the sizes, beside those of the model.
         """
-        from harness.strategies import Exploration, explore
+        with self._story.spending("drawing"):  # Hypothesis takes a while to import
+            from harness.strategies import Exploration, explore
 
         run, related = self._story.run, (*self._model.relations, *relations)
         if run.settings.example is not None:
@@ -123,6 +124,7 @@ class Explore:
                 patience=PATIENCE,
             )
             self._story.tried(done.tried)
+            self._story.spend({"drawing": done.drawing})
             if done.failure is None:
                 place.close(keep=False)
                 return done

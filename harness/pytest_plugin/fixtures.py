@@ -333,7 +333,8 @@ def trt_walk(_trt: Story, trt_spec: EngineSpec, trt_backend: str, trt_can: Calla
     """
 
     def walk() -> Walk:
-        from harness.strategies.machine import run_machine
+        with _trt.spending("drawing"):  # Hypothesis takes a while to import
+            from harness.strategies.machine import run_machine
 
         run, spec, effort = _trt.run, trt_spec, _trt.run.settings.effort_here
         progress = reporter(run.config, _trt.case.cell.id)

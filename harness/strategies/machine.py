@@ -126,7 +126,8 @@ def run_machine(
     settings = hypothesis.settings(chosen, max_examples=sequences, stateful_step_count=length, phases=phases)
     failure = None
     try:
-        run_state_machine_as_test(seeded, settings=settings)
+        with subject.watch.of("drawing"):
+            run_state_machine_as_test(seeded, settings=settings)
     except Exception as error:  # what a step raised, or Hypothesis where that did not come again
         if journal.failed is None or not (error is journal.failed[1] or isinstance(error, FlakyFailure)):
             raise  # none of a step

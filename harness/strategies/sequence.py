@@ -120,7 +120,8 @@ class Course:
                 self._taken[step.kind](self, step)
         except UnsupportedError:
             self.steps.pop()
-        self._nothing_else_lives(self.subject.backend.residue())
+        with self.subject.watch.of("compare"):
+            self._nothing_else_lives(self.subject.backend.residue())
 
     def abandon(self) -> None:
         """Close all, whatever became of it."""
