@@ -31,7 +31,7 @@ MODELS = [model for model in WRITTEN if model.size == "tiny" and "qdq" not in mo
 def units(output: OutputComparison, precision: str) -> float:
     """The factor that this output needs: how far the worst element is off beside the relative part."""
     bounds = output.tolerance
-    if bounds is None or not bounds.magnitude or not output.worst:
+    if bounds is None or not bounds.magnitude or not output.worst or output.kind != "float":
         return 0.0
     worst = output.worst[0]
     return (worst.error - bounds.rtol * abs(worst.want)) / (bounds.atol / TABLE[precision].factor)

@@ -18,6 +18,7 @@ from harness.judge.elements import Mask, equal, first, marked, near, off, wide
 from harness.judge.layout import laid, undone
 from harness.judge.oracle import Reference
 from harness.judge.provenance import FLOATS, Choice, Kind, Origin
+from harness.judge.suppression import Suppression, objection
 from harness.judge.tolerance import EXACT, Tolerance
 
 Array = npt.NDArray[Any]
@@ -25,6 +26,7 @@ Indices = npt.NDArray[np.int64]
 
 _BOOLEANS = "booleans that floats decide: equal, but where those floats are nearer to each other than their errors"
 _ROUNDED = "integers rounded from floats: one step, since a float between two may be rounded to either"
+_LAWFUL = "kept otherwise than by the oracle, where scores or overlaps are nearer to each other than their errors"
 _FOUND = "places that {} finds: equal, but where the floats behind them are nearer to the limit than their errors"
 
 
@@ -116,7 +118,7 @@ class ChoiceJudge:
         return replace(result, note=f"{differing.size} doubtful places differ" if differing.size else result.note)
 
     def kept(self, result: OutputComparison, got: Indices, want: Indices, choice: Choice) -> OutputComparison:
-        """Boxes, as rows of (batch, class, box): for each batch and class, worth as much as the reference's."""
+        """Boxes, as rows of (batch, class, box): worth as much as the reference's, or what else may be kept."""
         scores = self.reference.seen[choice.values]
         if got.shape[1:] != (3,):
             return replace(result, failure=Failure.SHAPE, detail=f"rows of {list(got.shape[1:])}, not of [3]")
@@ -126,8 +128,18 @@ class ChoiceJudge:
             return replace(result, failure=Failure.SELECTION, detail=detail)
         if len(np.unique(got, axis=0)) < len(got):
             return replace(result, failure=Failure.SELECTION, detail="a box was kept twice")
-        for group in np.unique(np.concatenate([got, want])[:, :2], axis=0):
-            many, due = (int((rows[:, :2] == group).all(axis=1).sum()) for rows in (got, want))
+        judged = self.worth_as_much(result, got, want, scores)
+        if choice.suppression is None or choice.suppression.boxes not in self.reference.seen:
+            return judged
+        reason = self.objection(result.name, got, choice.suppression, scores)
+        if reason:
+            return replace(judged, failure=Failure.SELECTION, detail=reason)
+        return replace(judged, failure=None, detail="", wrong=0, where="", note=_LAWFUL) if judged.failure else judged
+
+    def worth_as_much(self, result: OutputComparison, got: Indices, want: Indices, scores: Array) -> OutputComparison:
+        """As many boxes for each batch and class, with the same scores."""
+        for group in _groups(got, want):
+            many, due = (len(_of(rows, group)) for rows in (got, want))
             if many != due:
                 detail = f"batch {group[0]}, class {group[1]}: {many} boxes are kept, {due} expected"
                 return replace(result, failure=Failure.SELECTION, detail=detail)
@@ -135,6 +147,17 @@ class ChoiceJudge:
         source = f"scores of the boxes kept, by batch and class; {bounds.source}"
         judged = near(result, _by_score(got, scores), _by_score(want, scores), replace(bounds, source=source))
         return replace(judged, failure=Failure.SELECTION if judged.failure else None)
+
+    def objection(self, output: str, got: Indices, rule: Suppression, scores: Array) -> str:
+        """Why the operator can't have kept these; "" when it can."""
+        boxes = self.reference.seen[rule.boxes]
+        near_boxes, near_scores = self.bounds(output, boxes), self.bounds(output, scores)
+        for batch, label in np.ndindex(scores.shape[:2]):
+            kept = _of(got, np.array([batch, label]))
+            reason = objection(kept, boxes[batch], scores[batch, label], rule, near_boxes, near_scores)
+            if reason:
+                return f"batch {batch}, class {label}: {reason}"
+        return ""
 
     def pairs(self, choice: Choice) -> tuple[tuple[Array, Array], ...]:
         """The floats that were compared."""
@@ -152,6 +175,18 @@ class ChoiceJudge:
         with np.errstate(invalid="ignore"):
             close: Mask = np.abs(x - y) <= bounds.atol + bounds.rtol * np.maximum(np.abs(x), np.abs(y))
         return close & np.isfinite(x) & np.isfinite(y)
+
+
+def _groups(*rows: Indices) -> Indices:
+    """The pairs of batch and class that there are."""
+    groups: Indices = np.unique(np.concatenate(rows)[:, :2], axis=0)
+    return groups
+
+
+def _of(rows: Indices, group: Indices) -> Indices:
+    """The boxes of one batch and class."""
+    boxes: Indices = rows[(rows[:, :2] == group).all(axis=1), 2]
+    return boxes
 
 
 def _by_score(rows: Indices, scores: Array) -> Array:

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from harness.judge.graph import CARRY, Flow, Node
+from harness.judge.suppression import Suppression
 
 
 class Kind(str, enum.Enum):
@@ -52,12 +55,14 @@ class Choice:
     axis: int = 0
     keepdims: bool = True
     ordered: bool = True  # False where the operator leaves the order of what it picks open
+    suppression: Suppression | None = None  # KEPT, where the limits stand in the model
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """Everything that must be seen to judge it."""
         pairs = [value for pair in self.compared for value in pair]
-        return tuple(dict.fromkeys(value for value in (self.raw, self.values, *pairs) if value))
+        boxes = self.suppression.boxes if self.suppression else ""
+        return tuple(dict.fromkeys(value for value in (self.raw, self.values, boxes, *pairs) if value))
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def _choice(flow: Flow, node: Node, raw: str, layout: tuple[Layout, ...]) -> tup
         axis, keepdims = int(node.attributes.get("axis", 0)), bool(node.attributes.get("keepdims", 1))
         return Kind.SELECTED, Choice(**facts, values=node.input(0), axis=axis, keepdims=keepdims)
     if node.op == "NonMaxSuppression":
-        return Kind.KEPT, Choice(**facts, values=node.input(1))
+        return Kind.KEPT, Choice(**facts, values=node.input(1), suppression=_suppression(flow, node))
     if node.op == "NonZero":
         return Kind.FOUND, Choice(**facts, compared=_compared(flow, node.input(0)))
     if node.op != CARRY:
@@ -222,6 +227,16 @@ def _choice(flow: Flow, node: Node, raw: str, layout: tuple[Layout, ...]) -> tup
         if compared:
             return Kind.DECIDED, Choice(**facts, compared=compared)
     return Kind.EXACT, None
+
+
+def _suppression(flow: Flow, node: Node) -> Suppression | None:
+    """None where a limit is computed as the model runs."""
+    limits = [flow.constant(node.input(index)) if node.input(index) else np.zeros(()) for index in (2, 3)]
+    least = flow.constant(node.input(4)) if node.input(4) else np.array(-np.inf)
+    if least is None or any(limit is None for limit in limits):
+        return None
+    most, overlap, low = (float(np.reshape(limit, -1)[0]) for limit in (*limits, least) if limit is not None)
+    return Suppression(node.input(0), int(most), overlap, low, bool(node.attributes.get("center_point_box", 0)))
 
 
 def _compared(flow: Flow, value: str) -> tuple[tuple[str, str], ...]:
