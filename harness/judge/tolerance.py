@@ -9,6 +9,10 @@ where ``unit`` is the unit roundoff of the precision, ``depth`` the number of op
 the longest way to the output, and ``magnitude`` the typical size of the oracle's output. Over the zoo
 the error in units of sqrt(depth) is the same for one operator and for the 254 of BERT-base, within a
 factor of three, where a tolerance of one number would be ten times too wide or too narrow.
+
+The magnitude is that of an output as a whole. Elements that rest on larger terms than is typical of it are allowed as
+much more where this does not do: `harness.judge.terms` has the oracle show their size. Two engines, each rounding on
+its own, may be apart by twice the tolerance: `harness.judge.metamorphic.judge_alike`.
 """
 
 from __future__ import annotations
