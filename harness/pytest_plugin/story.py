@@ -124,9 +124,10 @@ class Story:
 
     @property
     def reached(self) -> str:
-        """The last stage that took any time."""
+        """The last stage that took any time; an engine that was loaded for an earlier cell is loaded for this one, too."""
         self._settle()
-        return next((stage for stage in reversed(WAY) if stage in self.seconds), "")
+        taken = {*self.seconds, *["deserialize"] * bool(self._handles)}
+        return next((stage for stage in reversed(WAY) if stage in taken), "")
 
     def record(self) -> Record:
         self._settle()

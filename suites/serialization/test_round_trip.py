@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.types import Arrays, BuiltPlan, Compare, Engines, Handle, Hosts, Load, Plans, Relation
     from harness.runtime.backend.protocol import Engine
     from harness.spec import EngineSpec
+    from suites.serialization.which import Ran
 
 WRITER = "the engine that wrote the plan"
 VARYING = ("device_memory",)  # facts that one plan's engines may have each to itself
@@ -24,7 +25,7 @@ VARYING = ("device_memory",)  # facts that one plan's engines may have each to i
 
 @pytest.fixture
 def same(
-    trt_engine: Handle, trt_relation: Relation, everywhere: Callable[..., list[Arrays]]
+    trt_engine: Handle, trt_relation: Relation, everywhere: Callable[..., list[Ran]]
 ) -> Callable[[Engine | Handle], None]:
     """Requires an engine to be what the cell's is: by what it says of itself, then by its runs."""
 
@@ -38,8 +39,8 @@ def same(
             f"{name}: {info.facts[name]}, of {WRITER} {known.facts[name]}" for name in differing
         )
         got, want = everywhere(again.session), everywhere(trt_engine.session)
-        for profile, (outputs, wanted) in enumerate(zip(got, want, strict=True)):
-            trt_relation.at(profile).require_same_bits(outputs, wanted, WRITER)
+        for profile, (one, other) in enumerate(zip(got, want, strict=True)):
+            trt_relation.at(profile).require_same_bits(one.outputs, other.outputs, WRITER, one.inputs)
 
     return require
 
@@ -98,7 +99,7 @@ def test_plan_without_its_weights(
     trt_spec: EngineSpec,
     trt_engines: Engines,
     trt_load: Load,
-    everywhere: Callable[..., list[Arrays]],
+    everywhere: Callable[..., list[Ran]],
     trt_relation: Relation,
     trt_record: dict[str, Any],
 ) -> None:
@@ -111,5 +112,5 @@ def test_plan_without_its_weights(
     again = trt_load(bare, config=config)
     restored(again)
     for profile, (got, want) in enumerate(zip(everywhere(again.session), everywhere(engine.session), strict=True)):
-        trt_relation.at(profile).require_same_bits(got, want, WRITER)
+        trt_relation.at(profile).require_same_bits(got.outputs, want.outputs, WRITER, got.inputs)
     assert again.info.facts["refittable"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,19 +22,25 @@ CONTRASTING = ("conv", "bert", "reshape_values")
 AXES = ("model", "precision", "backend")
 
 
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """What went into a run, and what came out."""
+
+    inputs: Arrays
+    outputs: Arrays
+
+
 def written(model: ModelSpec) -> bool:
     """Its plan can be written and run: there is a file that says what it takes."""
     return explored(model) and model.source.kind == "onnx" and model.data is None
 
 
 @pytest.fixture
-def everywhere(trt_spaces: tuple[Space, ...], trt_inputs_at: InputsAt) -> Callable[[Sessions], list[Arrays]]:
-    """Runs an engine at the largest shape of each profile: ``everywhere(engine.session)``, outputs by profile."""
+def everywhere(trt_spaces: tuple[Space, ...], trt_inputs_at: InputsAt) -> Callable[[Sessions], list[Ran]]:
+    """Runs an engine at the largest shape of each profile: ``everywhere(engine.session)``, by profile."""
 
-    def run(session: Sessions) -> list[Arrays]:
-        return [
-            session(space.number).run(trt_inputs_at(space.example(space.greatest() or space.least() or {})))
-            for space in trt_spaces
-        ]
+    def run(session: Sessions) -> list[Ran]:
+        asked = [trt_inputs_at(space.example(space.greatest() or space.least() or {})) for space in trt_spaces]
+        return [Ran(inputs, session(space.number).run(inputs)) for space, inputs in zip(trt_spaces, asked, strict=True)]
 
     return run

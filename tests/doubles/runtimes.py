@@ -16,14 +16,16 @@ CLASSES = (
     *("Dims", "IOutputAllocator", "IPluginRegistry", "IProfiler", "IErrorRecorder", "IGpuAllocator"),
 )
 ENUMS = (
-    *("DataType", "TensorIOMode", "TensorLocation", "LayerInformationFormat", "EngineCapability", "BuilderFlag"),
+    *("DataType", "TensorIOMode", "LayerInformationFormat", "EngineCapability", "BuilderFlag"),
     *("ProfilingVerbosity", "HardwareCompatibilityLevel", "ErrorCodeTRT", "TempfileControlFlag", "WeightsRole"),
     *("PreviewFeature", "MemoryPoolType"),
 )
 # Of methods those that need another class.
 WITHOUT = {"IPluginRegistry": ("register_creator", "deregister_creator", "get_plugin_creator", "plugin_creator_list")}
 # Methods that are there and return what is not: pybind11 makes no Python object of it.
-UNCONVERTIBLE = {"ICudaEngine": ("get_tensor_format", "get_binding_format", "create_engine_inspector")}
+UNCONVERTIBLE = {
+    "ICudaEngine": ("get_tensor_format", "get_binding_format", "get_tensor_location", "create_engine_inspector")
+}
 
 
 def without_builder(listing: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -216,6 +216,15 @@ class Dialect:
             raise UnsupportedError("engine inspector", f"{self.trt.__name__} {self.version} lacks it")
         return engine.create_engine_inspector()
 
+    def on_host(self, engine: Any, name: str) -> bool:
+        """Whether the input or output ``name`` lives on the host, as what decides shapes does.
+
+        False where the bindings have the call and lack what it returns, as those of runtimes without a builder.
+        """
+        if not hasattr(self.trt, "TensorLocation"):
+            return False
+        return bool(engine.get_tensor_location(name) == self.trt.TensorLocation.HOST)
+
     def format(self, engine: Any, name: str) -> str:
         """How the input or output ``name`` lies in memory: a member of ``TensorFormat``.
 

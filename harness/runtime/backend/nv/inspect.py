@@ -33,7 +33,7 @@ def tensor(dialect: Dialect, engine: Any, name: str) -> IOTensor:
         "input" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "output",
         dialect.dtype(engine.get_tensor_dtype(name)),
         tuple(engine.get_tensor_shape(name)),
-        engine.get_tensor_location(name) == trt.TensorLocation.HOST,
+        dialect.on_host(engine, name),
         dialect.format(engine, name),
     )
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import HarnessError, StageError, UnsupportedError
+from harness.errors import BuildError, HarnessError, StageError, UnsupportedError
+from harness.runtime.backend.nv import timings
 from harness.runtime.backend.nv.timings import EDITABLE
 from harness.runtime.backend.protocol import BuildRequest, HowToRefit, Plan, ShapeRange
 from harness.runtime.capability import Capability, State
@@ -400,7 +401,10 @@ def _absent(backend: NvBackend, name: str, what: str) -> Found:
 
 
 def _timing_cache(backend: NvBackend) -> Found:
-    """A timing cache that a build leaves as it was is there and does nothing."""
+    """A timing cache that a build leaves as it was is there and does nothing, and so is one that can't be read again.
+
+    8.6 was seen to refuse what it had written itself, in the words of its compiler.
+    """
     names = ("timing_cache", "timing_cache_miss", "editable_timing_cache")
     try:
         builder = backend.builder
@@ -409,8 +413,12 @@ def _timing_cache(backend: NvBackend) -> Found:
     before, after, _, words = _timed(backend, builder)
     if after is None:
         return _missing(backend, names, words), {}
-    if before == after:
-        evidence = f"a build left it as it was, {len(after)} bytes"
+    evidence = f"a build left it as it was, {len(after)} bytes" if before == after else ""
+    try:
+        timings.merged(backend.dialect, builder, [np.frombuffer(after, np.uint8)], backend.logger)
+    except BuildError as error:
+        evidence = evidence or f"what a build wrote can't be read again: {error.message}"
+    if evidence:
         return tuple(Capability(name, State.USELESS, evidence) for name in names), {}
     found = [Capability("timing_cache", State.PRESENT, f"a build made it grow to {len(after)} bytes")]
     for name, flag in (("timing_cache_miss", "ERROR_ON_TIMING_CACHE_MISS"), ("editable_timing_cache", EDITABLE)):
