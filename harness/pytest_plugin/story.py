@@ -124,7 +124,7 @@ class Story:
 
     @property
     def reached(self) -> str:
-        """The last stage that took any time; an engine that was loaded for an earlier cell is loaded for this one, too."""
+        """The last stage that took any time; an engine loaded for an earlier cell is loaded for this one, too."""
         self._settle()
         taken = {*self.seconds, *["deserialize"] * bool(self._handles)}
         return next((stage for stage in reversed(WAY) if stage in taken), "")
