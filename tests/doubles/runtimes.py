@@ -24,7 +24,10 @@ ENUMS = (
 WITHOUT = {"IPluginRegistry": ("register_creator", "deregister_creator", "get_plugin_creator", "plugin_creator_list")}
 # Methods that are there and return what is not: pybind11 makes no Python object of it.
 UNCONVERTIBLE = {
-    "ICudaEngine": ("get_tensor_format", "get_binding_format", "get_tensor_location", "create_engine_inspector")
+    "ICudaEngine": (
+        *("get_tensor_format", "get_binding_format", "get_tensor_location", "get_location"),
+        "create_engine_inspector",
+    )
 }
 
 
