@@ -107,6 +107,16 @@ def test_a_forged_header_is_no_entry(tmp_path: Path) -> None:
             assert store.get(KEY) is None
 
 
+def test_a_boundary_that_moved_is_seen() -> None:
+    """White space at the beginning of a plan would do for the end of the header: only the head tells it apart."""
+    data = whole("plan", KEY, np.frombuffer(b"    plan", np.uint8), 1.0)
+    _, _, header, payload = envelope._BEFORE.unpack_from(data)
+    head = envelope._BEFORE.pack(envelope.MAGIC, envelope.FORMAT, header + 4, payload - 4)
+    assert envelope.opened(data).payload.tobytes() == b"    plan"
+    with pytest.raises(EnvelopeError, match="is damaged"):
+        envelope.opened(head + data[len(head) :])
+
+
 def test_a_file_that_is_none_is_not_read_beyond_its_head(tmp_path: Path) -> None:
     """A gigabyte of zeros costs neither memory nor time."""
     path = tmp_path / f"{KEY}.plan"
