@@ -19,6 +19,7 @@ HEAVY = {
     "tensorrt_bindings",
     "cuda",
     "hypothesis",
+    "scipy",
     "pytest",
 }
 

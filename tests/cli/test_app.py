@@ -14,7 +14,7 @@ from harness.cli import options
 from harness.errors import HarnessError, ParseError, Regression, UnsupportedError
 from tests.cli.conftest import Trt
 
-HEAVY = {"numpy", "onnx", "onnxruntime", "pytest", "hypothesis", "rich"}
+HEAVY = {"numpy", "onnx", "onnxruntime", "pytest", "hypothesis", "rich", "scipy"}
 
 
 def test_starting_is_light() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.pytest_plugin.parts import ROOT, RUNS, SUITE
 
 pytest_plugins = ("pytester",)
-HEAVY = ("numpy", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "hypothesis", "rich", "filelock")
+HEAVY = ("numpy", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "hypothesis", "rich", "filelock", "scipy")
 
 
 def test_collecting_the_suites_imports_nothing_heavy():
