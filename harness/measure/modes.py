@@ -1,0 +1,102 @@
+"""More than one mode in per-process (or per-build) medians: two groups with nothing between them.
+
+A plan whose processes now take 110 us and now 123 has no latency to compare; an average of the two
+moves with their shares. So the medians of a cell are sorted and cut in two where the empty gap is
+widest against the spread inside the two groups.
+
+A change between the arms is no mode, so B is first moved onto A: by the difference of their medians,
+and once more each by that of a low and of a high quantile, since an arm of which half is slow has no
+median to speak of. Where all that differs is a shift, the three do the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.measure.stats import ROUNDING, log_medians
+
+# Gaps in units of the spread inside the groups, with more where processes are few: 5 of 16, which of one mode
+# .02 % reach (normal; .03 % with AR(1), .2 % with t3). A single process may be a mode or an outlier: of
+# normal noise none is 10 away, with t3 1.3 % of cells have one.
+APART = 4.0
+ALONE = 10.0
+RARE = 12  # a mode has at least every twelfth process, and two
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The best cut of every cell's medians into two groups.
+
+    ``gap`` is the empty stretch between them in log, ``ratio`` that in units of the spread inside
+    them (0 where no cut is allowed); ``slow`` how many processes of each arm are in the slower group,
+    of ``size`` an arm: ``(..., 2)``.
+    """
+
+    ratio: npt.NDArray[np.float64]
+    gap: npt.NDArray[np.float64]
+    slow: npt.NDArray[np.intp]
+    size: int
+
+    def __getitem__(self, place: int) -> Groups:
+        """Those of one place on the first axis."""
+        return Groups(self.ratio[place], self.gap[place], self.slow[place], self.size)
+
+    def __str__(self) -> str:
+        """Of one cell, in words."""
+        a, b = (int(count) for count in self.slow)
+        return (
+            f"two groups of processes {100 * float(np.expm1(self.gap)):.1f} % apart: "
+            f"{a} of {self.size} of A and {b} of {self.size} of B in the slower one"
+        )
+
+    def clear(self, gap: float | npt.NDArray[np.float64], ratio: float | None = None) -> npt.NDArray[np.bool_]:
+        """Which are two modes: further apart than ``ratio`` (`APART` by default), and by at least ``gap``."""
+        needed = APART * (1 + 2 / self.size) if ratio is None else ratio
+        return np.asarray((self.ratio > needed) & (self.gap >= gap))
+
+
+def groups(medians: npt.ArrayLike, least: int | None = None, tick: Any = 0.0) -> Groups:
+    """The best cut of ``medians`` (..., blocks, 2, 2) with ``least`` processes or more on either side (see `RARE`).
+
+    ``tick`` is the relative resolution of the clock: what rounding to it hides is the least spread inside a
+    group. ValueError as in `log_medians`.
+    """
+    logs = np.moveaxis(log_medians(medians), -2, -3)
+    arms = np.sort(logs.reshape(*logs.shape[:-2], -1), axis=-1)  # (..., 2, processes)
+    size = arms.shape[-1]
+    number = 2 * size
+    least = max(2, round(number / RARE)) if least is None else least
+    edge = size // 8
+    onto = [arms[..., edge], np.median(arms, axis=-1), arms[..., -1 - edge]]
+    moved = (arms[..., None, :, :] - np.stack(onto, axis=-2)[..., None]).reshape(*arms.shape[:-2], len(onto), number)
+    order = np.argsort(moved, axis=-1, kind="stable")
+    ranked = np.take_along_axis(moved, order, axis=-1)
+    ratio, gap = _cuts(ranked, least, tick)
+    best = np.argmax(ratio.reshape(*ratio.shape[:-2], -1), axis=-1)
+    way, cut = np.unravel_index(best, ratio.shape[-2:])
+
+    def at_best(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        chosen = np.take_along_axis(values, way[..., None, None], axis=-2)
+        return np.take_along_axis(chosen, cut[..., None, None], axis=-1)[..., 0, 0]
+
+    of_b = np.cumsum(order >= size, axis=-1)[..., least - 1 : number - least]
+    of_a = np.arange(least, number - least + 1) - of_b
+    slow = np.stack([size - at_best(of_a), size - at_best(of_b)], axis=-1)
+    return Groups(at_best(ratio), at_best(gap), slow, size)
+
+
+def _cuts(ranked: npt.NDArray[np.float64], least: int, tick: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Of every cut of sorted values (..., ways, n) that leaves ``least``: the gap over the spread, and the gap."""
+    number = ranked.shape[-1]
+    below = np.arange(least, number - least + 1)
+    total, squares = np.cumsum(ranked, axis=-1), np.cumsum(np.square(ranked), axis=-1)
+    under, under_squares = total[..., below - 1], squares[..., below - 1]
+    over, over_squares = total[..., -1:] - under, squares[..., -1:] - under_squares
+    left = under_squares - np.square(under) / below + over_squares - np.square(over) / (number - below)
+    smallest = np.asarray(np.square(tick) / 12 + ROUNDING**2)[..., None, None]
+    gap = ranked[..., below] - ranked[..., below - 1]
+    return gap / np.sqrt(np.maximum(left / (number - 2), smallest)), gap

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.measure.modes import ALONE, groups
+from tests.measure.simulated import Array, medians
+
+GAP = 0.01
+
+
+def bimodal(share: float, cells: int, *, cv: float = 0.005, change: float = 0.0, arms=(True, True)) -> Array:
+    """Four blocks a cell, of which a ``share`` of the processes is 11 % slower, in the ``arms`` that are."""
+    plain = medians(4, cv, change, cells=(cells,))
+    slow = np.random.default_rng(1).random(plain.shape) < share
+    return plain * np.where(slow & np.array(arms)[:, None], 1.11, 1.0)
+
+
+def test_two_groups_are_found_where_they_are() -> None:
+    one = np.array([[[1.0, 1.001], [1.11, 1.0]], [[1.112, 1.0], [1.0, 1.001]], [[1.0, 1.0], [1.0, 1.11]]])
+    found = groups(one)
+    assert found.clear(GAP)
+    assert (found.slow.tolist(), found.size) == ([1, 2], 6)
+    assert float(found.gap) == pytest.approx(np.log(1.11 / 1.001))
+    assert str(found) == "two groups of processes 10.9 % apart: 1 of 6 of A and 2 of 6 of B in the slower one"
+
+
+@pytest.mark.parametrize("change", [0.0, 0.02, 0.11])
+def test_half_of_the_processes_slow(change: float) -> None:
+    """Also where the arms' medians are in different modes, and where a change hides one group in the other."""
+    assert groups(bimodal(0.5, 500, change=change)).clear(GAP).mean() >= 0.98
+
+
+def test_a_fifth_of_them() -> None:
+    found = groups(bimodal(0.2, 500)).clear(GAP) | groups(bimodal(0.2, 500), least=1).clear(GAP, ALONE)
+    assert found.mean() >= 0.94  # 2.8 % have none
+
+
+def test_one_arm_alone() -> None:
+    assert (
+        groups(bimodal(0.5, 500, arms=(False, True))).clear(GAP).mean() >= 0.88
+    )  # 7 % have at most one, or all but one
+
+
+@pytest.mark.parametrize("change", [0.0, 0.02, 0.2])
+def test_a_change_is_no_mode(change: float) -> None:
+    for cv in (0.002, 0.02):
+        assert groups(medians(4, cv, change, cells=(3000,))).clear(GAP).mean() <= 0.001
+
+
+@pytest.mark.parametrize(("noise", "most"), [("t3", 0.006), ("uniform", 0.004), ("drift", 0.001)])
+def test_other_noise_of_one_mode(noise: str, most: float) -> None:
+    rng = np.random.default_rng(0)
+    shape = (3000, 4, 2, 2)
+    logs = {
+        "t3": 0.006 * rng.standard_t(3, shape),
+        "uniform": rng.uniform(-0.02, 0.02, shape),
+        "drift": 0.002 * rng.standard_normal(shape) + np.linspace(0, 0.05, 16).reshape(4, 2, 2),
+    }[noise]
+    assert groups(np.exp(logs)).clear(GAP).mean() <= most
+
+
+def test_two_steps_of_a_clock_are_no_modes() -> None:
+    read = np.where(np.random.default_rng(0).random((500, 4, 2, 2)) < 0.5, 100.0, 102.0)
+    assert groups(read).clear(GAP).mean() > 0.9
+    assert not groups(read, tick=0.02).clear(GAP).any()
+
+
+def test_modes_that_are_near_do_no_harm() -> None:
+    near = groups(bimodal(0.5, 100, cv=0.0001)).gap / 20
+    assert not groups(bimodal(0.5, 100, cv=0.0001) ** 0.05).clear(GAP).any()
+    assert np.all(groups(bimodal(0.5, 100, cv=0.0001) ** 0.05).clear(float(near.min()) / 2))
+
+
+def test_a_few_slow_ones_of_many_are_outliers() -> None:
+    many = medians(24, 0.002)
+    many[0, 0, 0] *= 1.11
+    many[5, 1, 1] *= 1.11
+    assert not groups(many).clear(GAP)
+    assert groups(many, least=2).clear(GAP)
+
+
+def test_scale_and_arms_do_not_matter() -> None:
+    some = bimodal(0.3, 50)
+    found, scaled, swapped = groups(some), groups(1e-6 * some), groups(some[:, :, ::-1])
+    assert scaled.ratio == pytest.approx(found.ratio)
+    assert swapped.ratio == pytest.approx(found.ratio)
+    clear = found.clear(GAP)
+    assert np.array_equal(swapped.slow[clear], found.slow[clear][:, ::-1])
+    assert np.array_equal(groups(some[7]).slow, found[7].slow)
+
+
+def test_equal_medians_are_one_mode() -> None:
+    assert not groups(np.ones((4, 2, 2))).clear(GAP)
