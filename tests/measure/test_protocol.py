@@ -1,0 +1,318 @@
+"""The two stages, on machines of which the truth is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from harness.measure.metric import Metric
+from harness.measure.protocol import Session, Stages, run, suspects
+from harness.measure.stats import block_ratios, over_blocks
+from harness.measure.verdict import Outcome, judge
+from tests.measure.simulated import Array, biased, exact, medians
+
+LATENCY = Metric("latency")
+STEADY = {"arithmetic": np.array([1.0, 1.001, 0.999, 1.0]), "memory": np.array([5.0, 5.01, 4.99, 5.0])}
+ONE_LOOK = Stages(looks=(4,), shares=(1.0,), alpha=0.01)
+
+
+def steady() -> dict[str, Array]:
+    return STEADY
+
+
+@dataclass
+class Machine:
+    """``cells`` say what each call measures: of a cell, the number of the call and the blocks asked for."""
+
+    cells: dict[str, Callable[[int, int], Array]]
+    calls: Counter[str] = field(default_factory=Counter)
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    def __call__(self, cell: str, blocks: int) -> Array:
+        self.asked.append((cell, blocks))
+        self.calls[cell] += 1
+        return self.cells[cell](self.calls[cell] - 1, blocks)[None]
+
+    def session(self, stages: Stages | None = None, metric: Metric = LATENCY) -> Session:
+        return run(list(self.cells), [metric], self, steady, stages)
+
+
+def noisy(change: float, cv: float = 0.002, seed: int = 0, first: float | None = None) -> Callable[[int, int], Array]:
+    """B is worse by ``change``, in the screening by ``first``."""
+    return lambda call, blocks: medians(blocks, cv, change if call or first is None else first, seed=100 * seed + call)
+
+
+def outcomes(session: Session) -> dict[str, Outcome]:
+    return {cell: verdict.outcome for cell, _, verdict in session.verdicts()}
+
+
+def test_what_is_what() -> None:
+    def bimodal(call: int, blocks: int) -> Array:
+        slow = np.random.default_rng(call).random((blocks, 2, 2)) < 0.4
+        return medians(blocks, 0.002, seed=call) * np.where(slow, 1.11, 1.0)
+
+    machine = Machine(
+        {
+            "same": noisy(0.0, seed=1),
+            "slower": noisy(0.02, seed=2),
+            "faster": noisy(-0.02, seed=3),
+            "noisy": noisy(0.0, cv=0.03, seed=4),
+            "lottery": bimodal,
+        }
+    )
+    session = machine.session()
+    assert outcomes(session) == {
+        "same": Outcome.PASS,
+        "slower": Outcome.REGRESSION,
+        "faster": Outcome.IMPROVEMENT,
+        "noisy": Outcome.INCONCLUSIVE,
+        "lottery": Outcome.UNSTABLE,
+    }
+    ((cell, metric, verdict),) = session.regressions
+    assert (cell, metric) == ("slower", LATENCY)
+    assert str(verdict) == ("REGRESSION: slower by 2.2 % (1.8 to 2.5), smallest visible change 0.5 %")
+
+
+def test_a_suspect_is_judged_by_fresh_blocks_alone() -> None:
+    """What raised the suspicion, however clear, is no evidence of it."""
+    machine = Machine({"chance": noisy(0.0, first=0.05)})
+    session = machine.session()
+    (verdict,) = session.confirmed.values()
+    fresh = medians(4, 0.002, seed=1)
+    assert (verdict.blocks, verdict.estimate) == (4, pytest.approx(float(block_ratios(fresh).mean())))
+    assert verdict.outcome is Outcome.PASS
+    assert machine.asked == [("chance", 4), ("chance", 4)]
+
+
+def test_screening_alone_finds_no_regression() -> None:
+    """Not even a cell that it does not suspect and whose own four blocks would say so."""
+    stages = Stages(suspect=0.0, hopeful=0.0)
+    session = Machine({"slower": noisy(0.05), "little": noisy(0.01)}).session(stages)
+    assert judge(session.screened[0, 0], LATENCY).outcome is Outcome.REGRESSION
+    assert outcomes(session) == {"slower": Outcome.INCONCLUSIVE, "little": Outcome.PASS}
+    assert not session.confirmed
+
+
+def test_only_suspects_cost_more() -> None:
+    machine = Machine({"same": noisy(0.0, seed=1), "slower": noisy(0.02, seed=2), "chance": noisy(0.0, first=0.02)})
+    session = machine.session()
+    assert [cell for cell, _ in machine.asked[:3]] == ["same", "slower", "chance"]
+    assert session.pairs[0] == 8
+    assert session.pairs[2] == 16  # cleared at the first look
+    assert session.pairs[1] == 2 * sum(blocks for cell, blocks in machine.asked if cell == "slower") > 16
+
+
+def test_looks_add_blocks_until_it_is_sure() -> None:
+    machine = Machine({"hard": noisy(0.02, cv=0.01, seed=5)})
+    session = machine.session()
+    (verdict,) = session.confirmed.values()
+    assert verdict.outcome is Outcome.REGRESSION
+    looks = [blocks for _, blocks in machine.asked[1:]]
+    assert looks == [4, 4, 8, 16][: len(looks)]
+    assert len(looks) > 1
+    assert verdict.blocks == sum(looks)
+
+
+def _p(ratios: tuple[float, ...]) -> float:
+    return float(over_blocks(block_ratios(exact(*ratios))).p_worse)
+
+
+SHOWN = (0.0198, 0.02, 0.0202, 0.0204)
+WIDE = (0.014, 0.023, 0.014, 0.023)
+
+
+@pytest.mark.parametrize("others", [0, 40])
+def test_the_level_is_shared_by_all_suspects(others: int) -> None:
+    """Holm: what is proof in a family of one is none in a family of forty that came to nothing."""
+    alpha = _p(SHOWN) * 4
+    stages = replace(ONE_LOOK, alpha=alpha)
+    none = exact(-0.001, 0.001, -0.001, 0.001)
+
+    def chance(call: int, _: int) -> Array:
+        return none if call else exact(0.02, 0.02, 0.021, 0.021)
+
+    cells = {f"chance {number}": chance for number in range(others)}
+    session = Machine({"shown": lambda *_: exact(*SHOWN), **cells}).session(stages)
+    assert len(session.confirmed) == 1 + others
+    assert len(session.regressions) == (0 if others else 1)
+
+
+def test_what_is_shown_lightens_the_level_for_the_others() -> None:
+    """The last of two is tested as if it were alone; Bonferroni would halve its level."""
+    alpha = _p(SHOWN) * 1.5
+    clear = exact(0.03, 0.03001, 0.03, 0.03001)
+    machine = Machine({"shown": lambda *_: exact(*SHOWN), "clear": lambda *_: clear})
+    assert len(machine.session(replace(ONE_LOOK, alpha=alpha)).regressions) == 2
+
+
+def test_what_an_earlier_look_showed_lightens_the_level_too() -> None:
+    """``late`` takes a second one. A suspect that the first one cleared stays in the family, and lightens nothing."""
+    clear = exact(0.03, 0.03001, 0.03, 0.03001)
+
+    def late(call: int, _: int) -> Array:
+        return exact(*SHOWN) if call != 1 else exact(*WIDE)
+
+    def chance(call: int, _: int) -> Array:
+        return exact(-0.001, 0.001, -0.001, 0.001) if call else exact(*SHOWN)
+
+    p = _p((*WIDE, *SHOWN))
+    stages = Stages(looks=(4, 8), shares=(0.5, 0.5), alpha=3 * p)
+    for other, found in ((lambda *_: clear, {"late", "clear"}), (chance, set())):
+        session = Machine({"late": late, "clear": other}).session(stages)
+        assert {cell for cell, _, _ in session.regressions} == found
+
+
+def test_what_is_below_its_floor_lightens_nothing() -> None:
+    for ratios, found in (((0.03, 0.03001, 0.03, 0.03001), 2), ((0.0009, 0.00090001, 0.0009, 0.00090001), 0)):
+        machine = Machine({"shown": lambda *_: exact(*SHOWN), "other": lambda *_, r=ratios: exact(*r)})
+        assert len(machine.session(replace(ONE_LOOK, alpha=_p(SHOWN) * 1.5)).regressions) == found
+
+
+def test_a_look_spends_its_share_only() -> None:
+    def shown(*_: int) -> Array:
+        return exact(*SHOWN)
+
+    for share, found in ((0.9, 1), (0.1, 0)):
+        stages = Stages(looks=(4,), shares=(share,), alpha=_p(SHOWN) * 2)
+        assert len(Machine({"shown": shown}).session(stages).regressions) == found
+
+
+def test_a_metric_that_is_not_suspected_is_not_tested() -> None:
+    """Fresh blocks come with all metrics of a cell; those that nothing pointed at keep the verdict of the screening."""
+
+    def measure(_: str, blocks: int, calls: Counter[str] = Counter()) -> Array:  # noqa: B006 - a count of the calls
+        calls["all"] += 1
+        return np.stack([medians(blocks, 0.002, 0.02), medians(blocks, 0.002, 0.05 * (calls["all"] > 1), seed=1)])
+
+    session = run(["cell"], [LATENCY, Metric("memory")], measure, steady)
+    assert list(session.confirmed) == [(0, 0)]
+    assert [verdict.outcome for *_, verdict in session.verdicts()] == [Outcome.REGRESSION, Outcome.PASS]
+
+
+def test_a_change_below_the_cells_floor_is_not_confirmed() -> None:
+    stages = Stages(suspect=0.5, futile=0.1, looks=(4, 200), shares=(0.1, 0.9))
+    session = Machine({"biased": lambda _, blocks: biased(blocks)}).session(stages)
+    (verdict,) = session.confirmed.values()
+    assert (verdict.blocks, verdict.outcome) == (200, Outcome.PASS)
+    assert verdict.p < 1e-8
+
+
+@pytest.mark.parametrize("moved", ["arithmetic", "memory"])
+def test_a_canary_that_moves_takes_every_verdict_back(moved: str) -> None:
+    calls: list[str] = []
+
+    def canaries() -> dict[str, Array]:
+        calls.append("canaries")
+        return STEADY | ({moved: STEADY[moved] * 1.04} if len(calls) > 1 else {})
+
+    machine = Machine({"slower": noisy(0.05), "same": noisy(0.0, seed=1)})
+    session = run(list(machine.cells), [LATENCY], machine, canaries)
+    assert set(outcomes(session).values()) == {Outcome.HOST_CHANGED}
+    assert session.regressions == ()
+    assert [v.outcome for v in session.confirmed.values()] == [Outcome.REGRESSION]
+    told = [str(verdict) for *_, verdict in session.verdicts()]
+    assert all(f"canary {moved}: +4.0 % (" in one and "smallest visible change" in one for one in told)
+
+
+def test_canaries_are_measured_before_everything_and_after() -> None:
+    order: list[str] = []
+    machine = Machine({"slower": noisy(0.05)})
+
+    def canaries() -> dict[str, Array]:
+        order.append(f"canaries after {len(machine.asked)} calls")
+        return STEADY
+
+    run(["slower"], [LATENCY], machine, canaries)
+    assert order == ["canaries after 0 calls", f"canaries after {len(machine.asked)} calls"]
+    assert len(machine.asked) > 1
+
+
+def test_a_session_without_canaries_is_refused() -> None:
+    with pytest.raises(ValueError, match="canaries"):
+        run(["same"], [LATENCY], Machine({"same": noisy(0.0)}), dict)
+
+
+def test_one_slow_process_is_looked_at_again() -> None:
+    """It may be a mode with few processes, or an outlier; the second has no verdict of its own."""
+
+    def odd(call: int, blocks: int) -> Array:
+        one = medians(blocks, 0.002, seed=call)
+        one[0, 0, 0] *= 1.11 if call == 0 else 1.0
+        return one
+
+    session = Machine({"odd": odd}).session()
+    assert [verdict.outcome for verdict in session.confirmed.values()] == [Outcome.PASS]
+    assert session.pairs == (16,)
+
+
+def test_and_again_where_fresh_blocks_have_one_too() -> None:
+    """Until there are enough of them to be a mode."""
+
+    def lottery(call: int, blocks: int) -> Array:
+        one = medians(blocks, 0.002, seed=call)
+        one[: (1, 1, 2, 2)[call], 1, 0] *= 1.11
+        return one
+
+    machine = Machine({"lottery": lottery})
+    session = machine.session()
+    assert outcomes(session) == {"lottery": Outcome.UNSTABLE}
+    assert machine.asked == [("lottery", blocks) for blocks in (4, 4, 4)]
+
+
+def test_of_more_is_better_less_is_worse() -> None:
+    throughput = Metric("throughput", "lower", "higher", more_is_better=True)
+    session = Machine({"lower": noisy(-0.02), "higher": noisy(0.02, seed=1)}).session(metric=throughput)
+    assert outcomes(session) == {"lower": Outcome.REGRESSION, "higher": Outcome.IMPROVEMENT}
+
+
+def test_no_more_than_its_share_is_suspected() -> None:
+    screened = medians(4, 0.01, cells=(4000, 1))
+    found = suspects(screened, [LATENCY], Stages())
+    assert 0.02 < found.worse.sum() / 4000 < 0.04
+    assert 0.0005 < found.better.sum() / 4000 < 0.005
+    assert not np.any(found.worse & found.better)
+
+
+def test_screening_finds_what_it_has_to() -> None:
+    for cv, change, least in ((0.005, 0.02, 0.999), (0.01, 0.02, 0.94), (0.02, 0.05, 0.985)):
+        assert suspects(medians(4, cv, change, cells=(2000, 1)), [LATENCY], Stages()).worse.sum() >= 2000 * least
+
+
+def test_false_alarms_are_rare_and_real_ones_are_not() -> None:
+    """A small session at alpha of a fifth, where nothing changed but one cell."""
+    nights, rng = 60, np.random.default_rng(0)
+    stages = Stages(alpha=0.2, suspect=0.2)
+    false = found = 0
+    for _ in range(nights):
+        seeds = rng.integers(0, 2**31, 20)
+        cells = {str(n): noisy(0.02 if n == 0 else 0.0, cv=0.005, seed=int(seed)) for n, seed in enumerate(seeds)}
+        hit = {cell for cell, _, _ in Machine(cells).session(stages).regressions}
+        found += "0" in hit
+        false += bool(hit - {"0"})
+    assert found == nights
+    assert false / nights <= 0.2
+
+
+def test_what_measures_has_to_give_what_was_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"medians of cell have shape \(1, 3, 2, 2\), expected \(1, 4, 2, 2\)"):
+        run(["cell"], [LATENCY], lambda _, blocks: np.ones((1, blocks - 1, 2, 2)), steady)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"screening": 1},
+        {"looks": (4, 4, 8, 16)},
+        {"looks": (1, 4, 8, 16)},
+        {"looks": (4, 8)},
+        {"shares": (0.5, 0.5, 0.5, 0.5)},
+        {"shares": (1.5, -0.5, 0.0, 0.0)},
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"screening|shares"):
+        Stages(**wrong)
