@@ -775,6 +775,21 @@ def test_a_runtime_without_a_builder_loads_and_runs(
 
 
 @pytest.mark.parametrize("kind", ["lean", "dispatch"])
+def test_a_runtime_without_a_word_for_places_knows_what_decides_shapes(kind: str, tmp_path: Path) -> None:
+    with bench_of_double(DOUBLES[0], probe_of(DOUBLES[0]), tmp_path) as full:
+        config = BuildConfig(tactic_sources=(), flags=("VERSION_COMPATIBLE",))
+        plan = full.build(_reshape(full), contents=RESHAPE_CONTENTS, config=config).data
+    runtime = Subject(f"double-{kind}", f"tensorrt_{kind}", f"{kind}_8.6.1")
+    with bench_of_double(runtime, probe_double(runtime), tmp_path) as bench:
+        engine = bench.backend.load(plan, host_code=True)
+        bench.stack.callback(engine.close)
+        assert {tensor.name: tensor.shape_tensor for tensor in engine.info.inputs} == {"x": False, "shape": True}
+        x = floats(4, 6)
+        got = bench.session(engine).run({"x": x, "shape": np.array((8, 3), np.int64)})["y"]
+        assert np.array_equal(got, x.reshape(8, 3))
+
+
+@pytest.mark.parametrize("kind", ["lean", "dispatch"])
 def test_a_runtime_that_is_not_there_says_what_brings_it(kind: str) -> None:
     with installed("8.6.1"):  # and no other vendor's module
         from harness.runtime.backend.nv.backend import NvBackend

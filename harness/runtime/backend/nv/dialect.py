@@ -219,10 +219,11 @@ class Dialect:
     def on_host(self, engine: Any, name: str) -> bool:
         """Whether the input or output ``name`` lives on the host, as what decides shapes does.
 
-        False where the bindings have the call and lack what it returns, as those of runtimes without a builder.
+        Where the bindings have the call and lack what it returns, as those of runtimes without a builder, that
+        very use of it tells.
         """
         if not hasattr(self.trt, "TensorLocation"):
-            return False
+            return bool(engine.is_shape_inference_io(name))
         return bool(engine.get_tensor_location(name) == self.trt.TensorLocation.HOST)
 
     def format(self, engine: Any, name: str) -> str:
