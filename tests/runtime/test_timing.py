@@ -257,6 +257,16 @@ def test_a_rebuilt_engine_is_cold(pool: EnginePool, backend: Watched, specs: lis
         pool.plan(specs[0], "fake", timing_cache=known)
 
 
+def test_of_several_builds_of_one_spec_all_but_the_first_are_cold(
+    pool: EnginePool, backend: Watched, specs: list[EngineSpec]
+) -> None:
+    """Or they would all have the tactics of the first."""
+    plans = [pool.plan(specs[0], "fake", build=build) for build in (0, 1, 2)]
+    assert [given is None for given in backend.given] == [False, True, True]
+    assert len({plan.plan_key for plan in plans}) == 3
+    assert pool.plan(specs[0], "fake", build=2).cached
+
+
 def test_a_refused_timing_cache_of_a_test_is_the_tests(
     pool: EnginePool, backend: Watched, specs: list[EngineSpec]
 ) -> None:
