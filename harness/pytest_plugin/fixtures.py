@@ -103,7 +103,8 @@ def trt_spec(_trt: Story) -> EngineSpec:
 @pytest.fixture
 def trt_plan(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> BuiltPlan:
     """The serialized engine, built now or taken from the cache, and not loaded: no GPU is needed."""
-    plan = _trt.run.pool.plan(trt_spec, trt_backend, progress=reporter(_trt.run.config, _trt.case.cell.id))
+    with _trt.building():
+        plan = _trt.run.pool.plan(trt_spec, trt_backend, progress=reporter(_trt.run.config, _trt.case.cell.id))
     _trt.built(plan)
     return plan
 
@@ -118,7 +119,8 @@ def trt_plans(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Plans:
     def plan(*, config: BuildConfig | None = None, build: int = 0, stream: bool = False) -> BuiltPlan:
         asked = trt_spec if config is None else replace(trt_spec, config=config)
         progress = reporter(_trt.run.config, _trt.case.cell.id)
-        made = _trt.run.pool.plan(asked, trt_backend, build=build, stream=stream, progress=progress)
+        with _trt.building():
+            made = _trt.run.pool.plan(asked, trt_backend, build=build, stream=stream, progress=progress)
         _trt.built(made)
         return made
 
@@ -193,17 +195,18 @@ def trt_engines(_trt: Story, trt_spec: EngineSpec, trt_backend: str) -> Iterator
                 asked.config if config is None else config,
             )
         progress = reporter(_trt.run.config, _trt.case.cell.id)
-        handle = handles.enter_context(
-            _trt.run.pool.engine(
-                asked,
-                backend or trt_backend,
-                private=private,
-                rebuilt=rebuilt,
-                build=build,
-                timing_cache=timing_cache,
-                progress=progress,
+        with _trt.building():
+            handle = handles.enter_context(
+                _trt.run.pool.engine(
+                    asked,
+                    backend or trt_backend,
+                    private=private,
+                    rebuilt=rebuilt,
+                    build=build,
+                    timing_cache=timing_cache,
+                    progress=progress,
+                )
             )
-        )
         _trt.hold(handle)
         return handle
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.errors import StageError
 from harness.ledger.records import Record, Verdict
 from harness.pytest_plugin.cells import Case
 from harness.spec import Example
@@ -78,6 +79,16 @@ class Story:
             yield
         finally:
             self.spend({what: time.perf_counter() - start})
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """What fails inside, at a stage, spent the time at that stage; what does not says itself where it went."""
+        start = time.perf_counter()
+        try:
+            yield
+        except StageError as error:
+            self.spend({error.stage: time.perf_counter() - start})
+            raise
 
     def built(self, plan: BuiltPlan) -> None:
         """Count a plan's time as this cell's; the first plan is the cell's own."""

@@ -413,8 +413,9 @@ class Handle:
     """One user's hold on an engine, with the sessions made through it. A context manager.
 
     ``timings`` holds the seconds spent for it by stage: "export", "parse", "build", "deserialize",
-    "context", "run". A stage that an earlier handle or run paid for is missing. ``builds`` counts the
-    plans that were built for it, ``facts`` and ``timing_cache`` are those of the last.
+    "context", "run", "serialize", "refit", "inspect". A stage that an earlier handle or run paid for is
+    missing. ``builds`` counts the plans that were built for it, ``facts`` and ``timing_cache`` are those of
+    the last.
     """
 
     def __init__(
@@ -457,19 +458,15 @@ class Handle:
         After its host died a shared engine is loaded again; what was done to a private one is lost,
         and that is a DeserializeError.
         """
-        self._revive()
-        started = time.perf_counter()
-        with self._pool._watched(self.backend):
-            session = PooledSession(self, self._loaded, self._loaded.engine.session(profile))
-        self._spent("context", time.perf_counter() - started)
+        with self._asking("context") as engine:
+            session = PooledSession(self, self._loaded, engine.session(profile))
         self._sessions.append(session)
         return session
 
     def serialize(self, flags: tuple[str, ...] = ()) -> Array:
         """As `Engine.serialize`. DeserializeError when a private engine died with its host."""
-        self._revive()
-        with self._pool._watched(self.backend):
-            return self._loaded.engine.serialize(flags)
+        with self._asking("serialize") as engine:
+            return engine.serialize(flags)
 
     def stream(self, budget: int | None = None) -> Streaming:
         """As `Engine.stream`. SpecError where the engine is shared: others would run on this budget."""
@@ -481,9 +478,8 @@ class Handle:
 
     def weights(self, given: Weights | None = None, *, layers: LayerWeights | None = None) -> Refittable:
         """As `Engine.weights`."""
-        self._revive()
-        with self._pool._watched(self.backend):
-            return self._loaded.engine.weights(given, layers=layers)
+        with self._asking("refit") as engine:
+            return engine.weights(given, layers=layers)
 
     def refit(
         self,
@@ -504,9 +500,8 @@ class Handle:
 
     def inspect(self) -> dict[str, Any]:
         """As `Engine.inspect`. DeserializeError when a private engine died with its host."""
-        self._revive()
-        with self._pool._watched(self.backend):
-            return self._loaded.engine.inspect()
+        with self._asking("inspect") as engine:
+            return engine.inspect()
 
     def close(self) -> None:
         """Close the sessions and let the engine go. Closing again does nothing."""
@@ -524,17 +519,21 @@ class Handle:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _refitting(self) -> Iterator[Engine]:
-        """The engine, about to be changed; the seconds inside count for "refit"."""
+    def _refitting(self) -> contextlib.AbstractContextManager[Engine]:
+        """The engine, about to be changed."""
         self._is_private("refit")
+        return self._asking("refit")
+
+    @contextlib.contextmanager
+    def _asking(self, stage: str) -> Iterator[Engine]:
+        """The engine, for one call, of which the seconds count for ``stage``."""
         self._revive()
         started = time.perf_counter()
         try:
             with self._pool._watched(self.backend):
                 yield self._loaded.engine
         finally:
-            self._spent("refit", time.perf_counter() - started)
+            self._spent(stage, time.perf_counter() - started)
 
     def _is_private(self, what: str) -> None:
         if not self.private:

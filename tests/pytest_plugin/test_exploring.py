@@ -58,6 +58,8 @@ def test_a_failure_names_the_smallest_example_and_how_to_repeat_it(project: pyte
     (record,) = records()
     assert record.verdict == "failed"
     assert record.stage == "compare"
+    assert min(record.seconds[spent] for spent in ("inputs", "run", "oracle", "compare", "drawing")) > 0
+    assert sum(record.seconds.values()) <= record.duration
     assert Example.parse(str(record.facts["example"])) == Example.of({"batch": 5})
     assert int(str(record.facts["examples"])) > 5
     folder = Path(str(record.facts["folder"]))

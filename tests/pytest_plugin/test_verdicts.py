@@ -114,6 +114,7 @@ def test_a_failure_of_a_stage_has_its_name_its_words_and_its_command(
     result.stdout.no_fnmatch_line("*def test_runs*")
     (record,) = records()
     assert (record.verdict, record.stage) == ("failed", stage)
+    assert 0 < record.seconds[stage] <= record.duration
 
 
 def test_a_fault_keeps_its_traceback(project: pytest.Pytester, records: Records):

@@ -473,6 +473,7 @@ def test_only_a_private_engine_is_refitted(pool: EnginePool, player: Player, spe
         handle.refit_from("m.onnx")
         assert handle.weights({"v": one}, layers={"conv": {"BIAS": one}}).names == ("w",)
         assert handle.serialize().tolist() == [1] * PLAN_SIZE
+        assert handle.timings["serialize"] > 0
         told = ["refit w plain", "refit w conv async keep", "refit from m.onnx", "weights v conv", "serialize"]
         assert player.calls == told
         assert handle.timings["refit"] > 0
@@ -489,6 +490,7 @@ def test_a_handle_tells_of_its_layers_and_of_its_plan(
     with pool.engine(specs[0], "player") as handle:
         assert handle.plan_size == PLAN_SIZE
         assert handle.inspect() == {"Layers": ["made 1"]}
+        assert handle.timings["inspect"] > 0
         player.failures = [crash(DeserializeError)]
         with pytest.raises(DeserializeError, match="the engine host died"):
             handle.inspect()
@@ -536,8 +538,8 @@ def test_a_plan_from_elsewhere_is_loaded_as_it_is_asked_for(
     ):
         with pool.loaded(specs[0], "player", given) as one, pool.loaded(specs[0], "player", given):
             assert player.calls == [call] * 2, "each is private"
-            assert one.serialize().tolist() == plan.tolist()
             assert one.timings == {"deserialize": 0.5}
+            assert one.serialize().tolist() == plan.tolist()
             assert one.plan_size == PLAN_SIZE
         player.calls.clear()
     assert len(pool) == 0
