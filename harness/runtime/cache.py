@@ -13,6 +13,8 @@ from harness.runtime import inventory
 from harness.runtime.backend.protocol import Array
 from harness.runtime.store import Store
 
+WRITERS = 64  # processes that may share a cache without any of them seeing it grow past its limit
+
 
 def default_folder() -> Path:
     """The user's own cache, for all projects; without a home that can be written to, a temporary folder."""
@@ -29,12 +31,14 @@ def default_folder() -> Path:
 class PlanCache:
     """The plans in a folder, of ``limit`` bytes in all. SpecError when the folder can't be made.
 
-    The limit holds when a plan is put there, and for whatever is neither read nor held then. Plans that
-    another user has put there are loaded only where the folder is ``trusted``.
+    The limit holds when a plan is put there, for up to `WRITERS` processes at a time, and for whatever is
+    neither read nor held then. Plans that another user has put there are loaded only where the folder is
+    ``trusted``.
     """
 
     def __init__(self, folder: Path, *, limit: int | None = None, trusted: bool = False) -> None:
         self.folder, self.limit = folder, limit
+        self._room = 0  # bytes that may be put there before all that is there has to be looked at again
         self._store = Store(folder, "plan", trusted)
 
     def path(self, plan_key: str) -> Path:
@@ -54,9 +58,14 @@ class PlanCache:
     ) -> None:
         """Keep ``plan``, with JSON-able ``facts`` and what made it. A full disk is a warning, no error."""
         self._store.put(plan_key, plan, producer or {}, facts)
-        if self.limit is not None:
-            with contextlib.suppress(OSError):
+        if self.limit is None:
+            return
+        with contextlib.suppress(OSError):
+            self._room -= self.path(plan_key).stat().st_size
+            if self._room < 0:
                 inventory.make_room(self.folder, self.limit)
+                spare = self.limit - sum(item.size for item in inventory.items(self.folder))
+                self._room = spare // WRITERS  # of which each may put as much, and knows only of its own
 
     @contextlib.contextmanager
     def lock(self, plan_key: str) -> Iterator[None]:

@@ -5,7 +5,6 @@ Only files that are named as ours are looked at. Nothing is taken away that some
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -103,9 +102,6 @@ def make_room(folder: Path, limit: int) -> list[Removal]:
     Timing caches stay: there is one for each GPU and TensorRT, and it holds what took longest to find out.
     What killed processes left behind goes whatever there is room for.
     """
-    size, left_behind = _glance(folder)
-    if size <= limit and not left_behind:
-        return []
     found = items(folder)
     removed = [Removal(item, "left behind") for item in found if item.what == LEFT_BEHIND and item.remove()]
     if sum(item.size for item in found) <= limit:
@@ -121,17 +117,6 @@ def make_room(folder: Path, limit: int) -> list[Removal]:
                 excess -= item.size
                 removed.append(Removal(item, f"used longest ago, and more than {limit} bytes in all"))
     return removed
-
-
-def _glance(folder: Path) -> tuple[int, bool]:
-    """Bytes in all, and whether there are locks or unfinished entries: quick, for it is asked after every build."""
-    size, left_behind = 0, False
-    with os.scandir(folder) as scanned:
-        for entry in scanned:
-            left_behind = left_behind or entry.name.endswith((LOCK, TEMPORARY))
-            with contextlib.suppress(FileNotFoundError):
-                size += entry.stat(follow_symlinks=False).st_size
-    return size, left_behind
 
 
 def stale(found: Iterable[Item], here: Mapping[str, str]) -> Iterator[Removal]:

@@ -20,7 +20,7 @@ import pytest
 from harness.errors import SpecError
 from harness.runtime import cache as caches
 from harness.runtime import held, inventory
-from harness.runtime.cache import PlanCache, default_folder
+from harness.runtime.cache import WRITERS, PlanCache, default_folder
 from harness.runtime.envelope import FORMAT, HEAD, MAGIC, EnvelopeError
 from harness.runtime.store import CacheWarning, Store
 
@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_is_a_clear_error(tmp_path: Path) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from harness.runtime.cache import PlanCache
+from harness.runtime.cache import WRITERS, PlanCache
 with PlanCache(Path(sys.argv[1])).lock("ab" * 32):
     print("locked", flush=True)
     sys.stdin.readline()
@@ -211,7 +211,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from harness.runtime.cache import PlanCache
+from harness.runtime.cache import WRITERS, PlanCache
 cache = PlanCache(Path(sys.argv[1]))
 print("ready", flush=True)
 for number in range(100000):
@@ -261,6 +261,25 @@ def test_what_was_used_longest_ago_makes_room(cache: PlanCache) -> None:
     limited.put(KEY, PLAN, {})
     assert present(cache, keys) == [True, False, True, True]
     assert cache.path(KEY).exists()
+
+
+def test_a_limit_holds_for_many_writers_that_seldom_look(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, items = [], inventory.items
+    monkeypatch.setattr(inventory, "items", lambda folder: looks.append(folder) or items(folder))
+    fill(cache, 1)
+    size = next(cache.folder.glob("*.plan")).stat().st_size
+    limit = 300 * size
+    writers = [PlanCache(cache.folder, limit=limit) for _ in range(WRITERS)]
+    most = 0
+    for number in range(1000):
+        writers[number % WRITERS].put(f"{number + 1000:064x}", PLAN, {})
+        most = max(most, sum(path.stat().st_size for path in cache.folder.glob("*.plan")))
+    assert limit - 2 * size < most <= limit
+    looks.clear()
+    alone = PlanCache(cache.folder, limit=1000 * WRITERS * size)
+    for number in range(200):
+        alone.put(f"{number + 9000:064x}", PLAN, {})
+    assert len(looks) == 2  # before it knew how much there was, and after it had made room
 
 
 def test_without_a_limit_nothing_goes(cache: PlanCache) -> None:
