@@ -25,7 +25,8 @@ from models.bert import MODELS
 SHAPES = 1000
 LIMIT = 15.0  # seconds
 SHARE = 0.20  # of all time, at most, for what is neither an execution nor drawing
-ROUNDS = 3  # the median counts: other work on the machine weighs on one part or another
+# The median counts: other work on the machine, or a full pass of the garbage collector, weighs on one part or another.
+ROUNDS = 9
 
 
 def explored() -> Counter[str]:

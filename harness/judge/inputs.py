@@ -59,12 +59,15 @@ def make_inputs(
         check_arrays(model.id, model.data, interface.inputs, arrays, binding)
         return {tensor.name: arrays[tensor.name] for tensor in interface.inputs}
     rules = {rule.tensor: rule for rule in model.inputs}
-    unknown = sorted((rules.keys() | contents.keys()) - {tensor.name for tensor in interface.inputs})
-    if unknown:
+    names = {tensor.name for tensor in interface.inputs}
+    if not names.issuperset(rules) or not names.issuperset(contents):
+        unknown = sorted((rules.keys() | contents.keys()) - names)
         known = ", ".join(tensor.name for tensor in interface.inputs)
         raise SpecError(f"{model.id}: a rule or values for {', '.join(unknown)}, which is no input; inputs: {known}")
-    path = model.source.path() if model.source.kind == "onnx" else None
-    found, needs_contents = ({}, frozenset()) if path is None else ranges.read(path)
+    found: Mapping[str, Found] = {}
+    needs_contents: frozenset[str] = frozenset()
+    if model.source.kind == "onnx" and not names <= rules.keys() | contents.keys():
+        found, needs_contents = ranges.read(model.source.path())
     arrays = {}
     for tensor in interface.inputs:
         stream = _Stream(seed, tensor.name)
@@ -226,19 +229,19 @@ def _by_rule(
     if rule.kind == "fixed":
         return np.full(shape, rule.low).astype(dtype)
     if rule.kind == "mask":
-        return _mask(stream, shape).astype(dtype)
+        return _mask(stream, shape, dtype)
     if rule.kind == "lengths":
         if rule.symbol not in binding:
             raise SpecError(
                 f"input {tensor.name!r}: lengths up to {rule.symbol!r}, which is no dimension of this model: "
                 f"{', '.join(sorted(binding)) or 'it has none'}"
             )
-        return stream.integers(1, binding[rule.symbol], count).reshape(shape).astype(dtype)
+        return stream.integers(1, binding[rule.symbol], count).reshape(shape).astype(dtype, copy=False)
     if rule.kind == "integers":
-        return stream.integers(int(rule.low), int(rule.high), count).reshape(shape).astype(dtype)
+        return stream.integers(int(rule.low), int(rule.high), count).reshape(shape).astype(dtype, copy=False)
     if rule.kind == "uniform":
-        return (rule.low + (rule.high - rule.low) * stream.uniform(count)).reshape(shape).astype(dtype)
-    return stream.normal(count).reshape(shape).astype(dtype)
+        return (rule.low + (rule.high - rule.low) * stream.uniform(count)).reshape(shape).astype(dtype, copy=False)
+    return stream.normal(count).reshape(shape).astype(dtype, copy=False)
 
 
 def _by_graph(
@@ -246,16 +249,16 @@ def _by_graph(
 ) -> Array:
     count, dtype = math.prod(shape), _dtype(tensor.dtype)
     if found.kind == "mask":
-        return _mask(stream, shape).astype(dtype)
+        return _mask(stream, shape, dtype)
     if found.kind == "uniform":
         high = found.low if found.high is None else found.high
-        return (found.low + (high - found.low) * stream.uniform(count)).reshape(shape).astype(dtype)
+        return (found.low + (high - found.low) * stream.uniform(count)).reshape(shape).astype(dtype, copy=False)
     if found.distinct is not None:
         return _distinct(stream, found, tensor, shape, binding).astype(dtype)
     last = 0 if found.kind == "lengths" else 1  # lengths may reach the size, ids may not
     limits = [limit - last for limit in _sizes(found, binding)] + ([] if found.high is None else [int(found.high)])
     low = int(found.low)
-    return stream.integers(low, max(low, min(limits, default=low)), count).reshape(shape).astype(dtype)
+    return stream.integers(low, max(low, min(limits, default=low)), count).reshape(shape).astype(dtype, copy=False)
 
 
 def _by_type(stream: _Stream, tensor: TensorSpec, shape: tuple[int, ...]) -> Array:
@@ -263,23 +266,23 @@ def _by_type(stream: _Stream, tensor: TensorSpec, shape: tuple[int, ...]) -> Arr
     if dtype.kind == "b":
         return (stream.raw(count) & np.uint64(1)).astype(np.bool_).reshape(shape)
     if _is_float(dtype):
-        return stream.normal(count).reshape(shape).astype(dtype)
+        return stream.normal(count).reshape(shape).astype(dtype, copy=False)
     if dtype.kind not in "iu":
         raise SpecError(f"input {tensor.name!r}: no rule makes {tensor.dtype}; give its values in an .npz")
     # 8 bits are data (images, quantized values) over their whole range; wider ones count, so they stay
     # small enough that no sum of products leaves 32 bits
     info = np.iinfo(dtype)
     low, high = (int(info.min), int(info.max)) if dtype.itemsize == 1 else (max(int(info.min), -100), 100)
-    return stream.integers(low, high, count).reshape(shape).astype(dtype)
+    return stream.integers(low, high, count).reshape(shape).astype(dtype, copy=False)
 
 
-def _mask(stream: _Stream, shape: tuple[int, ...]) -> Array:
+def _mask(stream: _Stream, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """A run of ones, at least one long, then zeros, along the last axis."""
     if not shape or not math.prod(shape):
-        return np.ones(shape, np.int64)
+        return np.ones(shape, dtype)
     *rows, length = shape
     visible = stream.integers(1, length, math.prod(rows)).reshape(*rows, 1)
-    return (np.arange(length) < visible).astype(np.int64)
+    return (np.arange(length) < visible).astype(dtype)
 
 
 def _distinct(

@@ -145,10 +145,19 @@ class Oracle:
         outputs = {name: everything[name] for name in shown}
         special = any(not _finite(array) for array in inputs.values())
         weak = {} if special else _weak(outputs, origins)
-        made = Reference(model.id, self.description, outputs, origins, everything, weak)
-        made = replace(made, terms=functools.cache(functools.partial(self._terms, path, dict(inputs), outputs)))
-        if any(origin.quantized for origin in origins.values()):
-            made = replace(made, nudged=functools.partial(self._nudged, model, path, dict(inputs)))
+        quantized = any(origin.quantized for origin in origins.values())
+        made = Reference(
+            model.id,
+            self.description,
+            outputs,
+            origins,
+            everything,
+            weak,
+            tolerances=model.tolerances,
+            tags=model.tags,
+            nudged=functools.partial(self._nudged, model, path, dict(inputs)) if quantized else None,
+            terms=functools.cache(functools.partial(self._terms, path, dict(inputs), outputs)),
+        )
         if rechosen:
             return replace(made, rechosen=functools.partial(self._rechosen, model, path, dict(inputs), made))
         return made
@@ -220,6 +229,9 @@ def _shown(path: Path, _digest: str) -> tuple[tuple[str, ...], Mapping[str, Orig
 
 def _of(model: ModelSpec, made: Reference) -> Reference:
     """``made`` with what the model itself declares, which its bytes do not show."""
+    declares = (model.id, model.tolerances, model.tags)
+    if not made.weak and declares == (made.model, made.tolerances, made.tags):
+        return made
     declared = {tag.removeprefix(WEAK) for tag in model.tags if tag.startswith(WEAK)}
     admitted = {name: why for name, why in made.weak.items() if declared & {name, "*"}}
     weak = {name: why for name, why in made.weak.items() if name not in admitted}

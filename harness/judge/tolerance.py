@@ -156,24 +156,21 @@ def magnitude(want: Array) -> float:
     mask's -1e4) do not hide all others; and of n elements, sqrt(1 + 8 / n) times that, since a few
     may all happen to be small (a single dot product near zero is off by its terms' size, not its own).
     """
-    values = np.abs(np.asarray(want, np.float64).reshape(-1))
-    top = _top(values)
-    if not math.isfinite(top):
+    values = want.astype(np.float64).reshape(-1)
+    np.abs(values, out=values)
+    squares = float(np.einsum("i,i", values, values))
+    scale = 1.0
+    if not TINY**2 < squares < HUGE**2:  # or NaN
         values = values[np.isfinite(values)]
-        top = _top(values)
-    if not top:
-        return 0.0
-    scale = top if not TINY < top < HUGE else 1.0  # squares of 1e200 overflow
-    scaled = values / scale if scale != 1 else values
-    rms = scale * math.sqrt(float(np.einsum("i,i", scaled, scaled)) / values.size)
+        scale = float(values.max(initial=0.0))
+        if not scale:
+            return 0.0
+        scaled = values / scale
+        squares = float(np.einsum("i,i", scaled, scaled))
+    rms = scale * math.sqrt(squares / values.size)
     nonzero = values if np.count_nonzero(values) == values.size else values[values > 0]
     some = nonzero[:: 1 + nonzero.size // ENOUGH]
     rank = some.size * 3 // 4
     if np.count_nonzero(some >= rms / 10) < some.size - rank:  # else the quartile is above that: no need to sort
         rms = min(rms, 10 * float(np.partition(some, rank)[rank]))
     return rms * math.sqrt(1 + FEW / values.size)
-
-
-def _top(values: Array) -> float:
-    """The largest, NaN where there is one; 0 of none. Faster on a few than their max."""
-    return float(values[values.argmax()]) if values.size else 0.0

@@ -24,6 +24,8 @@ def evaluate(dim: Dim, binding: Mapping[str, int]) -> int:
     """The number that ``dim`` stands for; KeyError when ``binding`` lacks one of its symbols."""
     if isinstance(dim, int):
         return dim
+    if dim in binding:  # which most are by themselves
+        return binding[dim]
     return sum(int(term) if term.isdigit() else binding[term] for term in _terms(dim))
 
 
