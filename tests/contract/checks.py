@@ -545,7 +545,7 @@ def an_engine_tells_its_layers(bench: Bench) -> None:
     assert {"the product", "the relu"} <= {origin for layer in found.layers for origin in layer.origins}
     assert {"x", "y"} <= {tensor.name for tensor in found.tensors}
     taken = [tensor for layer in found.layers for tensor in layer.inputs if tensor.name == "x"]
-    assert {(tensor.dtype, tensor.shape) for tensor in taken} == {("float32", (3, 2))}
+    assert {(tensor.dtype, tensor.shape) for tensor in taken} == {("float32", (3, 2))}, told
     assert engine.inspect() == told, "and again"
 
 
