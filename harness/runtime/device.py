@@ -54,6 +54,13 @@ def describe(device: int) -> dict[str, Any]:
     }
 
 
+def management() -> Any:
+    """NVML, as the module of CUDA's bindings. ImportError where they are too old to have it."""
+    from cuda.bindings import nvml
+
+    return nvml
+
+
 def use(device: int) -> None:
     """Make ``device`` the current one of this thread."""
     check(cudart.cudaSetDevice(device))
