@@ -180,7 +180,18 @@ def _read_toml(file: Path) -> ModelSpec:
         origin=str(file),
     )
     table.close()
+    _check_batch(table, model)
     return model
+
+
+def _check_batch(table: _Table, model: ModelSpec) -> None:
+    """SpecError for a batch that is in no profile: no test of rows would ever find it, or say so."""
+    ranges = dict.fromkeys(symbol for profile in model.profiles for symbol, _ in profile.ranges)
+    if model.batch is not None and ranges and model.batch not in ranges and isinstance(model.source, OnnxFile):
+        raise table.error(
+            f"batch = {model.batch!r}: no profile has a range of that name: {suggestion(model.batch, ranges)}"
+            f"ranges: {', '.join(ranges)}; write the dimension there by its name in the model, too"
+        )
 
 
 READERS: dict[str, Callable[[Path], ModelSpec]] = {".onnx": _read_onnx, ".toml": _read_toml}

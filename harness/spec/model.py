@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -94,9 +95,12 @@ def admit(model: str, profile: Profile, interface: Interface) -> Profile:
     for tensor in interface.inputs:
         missing = sorted(tensor.symbols - ranges.keys())
         if missing:
+            options = " ".join(f"--profile {symbol}=1:8:32" for symbol in missing)
+            table = ", ".join(f'{_key(symbol)} = "1:8:32"' for symbol in missing)
             raise SpecError(
                 f"{model}: input {tensor.name!r} {_shape(tensor)} has no range for {', '.join(map(repr, missing))}: "
-                f"give one, as in --profile {missing[0]}=1:8:32"
+                f"give {'one' if len(missing) == 1 else 'each one'}, as in {options} of trt-harness, "
+                f"or in a TOML file under [[profiles]] dims = {{ {table} }}"
             )
     for name, values in profile.values:
         if name not in tensors:
@@ -165,6 +169,11 @@ def _symbol(model: str, key: str, sizes: Range, tensors: dict[str, TensorSpec]) 
 
 def _symbols(tensors: Iterable[TensorSpec]) -> set[str]:
     return {symbol for tensor in tensors for symbol in tensor.symbols}
+
+
+def _key(symbol: str) -> str:
+    """``symbol`` as a key of TOML."""
+    return symbol if re.fullmatch("[A-Za-z0-9_-]+", symbol) else json.dumps(symbol)
 
 
 def _shape(tensor: TensorSpec) -> str:

@@ -96,7 +96,7 @@ def test_files(trt: Trt, tmp_path: Path, command: str, file: Callable[[Path], Pa
             "a: no input has a dimension 'bach': did you mean 'batch'? dynamic dimensions: batch",
         ),
         (["--profile", "x:1=1:4:8"], "a: input 'x', axis 1: exported with this dimension fixed to 4, but the profile"),
-        ([], "a: input 'x' [batch, 4] has no range for 'batch': give one, as in --profile batch=1:8:32"),
+        ([], "a: input 'x' [batch, 4] has no range for 'batch': give one, as in --profile batch=1:8:32 of"),
         ([*PROFILE, "--precision", "fp17"], "--precision: unknown 'fp17': did you mean 'fp16'? choose from fp32"),
         ([*PROFILE, "--backend", "tensorrtx"], "--backend: unknown 'tensorrtx': did you mean 'tensorrt"),
         ([*PROFILE, "--point", "mid"], "--point: unknown 'mid': "),

@@ -298,6 +298,9 @@ class TestToml:
         assert source == NetworkFunction("nets.small:build", folder, "2")
         assert read_file(toml('plan = "b.plan"')).source == PlanFile(folder / "b.plan")
 
+    def test_a_batch_whose_range_comes_with_the_command(self, toml: Toml) -> None:
+        assert read_file(toml("model = 'a.onnx'\nbatch = 'batch'")).batch == "batch"
+
     def test_golden_inputs_default_to_data(self, folder: Path, toml: Toml) -> None:
         file = toml('model = "a.onnx"\ndata = "in.npz"\ngolden.outputs = "out.npz"')
         assert read_file(file).golden == (folder / "in.npz", folder / "out.npz")
@@ -336,6 +339,14 @@ class TestToml:
             ("[[tolerances]]\nprecision = 'fp15'\nreason = 'x'", "precision = 'fp15': unknown precision 'fp15'"),
             ("[[tolerances]]\nprecision = 'fp16'\nreason = 'x'\natol = nan", "expected a finite number"),
             ("[[tolerances]]\nprecision = 'fp16'\nreason = 'x'\natol = -1", "expected a finite number"),
+            (
+                "batch = 'bach'\n[[profiles]]\ndims = { seq = 4, batch = '1:2:4' }",
+                r"m\.toml: batch = 'bach': no profile has .*: did you mean 'batch'\? ranges: batch, seq; write",
+            ),
+            (
+                "batch = 'batch'\n[[profiles]]\ndims = { 'x:0' = 4 }",
+                r"batch = 'batch': no profile .* ranges: x:0; write",
+            ),
             ("name = 'a-b'", "name = 'a-b': expected letters, digits and '_'"),
             ("name = 3", "name = 3: expected text"),
             ("relations = ['kv = q']", "relation 'kv = q': it can't be read"),

@@ -253,6 +253,14 @@ class TestAdmit:
             ({"batch": (1, 40, 32)}, ("bert", "'batch'", "opt 40", "1 to 32")),
             ({"batch": (-1, 1, 1)}, ("bert", "'batch'", "min -1", "below 0")),
             ({"batch": None}, ("bert", "'ids'", "[batch, seq]", "no range for 'batch'", "--profile batch=1:8:32")),
+            (
+                {"image:2": None},
+                ("'image'", "give one", "--profile image:2=1:8:32 of", 'dims = { "image:2" = "1:8:32" }'),
+            ),
+            (
+                {"batch": None, "seq": None},
+                ("no range for 'batch', 'seq'", "give each one", 'dims = { batch = "1:8:32", seq = "1:8:32" }'),
+            ),
             ({"past": None}, ("bert", "'mask'", "[batch, past+seq]", "no range for 'past'")),
             ({"bach": 1}, ("bert", "'bach'", "dynamic dimensions: batch, image:2, past, seq")),
             (
