@@ -195,6 +195,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """In each process with cells: what is wrong with their known failures. In the controller: the exit status."""
     config = session.config
     run = run_of(config)
+    run.stopped = bool(session.shouldstop or session.shouldfail) or session.exitstatus == pytest.ExitCode.INTERRUPTED
     if run.cells:
         deselected = config.stash.get(DESELECTED, 0) > 0
         run.problems |= dict.fromkeys(strict.problems(run, config, deselected=deselected))

@@ -137,10 +137,21 @@ def settled(run: Run) -> Settled | None:
 
 
 def lost_records(run: Run) -> list[str]:
-    """What the records of ``run`` lack, in words, when all processes have come to their end."""
+    """What the records of ``run`` lack, in words, when all processes have come to their end.
+
+    A run that was stopped lacks those of `unreached`, which is nobody's fault.
+    """
     expected = settled(run)
     recorded = (record.node for record in run.recorded.records)
-    return lost(expected.nodes if expected else (), recorded, run.recorded.problems)
+    return lost(expected.nodes if expected and not run.stopped else (), recorded, run.recorded.problems)
+
+
+def unreached(run: Run) -> int:
+    """How many cells a run that was stopped had before it."""
+    expected = settled(run)
+    if expected is None or not run.stopped:
+        return 0
+    return len(set(expected.nodes) - {record.node for record in run.recorded.records})
 
 
 def needs(item: pytest.Item) -> tuple[str, ...]:

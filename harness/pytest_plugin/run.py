@@ -59,6 +59,7 @@ class Run:
         self.folder = (self.settings.output or home / "runs") / self.id
         self.kept = (self.settings.cache or home) / "examples"  # what one run leaves for the next
         self.in_use = False  # whether there is a cell of ours
+        self.stopped = False  # before its last cell: by -x, by ^C, by a file that can't be collected
         self.stillborn = 0  # workers in a row that died and whose successor has not collected yet
         self._open = contextlib.ExitStack()
         self._nearest = functools.cache(_nearest)  # asked for each cell

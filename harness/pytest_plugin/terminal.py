@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.ledger.records import UNSEEN, Record
-from harness.pytest_plugin.collection import Settled, lost_records
+from harness.pytest_plugin.collection import Settled, lost_records, unreached
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
 from harness.settings import BACKENDS, BEST
@@ -71,6 +71,10 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
         for words in left_out(run, found.records):
             reporter.write_line(f"{words}: no success, whatever the absence of failures says", red=True)
         reporter.write_line(f"records: {_relative(run.folder)}")
+    if count := unreached(run):
+        reporter.write_line(
+            f"stopped early: {count} {'cell was' if count == 1 else 'cells were'} not reached", red=True
+        )
     said = [*lost_records(run), *problems]
     if said:
         reporter.section("known failures and records: problems", red=True)
