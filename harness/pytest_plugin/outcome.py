@@ -140,7 +140,7 @@ def _judge_pass(report: pytest.TestReport, story: Story, run: Run) -> None:
 
 
 def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story, run: Run) -> None:
-    stage, message = _stage(error, story), str(error) or type(error).__name__
+    stage, message = _stage(error, story), _words(error)
     fault = type(error) is HarnessError  # of an engine host
     wrong = isinstance(error, (HarnessError, AssertionError, pytest.fail.Exception)) and not fault
     entry = None
@@ -160,6 +160,13 @@ def _judge_failure(report: pytest.TestReport, error: BaseException, story: Story
         report.longrepr = told if command in told else f"{told}\nrepeat: {command}"
     elif isinstance(error, pytest.fail.Exception) and not error.pytrace and notes:
         report.longrepr = "\n".join([message, *notes])  # pytest shows the message alone
+
+
+def _words(error: BaseException) -> str:
+    """What the record says of ``error``."""
+    if isinstance(error, pytest.FixtureLookupError) and error.argname is not None:
+        return f"fixture {error.argname!r} not found"  # its own text is the representation of a request
+    return str(error) or type(error).__name__
 
 
 def _stage(error: BaseException, story: Story) -> str:

@@ -29,6 +29,6 @@ def reporter(config: pytest.Config, what: str) -> Callable[[str, int, int], None
             last = now + EVERY[terminal]
             share = f" {step}/{total}" if total > 1 else ""
             line = f"{what}: {phase}{share} after {now - started:.0f} s"
-            os.write(2, (f"\r\x1b[2K{line}" if terminal else f"\n{line}").encode())
+            os.write(2, (f"\r\x1b[2K{line}" if terminal else f"\n{line}\n").encode())
 
     return report

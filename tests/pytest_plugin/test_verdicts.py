@@ -133,6 +133,20 @@ def test_a_fault_keeps_its_traceback(project: pytest.Pytester, records: Records)
     assert [record.verdict for record in records()] == ["error"]
 
 
+def test_a_fixture_that_does_not_exist_is_named(project: pytest.Pytester, records: Records):
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.trt(over=("model",))
+        def test_it(trt_model, trt_modle): ...
+        """
+    )
+    project.runpytest_inprocess(*FAKE).assert_outcomes(errors=1)
+    (record,) = records()
+    assert (record.verdict, record.message) == ("error", "fixture 'trt_modle' not found")
+
+
 def test_a_fault_of_an_engine_host_is_no_failure_of_the_model(project: pytest.Pytester, records: Records):
     """And comes with the traceback from there."""
     project.makepyfile(RUNS)
