@@ -54,7 +54,7 @@ def build(
     file = output or Path(f"{asked.id}.plan")
     with Workbench(settings) as bench:
         choice = choose(bench.probe, settings.backend[0], ("build", *spec.precision.needs, *needs_of(asked)))
-        say(f"{choice.backend} builds {asked.id} at {precision}: {choice.reason}")
+        say(f"{choice.backend} builds {asked.id} at {precision}{choice.why}")
         with progress_bar() as progress:
             plan = bench.pool.plan(spec, choice.backend, progress=progress)
     file.parent.mkdir(parents=True, exist_ok=True)

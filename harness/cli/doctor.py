@@ -65,7 +65,8 @@ def _show(document: dict[str, Any], probes: list[Probe]) -> None:
     console().print(f"Packages: {packages}", soft_wrap=True)
     for probe in probes:
         facts = [f"{name} {value}" for name, value in probe.environment.items() if value and isinstance(value, str)]
-        rows = [(c.name, c.state.value, c.evidence) for c in probe.capabilities]
+        # What a backend logged before it failed is some twenty lines a capability: --json has them.
+        rows = [(c.name, c.state.value, c.evidence.partition("\n")[0]) for c in probe.capabilities]
         print_table(("capability", "state", "evidence"), rows, f"{probe.backend} {probe.version}  {', '.join(facts)}")
     missing = list(_missing(probes))
     if missing:

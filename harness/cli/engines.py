@@ -42,7 +42,7 @@ class Asked:
 def chosen(bench: Workbench, asked: Asked, spec: EngineSpec) -> Choice:
     """The backend that loads the engine; said, with its reason. UnsupportedError when there is none."""
     choice = choose(bench.probe, asked.backend, ("deserialize", *spec.precision.needs, *needs_of(spec.model)))
-    say(f"{choice.backend} loads {shown(_what(asked, spec))}: {choice.reason}")
+    say(f"{choice.backend} loads {shown(_what(asked, spec))}{choice.why}")
     return choice
 
 

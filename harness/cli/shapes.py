@@ -100,7 +100,7 @@ def shapes(
 
     with Workbench(settings) as bench, progress_bar() as progress:
         choice = choose(bench.probe, settings.backend[0], ("run", *spec.precision.needs, *needs_of(asked)))
-        say(f"{choice.backend} runs {asked.id} at {precision}: {choice.reason}")
+        say(f"{choice.backend} runs {asked.id} at {precision}{choice.why}")
         given += ["--precision", precision, "--backend", choice.backend]
         again = repeat([str(word) for word in given])
         sweep = Sweep(bench, spec, choice.backend, settings.seed, again, progress)

@@ -28,8 +28,17 @@ class Choice:
     def reason(self) -> str:
         """One line: ``onnxruntime can run; before it in order: tensorrt run: absent: no module ...``."""
         able = f"{self.backend} can {', '.join(self.needs) or 'do it'}"
+        return f"{able}; {self._others}" if self.passed_over else able
+
+    @property
+    def why(self) -> str:
+        """What follows a sentence on what the backend does: nothing when no other was looked at before it."""
+        return f"; {self._others}" if self.passed_over else ""
+
+    @property
+    def _others(self) -> str:
         others = "; ".join(f"{error.capability}: {error.evidence}" for _, error in self.passed_over)
-        return f"{able}; before it in order: {others}" if others else able
+        return f"before it in order: {others}"
 
 
 def needs_of(model: ModelSpec) -> tuple[str, ...]:

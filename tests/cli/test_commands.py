@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.ledger.records import Record, RecordLog
+from harness.runtime.capability import Probe
 from harness.spec import EngineSpec, ModelSpec, OnnxFile, Profile, recipe
 from harness.spec.catalog import load
 from harness.spec.catalog_file import read_file
@@ -35,6 +37,22 @@ class TestDoctor:
         assert {"name", "state", "evidence", "fix"} == backend["capabilities"][0].keys()
         assert done.json["host"]["packages"]["onnxruntime"] == backend["version"]
         assert any("pip install" in fix for fix in done.json["fixes"])
+
+    def test_evidence_without_the_log_that_led_to_it(self, trt: Trt, monkeypatch: pytest.MonkeyPatch) -> None:
+        from harness.runtime.workbench import Workbench
+
+        probe = Workbench.probe
+
+        def talkative(bench: Workbench, name: str) -> Probe:
+            found = probe(bench, name)
+            told = (replace(c, evidence=f"{c.evidence}: in short\n  | [INFO] at length") for c in found.capabilities)
+            return replace(found, capabilities=tuple(told))
+
+        monkeypatch.setattr(Workbench, "probe", talkative)
+        shown = trt("doctor", "--backend", "onnxruntime").out
+        assert "in short" in shown
+        assert "at length" not in shown
+        assert "at length" in trt("doctor", "--backend", "onnxruntime", "--json").out
 
     def test_a_probe_that_crashes_is_a_finding(self, trt: Trt) -> None:
         done = trt("doctor", "--backend", "fake:crash_probe", "--json")
