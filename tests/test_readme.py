@@ -67,6 +67,18 @@ def test_commands_on_a_users_model(repository: Path, command: str) -> None:
     assert re.search(r"\b[1-9]\d* passed, [1-9]\d* not covered|\bpassed +boxes\b", done.stdout), done.stdout
 
 
+def test_tox_without_a_python_says_what_is_needed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ROOT / "tools" / "tox", "-e", "unit"],
+        env={**os.environ, "PYTHON": str(tmp_path / "python")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = f"trt-harness needs Python 3.11 or later; there is no {tmp_path / 'python'}: set PYTHON to one\n"
+    assert (done.returncode, done.stderr) == (2, expected)
+
+
 def test_the_commands_are_there() -> None:
     commands = " ".join(blocks("sh"))
     assert commands.startswith("tools/tox -e suites")

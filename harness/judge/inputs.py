@@ -148,7 +148,9 @@ def read_arrays(path: Path) -> dict[str, Array]:
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise SpecError(f"{path}: not an .npz of plain arrays ({error})") from None
+        # numpy says of whatever is no file of arrays that it is pickled, and how to load that all the same
+        why = "something else, or pickled objects, which are never loaded" if "pickle" in str(error) else error
+        raise SpecError(f"{path}: not an .npz of plain arrays ({why})") from None
 
 
 def check_arrays(

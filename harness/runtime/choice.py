@@ -99,7 +99,8 @@ class Roles:
         """``tensorrt_rtx builds, onnxruntime runs``."""
         runner = self.runner.backend if isinstance(self.runner, Choice) else ""
         if self.builder is None:
-            return f"{runner} builds and runs" if runner else f"nothing runs on {self.asked!r}"
+            nobody = "nothing here runs it" if self.asked == BEST else f"nothing runs on {self.asked!r}"
+            return f"{runner} builds and runs" if runner else nobody
         return f"{self.builder.backend} builds, {runner or 'nothing'} runs"
 
     @property

@@ -72,6 +72,11 @@ def _profile_of(
     for number, profile in enumerate(profiles):
         if profile.admits(binding):
             return number, binding
+    if missing := [tensor.name for tensor in interface.inputs if tensor.name not in inputs]:
+        raise SpecError(
+            f"{model.id}: the given inputs lack {', '.join(map(repr, missing))}; they are "
+            f"{', '.join(map(repr, inputs)) or 'none'}: save with numpy.savez(path, {missing[0]}=array, ...)"
+        )
     asked = ", ".join(f"{symbol} {size}" for symbol, size in sorted(binding.items()))
     known = " | ".join(map(str, profiles))
     raise SpecError(

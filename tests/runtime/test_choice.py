@@ -37,6 +37,8 @@ def test_the_first_that_can() -> None:
     assert [name for name, _ in choice.passed_over] == ["tensorrt", "tensorrt_rtx"]
     for part in ("onnxruntime can run", "tensorrt run: absent", "tensorrt_rtx run: needs-gpu", "was tried"):
         assert part in choice.reason
+    assert choice.why == choice.reason.removeprefix("onnxruntime can run")
+    assert choose(machine.probe, "onnxruntime", ["run"]).why == ""
     assert choose(machine.probe, "best", ["build"]).backend == "tensorrt_rtx"
 
 
@@ -82,6 +84,8 @@ class TestRoles:
     def test_nothing_at_all(self) -> None:
         found = roles(Machine(tensorrt=ABSENT).probe, "tensorrt", [])
         assert (found.builder, str(found)) == (None, "nothing runs on 'tensorrt'")
+        nowhere = Machine(tensorrt=ABSENT, tensorrt_rtx=ABSENT, onnxruntime=ABSENT)
+        assert str(roles(nowhere.probe, "best", [])) == "nothing here runs it"
 
     def test_onnxruntime_alone_needs_no_builder(self) -> None:
         assert roles(Machine(onnxruntime=CPU).probe, "onnxruntime", []).builder is None
