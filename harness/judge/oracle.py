@@ -117,10 +117,10 @@ class Oracle:
         declared = interface(model.source.path())
         check_arrays(model.id, files[0], declared.inputs, inputs, binding_of(declared, inputs))
         own = self.reference(model, inputs)
-        unknown = sorted(outputs.keys() ^ own.outputs.keys())
-        if unknown:
+        if outputs.keys() != own.outputs.keys():
             raise SpecError(
-                f"{model.id}: {files[1]}: {', '.join(unknown)} is not both there and an output of the model"
+                f"{model.id}: {files[1]} holds {', '.join(map(repr, outputs)) or 'nothing'}, "
+                f"the model gives {', '.join(map(repr, own.outputs))}: save each output by its name"
             )
         weak = _weak(outputs, own.origins)
         return inputs, _of(model, Reference(model.id, described, outputs, own.origins, own.seen, weak))

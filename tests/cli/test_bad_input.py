@@ -206,7 +206,7 @@ class TestNpz:
         model = linear(tmp_path / "a.onnx")
         done = trt("check", model, *PROFILE, *ORT, "--inputs", given, "--outputs", wanted)
         assert done.code == 2
-        assert "out.npz: y, z is not both there and an output of the model" in done.err
+        assert "out.npz holds 'z', the model gives 'y': save each output by its name" in done.err
 
 
 def test_a_bad_file_among_models_does_not_stop_the_list(trt: Trt, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_golden_outputs_that_do_not_fit_are_refused(
     outputs: dict[str, np.ndarray], tmp_path: Path, oracle: Oracle
 ) -> None:
     files = golden(tmp_path, given(), outputs)
-    with pytest.raises(SpecError, match="is not both there and an output of the model"):
+    with pytest.raises(SpecError, match=r"holds .*, the model gives .*: save each output by its name"):
         oracle.golden(product(tmp_path, golden=files))
 
 
