@@ -105,7 +105,7 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
 
     found = [(item, item.stash[CASE]) for item in items if CASE in item.stash]
     asked = tuple(dict.fromkeys(case.backend for _, case in found if case.backend))
-    run.folder.mkdir(parents=True, exist_ok=True)
+    run.make_folder()
     with FileLock(run.folder / "probing.lock"):
         if not run.probed:
             run.probe_all(asked)

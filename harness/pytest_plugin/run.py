@@ -55,7 +55,7 @@ class Run:
         self.is_worker = bool(worker)
         self.process = str(worker.get("workerid", "main"))
         self.id = worker.get("trt_run") or new_run_id()
-        home = config.rootpath / ".trt-harness"
+        self.home = home = config.rootpath / ".trt-harness"
         self.folder = (self.settings.output or home / "runs") / self.id
         self.kept = (self.settings.cache or home) / "examples"  # what one run leaves for the next
         self.in_use = False  # whether there is a cell of ours
@@ -118,7 +118,7 @@ class Run:
         names = dict.fromkeys(name for backend in asked for name in (BACKENDS if backend == BEST else [backend]))
         with Workbench(self.settings) as bench:
             found = {name: bench.probe(name) for name in names}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.make_folder()
         path = self.folder / PROBES
         whole = path.with_suffix(".tmp")
         whole.write_text(json.dumps({name: asdict(probe) for name, probe in found.items()}, indent=1, default=str))
@@ -265,6 +265,14 @@ class Run:
     def expectations(self) -> Mapping[Path, Expectations]:
         """Those that were asked for so far, by folder."""
         return self._expectations
+
+    def make_folder(self) -> None:
+        """The folder of the run; the one that all runs have by default is none of git's business."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.home in self.folder.parents:
+            ignored = self.home / ".gitignore"
+            if not ignored.exists():
+                ignored.write_text("*\n")
 
     def share_exports(self) -> None:
         """Let every process of the run export a model into one place, which goes with the run."""

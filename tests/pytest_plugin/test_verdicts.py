@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Callable
@@ -441,3 +442,12 @@ def test_nothing_follows_for_a_precision_from_a_file_that_has_none(project: pyte
     arguments = ("--trt-model=mlp", "--trt-backend=onnxruntime")
     assert project.runpytest_inprocess(*arguments, "test_other.py").ret == 0
     assert project.runpytest_inprocess(*arguments).ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_what_runs_leave_behind_is_none_of_gits_business(project: pytest.Pytester):
+    project.makepyfile(RUNS)
+    project.runpytest_inprocess(*FAKE)
+    subprocess.run(["git", "init", "-q", "."], cwd=project.path, check=True)
+    seen = subprocess.run(["git", "status", "--short"], cwd=project.path, check=True, capture_output=True, text=True)
+    assert ".trt-harness" not in seen.stdout
+    assert (project.path / ".trt-harness" / "runs").is_dir()
