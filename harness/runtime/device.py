@@ -6,6 +6,7 @@ Every resource has ``close()`` and is a context manager. Every CUDA status other
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -22,6 +23,11 @@ R = TypeVar("R", bound="Resource")
 
 class CudaError(RunError):
     """A CUDA call failed; ``detail`` has its name and status."""
+
+    @property
+    def is_shortage(self) -> bool:
+        """Whether there is too little memory: the device goes on working."""
+        return bool(self.detail.get("cuda_error") == int(cudart.cudaError_t.cudaErrorMemoryAllocation))
 
 
 def check(status: tuple[Any, ...]) -> Any:
@@ -72,8 +78,14 @@ def free_memory() -> int:
     return int(free)
 
 
+def l2_cache() -> int:
+    """Bytes of the current device's second-level cache."""
+    attribute = cudart.cudaDeviceAttr.cudaDevAttrL2CacheSize
+    return int(check(cudart.cudaDeviceGetAttribute(attribute, check(cudart.cudaGetDevice()))))
+
+
 def allocated() -> tuple[int, int]:
-    """How many allocations of `Buffer` are not freed, whoever forgot them, and their bytes."""
+    """How many allocations of `Buffer` and `Pinned` are not freed, whoever forgot them, and their bytes."""
     return len(_allocated), sum(_allocated.values())
 
 
@@ -116,6 +128,16 @@ class Stream(Resource):
         if array.nbytes:
             kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
             check(cudart.cudaMemcpyAsync(array.ctypes.data, buffer.address, array.nbytes, kind, self._stream))
+
+    def send(self, pinned: Pinned, buffer: Buffer) -> None:
+        """Copy all of ``pinned`` to the device, while the host goes on."""
+        kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+        check(cudart.cudaMemcpyAsync(buffer.address, pinned.address, pinned.nbytes, kind, self._stream))
+
+    def fetch(self, buffer: Buffer, pinned: Pinned) -> None:
+        """Fill ``pinned`` from the device, while the host goes on."""
+        kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        check(cudart.cudaMemcpyAsync(pinned.address, buffer.address, pinned.nbytes, kind, self._stream))
 
     def fill(self, buffer: Buffer, byte: int, nbytes: int) -> None:
         """Set the first ``nbytes`` of ``buffer`` to ``byte``."""
@@ -175,6 +197,24 @@ class Buffer(Resource):
         if self.address:
             address, self.address, self.nbytes = self.address, 0, 0
             _free(address)
+
+
+class Pinned(Resource):
+    """Memory of the host that the device reads and writes by itself, so that a copy does not hold up the host.
+
+    ``array`` is that memory, uint8 of one dimension; it must not be used once this is closed.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self.address = int(check(cudart.cudaMallocHost(nbytes)))
+        self.nbytes = _allocated[self.address] = nbytes
+        self.array: Array = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(self.address))
+
+    def close(self) -> None:
+        if self.address:
+            address, self.address, self.nbytes = self.address, 0, 0
+            del _allocated[address]
+            check(cudart.cudaFreeHost(address))
 
 
 def _free(address: int) -> None:

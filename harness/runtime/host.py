@@ -66,6 +66,7 @@ from harness.runtime.backend.protocol import (
     Weights,
 )
 from harness.runtime.probing import Found, ProbedInSteps
+from harness.runtime.sampling import Samples, Sampling
 from harness.runtime.wire import Arena, Channel, error_to_value
 
 TRACEBACK_SIGNAL = signal.SIGUSR1  # makes the host write where every thread of it is to its output
@@ -140,6 +141,7 @@ class Host:
             "session": self.session,
             "run": self.run,
             "infer": self.infer,
+            "measure": self.measure,
             "switch": self.switch,
             "move": self.move,
             "limit": self.limit,
@@ -224,6 +226,9 @@ class Host:
 
     def infer(self, session: int, inputs: dict[str, Array]) -> dict[str, Shape]:
         return self._session(session).infer(inputs)
+
+    def measure(self, session: int, inputs: dict[str, Array], sampling: Sampling) -> Samples:
+        return self._session(session).measure(inputs, sampling)
 
     def switch(self, session: int, profile: int) -> None:
         self._session(session).switch(profile)

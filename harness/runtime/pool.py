@@ -39,6 +39,7 @@ from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe, State
 from harness.runtime.fingerprint import environment, fingerprint
 from harness.runtime.request import resolve
+from harness.runtime.sampling import Samples, Sampling, observed
 from harness.runtime.timing import NOTHING_YET, Timings, is_refusal
 from harness.runtime.timing import digest as digest_of
 from harness.runtime.trust import Trust
@@ -413,9 +414,9 @@ class Handle:
     """One user's hold on an engine, with the sessions made through it. A context manager.
 
     ``timings`` holds the seconds spent for it by stage: "export", "parse", "build", "deserialize",
-    "context", "run", "serialize", "refit", "inspect". A stage that an earlier handle or run paid for is
-    missing. ``builds`` counts the plans that were built for it, ``facts`` and ``timing_cache`` are those of
-    the last.
+    "context", "run", "measure", "serialize", "refit", "inspect". A stage that an earlier handle or run paid
+    for is missing. ``builds`` counts the plans that were built for it, ``facts`` and ``timing_cache`` are
+    those of the last.
     """
 
     def __init__(
@@ -582,6 +583,11 @@ class PooledSession:
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
         with self._asked("run") as session:
             return session.infer(inputs)
+
+    def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:
+        """As `Session.measure`; ``wall`` is how long it took here."""
+        with self._asked("measure") as session:
+            return observed(lambda: session.measure(inputs, sampling))
 
     def switch(self, profile: int) -> None:
         with self._asked("context") as session:

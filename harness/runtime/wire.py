@@ -46,6 +46,7 @@ from harness.runtime.backend.protocol import (
     Streaming,
 )
 from harness.runtime.capability import Capability, Probe, State
+from harness.runtime.sampling import Samples, Sampling, Stop
 from harness.spec.build import BuildConfig
 from harness.spec.precision import Recipe
 
@@ -62,8 +63,11 @@ VALUES: dict[str, type[Any]] = {
         Recipe,
         Refittable,
         Residue,
+        Samples,
+        Sampling,
         ShapeRange,
         State,
+        Stop,
         Streaming,
     )
 }

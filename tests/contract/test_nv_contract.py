@@ -30,7 +30,8 @@ from harness.runtime.capability import Probe, State
 from harness.settings import Settings
 from harness.spec.build import BuildConfig
 from tests.contract import bodies
-from tests.contract import plans as plans  # which adds promises of its own
+from tests.contract import latencies as latencies  # which adds promises of its own
+from tests.contract import plans as plans
 from tests.contract.checks import (
     CHECKS,
     DETAILED,

@@ -3,7 +3,8 @@
 Names, parameters and enums are the installed package's own, found by introspection (it imports
 without a GPU). Streams are as lazy as they may be: nothing runs before something waits for it, so
 that a result read too early is not there yet. Addresses are checked: a kernel that reads or writes
-outside of device memory, or frees twice, ends in the error that CUDA gives.
+outside of device memory, or frees twice, ends in the error that CUDA gives. Time is what the work took
+that was done, each at a cost of its own, so that events give the same times on any machine.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from __future__ import annotations
 import ctypes
 import inspect
 import re
-import time
 import types
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from cuda.bindings import runtime as real
@@ -29,17 +29,28 @@ Error = real.cudaError_t
 
 ALIGNMENT = 256
 UNWRITTEN = 0xCD  # what fresh device memory holds
+KERNEL = 5e-6  # seconds: of work that does not say what it costs
+COPY, COPY_BYTE = 1e-6, 1e-9  # of a copy, and of each of its bytes
+SET_BYTE = 1e-12  # of each byte that is set
+L2_CACHE = 1 << 20  # bytes
 
 
 class IllegalAddress(Exception):
     """Work on a stream touched what is not device memory."""
 
 
+class Task(NamedTuple):
+    """Work on a stream, and the seconds that it takes the device."""
+
+    work: Work
+    seconds: float
+
+
 @dataclass
 class _Stream:
     waits_for_default: bool = True
-    pending: list[Work] = field(default_factory=list)
-    captured: list[Work] | None = None
+    pending: list[Task] = field(default_factory=list)
+    captured: list[Task] | None = None
     invalid: bool = False  # a capture that met what can't be captured
 
 
@@ -54,10 +65,14 @@ class Cuda:
         self.resident: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # bytes by whose they are
         self.streams: dict[int, _Stream] = {0: _Stream()}
         self.events: dict[int, float | None] = {}
-        self.graphs: dict[int, list[Work]] = {}
-        self.runs: dict[int, list[Work]] = {}
+        self.recorded: set[int] = set()  # events that were ever put on a stream
+        self.graphs: dict[int, list[Task]] = {}
+        self.runs: dict[int, list[Task]] = {}
+        self.pinned: dict[int, Array] = {}  # memory of the host that the device reaches
         self.fault: Any = None
         self.launches = 0  # graphs launched
+        self.waits = 0  # of the host for a stream or the device
+        self.now = 0.0  # seconds that all work took so far
         self._next = 0x1000
 
     def live(self) -> dict[str, int]:
@@ -68,21 +83,22 @@ class Cuda:
             "events": len(self.events),
             "graphs": len(self.graphs),
             "executable graphs": len(self.runs),
+            "pinned": len(self.pinned),
         }
         return {kind: count for kind, count in counts.items() if count}
 
     # What plays use.
 
-    def enqueue(self, stream: int, work: Work) -> bool:
+    def enqueue(self, stream: int, work: Work, seconds: float = KERNEL) -> bool:
         """Put ``work`` on a stream, or into the capture that it is in. False when there is no such stream."""
-        return bool(self._put(int(stream), work) == Error.cudaSuccess)
+        return bool(self._put(int(stream), work, seconds) == Error.cudaSuccess)
 
     def captures(self, stream: int) -> bool:
         """Whether work put on a stream is captured, and not done."""
         there = self.streams.get(int(stream))
         return there is not None and there.captured is not None
 
-    def run_now(self, stream: int, work: Work) -> bool:
+    def run_now(self, stream: int, work: Work, seconds: float = KERNEL) -> bool:
         """Finish what is on a stream, then do ``work``; impossible, so False, while it captures."""
         there = self.streams.get(int(stream))
         if there is None or there.captured is not None:
@@ -90,7 +106,7 @@ class Cuda:
                 there.invalid = True
             return False
         self.flush(stream)
-        self._do(work)
+        self._do(Task(work, seconds))
         return True
 
     def flush(self, stream: int) -> None:
@@ -136,6 +152,13 @@ class Cuda:
     def cudaGetDevice(self) -> Any:
         return Error.cudaSuccess, 0
 
+    def cudaDeviceGetAttribute(self, attr: Any, device: int) -> Any:
+        if device != 0:
+            return Error.cudaErrorInvalidDevice, 0
+        if attr != real.cudaDeviceAttr.cudaDevAttrL2CacheSize:
+            raise NotPlayed(f"{attr.name} is there, and has no play")
+        return Error.cudaSuccess, L2_CACHE
+
     def cudaGetDeviceProperties(self, device: int) -> Any:
         if device != 0:
             return Error.cudaErrorInvalidDevice, None
@@ -162,6 +185,16 @@ class Cuda:
         for stream in self.streams:  # freeing waits for the device
             self.flush(stream)
         return (Error.cudaSuccess if self.memory.pop(int(devPtr), None) is not None else Error.cudaErrorInvalidValue,)
+
+    def cudaMallocHost(self, size: int) -> Any:
+        array = np.full(max(int(size), 1), UNWRITTEN, np.uint8)
+        self.pinned[array.ctypes.data] = array
+        return Error.cudaSuccess, array.ctypes.data
+
+    def cudaFreeHost(self, ptr: Any) -> Any:
+        for stream in self.streams:
+            self.flush(stream)
+        return (Error.cudaSuccess if self.pinned.pop(int(ptr), None) is not None else Error.cudaErrorInvalidValue,)
 
     def cudaMemcpy(self, dst: Any, src: Any, count: int, kind: Any) -> Any:
         return (self._copy(dst, src, count, kind, 0) or self._synchronize(0),)
@@ -231,8 +264,8 @@ class Cuda:
         if int(graphExec) not in self.runs:
             return (Error.cudaErrorInvalidValue,)
         self.launches += 1
-        for work in self.runs[int(graphExec)]:
-            status = self._put(int(stream), work)
+        for work, seconds in self.runs[int(graphExec)]:
+            status = self._put(int(stream), work, seconds)
             if status != Error.cudaSuccess:
                 return (status,)
         return (Error.cudaSuccess,)
@@ -250,20 +283,22 @@ class Cuda:
         if handle not in self.events:
             return (Error.cudaErrorInvalidResourceHandle,)
         self.events[handle] = None
-        return (self._put(int(stream), lambda: self.events.update({handle: time.perf_counter()})),)
+        self.recorded.add(handle)
+        return (self._put(int(stream), lambda: self.events.update({handle: self.now}), 0.0),)
 
     def cudaEventSynchronize(self, event: Any) -> Any:
+        self.waits += 1
         for stream in self.streams:
             self.flush(stream)
         return (Error.cudaSuccess if int(event) in self.events else Error.cudaErrorInvalidResourceHandle,)
 
     def cudaEventElapsedTime(self, start: Any, end: Any) -> Any:
-        if int(start) not in self.events or int(end) not in self.events:
+        if not {int(start), int(end)} <= self.recorded & self.events.keys():
             return Error.cudaErrorInvalidResourceHandle, 0.0
         first, last = self.events[int(start)], self.events[int(end)]
         if first is None or last is None:
             return Error.cudaErrorNotReady, 0.0
-        return Error.cudaSuccess, (last - first) * 1e3
+        return Error.cudaSuccess, float(np.float32((last - first) * 1e3))  # of which CUDA gives so many digits
 
     def cudaEventDestroy(self, event: Any) -> Any:
         return self._drop(self.events, event)
@@ -284,26 +319,28 @@ class Cuda:
         table.pop(int(handle), None)
         return (Error.cudaSuccess if known else Error.cudaErrorInvalidResourceHandle,)
 
-    def _put(self, stream: int, work: Work) -> Any:
+    def _put(self, stream: int, work: Work, seconds: float) -> Any:
         there = self.streams.get(stream)
         if there is None:
             return Error.cudaErrorInvalidResourceHandle
         if self.fault is not None:
             return self.fault
         if there.captured is not None:
-            there.captured.append(work)
+            there.captured.append(Task(work, seconds))
             return Error.cudaSuccess
-        there.pending.append(work)
+        there.pending.append(Task(work, seconds))
         return Error.cudaSuccess
 
-    def _do(self, work: Work) -> None:
+    def _do(self, task: Task) -> None:
         if self.fault is None:
+            self.now += task.seconds
             try:
-                work()
+                task.work()
             except IllegalAddress:
                 self.fault = Error.cudaErrorIllegalAddress  # and the context is lost
 
     def _synchronize(self, stream: int) -> Any:
+        self.waits += 1
         there = self.streams.get(stream)
         if there is None:
             return Error.cudaErrorInvalidResourceHandle
@@ -322,6 +359,9 @@ class Cuda:
             start <= address and address + nbytes <= start + max(a.nbytes, 1) for start, a in self.memory.items()
         )
 
+    def _is_pinned(self, address: int, nbytes: int) -> bool:
+        return any(start <= address and address + nbytes <= start + a.nbytes for start, a in self.pinned.items())
+
     def _copy(self, dst: Any, src: Any, count: int, kind: Any, stream: int) -> Any:
         kinds = real.cudaMemcpyKind
         to_device = kind in (kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToDevice)
@@ -329,19 +369,20 @@ class Cuda:
         for address, device in ((int(dst), to_device), (int(src), from_device)):
             if self._is_device(address, count if device else 0) != device:
                 return Error.cudaErrorInvalidValue
-        # Pageable memory is staged: it may change after the call. What comes back is there when waited for.
-        staged = None if from_device else _view(int(src), count).copy()
+        # Pageable memory is staged: it may change after the call, and pinned memory may not. What comes back is
+        # there when waited for.
+        staged = None if from_device or self._is_pinned(int(src), count) else _view(int(src), count).copy()
 
         def copy() -> None:
             _view(int(dst), count)[...] = _view(int(src), count) if staged is None else staged
 
-        status = self._put(stream, copy)
+        status = self._put(stream, copy, COPY + count * COPY_BYTE)
         return None if status == Error.cudaSuccess else status
 
     def _set(self, address: int, value: int, count: int, stream: int) -> Any:
         if not self._is_device(address, count):
             return Error.cudaErrorInvalidValue
-        status = self._put(stream, lambda: _view(address, count).fill(value & 0xFF))
+        status = self._put(stream, lambda: _view(address, count).fill(value & 0xFF), count * SET_BYTE)
         return None if status == Error.cudaSuccess else status
 
 

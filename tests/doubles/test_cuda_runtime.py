@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from cuda.bindings import runtime as real
 
-from tests.doubles.cuda_runtime import UNWRITTEN, Cuda
+from tests.doubles.cuda_runtime import COPY, COPY_BYTE, KERNEL, L2_CACHE, SET_BYTE, UNWRITTEN, Cuda
 from tests.doubles.double import Missing, NotPlayed, Refused
 
 OK = real.cudaError_t.cudaSuccess
@@ -152,17 +153,65 @@ def test_capture_is_lost_to_what_can_not_be_captured(cuda: Cuda, cudart: Any) ->
     assert cudart.cudaStreamEndCapture(stream)[0] == real.cudaError_t.cudaErrorStreamCaptureInvalidated
 
 
-def test_events_take_the_time_between_them(cudart: Any) -> None:
+def test_events_take_the_time_between_them(cuda: Cuda, cudart: Any) -> None:
     stream, first, last = (
         good(cudart.cudaStreamCreate()),
         good(cudart.cudaEventCreate()),
         good(cudart.cudaEventCreate()),
     )
+    assert cudart.cudaEventElapsedTime(first, last)[0] == real.cudaError_t.cudaErrorInvalidResourceHandle
     good(cudart.cudaEventRecord(first, stream))
+    assert cuda.enqueue(int(stream), lambda: None, 3e-3)
+    assert cuda.enqueue(int(stream), lambda: None, 4e-3)
     good(cudart.cudaEventRecord(last, stream))
     assert cudart.cudaEventElapsedTime(first, last)[0] == real.cudaError_t.cudaErrorNotReady
     good(cudart.cudaStreamSynchronize(stream))
-    assert good(cudart.cudaEventElapsedTime(first, last)) > 0
+    assert good(cudart.cudaEventElapsedTime(first, last)) == pytest.approx(7)
+    assert good(cudart.cudaEventElapsedTime(last, first)) == pytest.approx(-7)
+
+
+def test_all_work_takes_time(cuda: Cuda, cudart: Any) -> None:
+    """By what it is, and not by the clock of the machine."""
+    stream, address = good(cudart.cudaStreamCreate()), good(cudart.cudaMalloc(1000))
+    host = np.zeros(1000, np.uint8)
+    spent = []
+    for act in (
+        lambda: cudart.cudaMemsetAsync(address, 1, 1000, stream),
+        lambda: cudart.cudaMemcpyAsync(address, host.ctypes.data, 1000, TO_DEVICE, stream),
+        lambda: (OK,) if cuda.enqueue(int(stream), lambda: None) else (None,),
+    ):
+        before = cuda.now
+        good(act())
+        assert cuda.now == before, "nothing is done before it is waited for"
+        good(cudart.cudaStreamSynchronize(stream))
+        spent.append(cuda.now - before)
+    assert spent == pytest.approx([1000 * SET_BYTE, COPY + 1000 * COPY_BYTE, KERNEL])
+
+
+def test_pinned_memory_is_read_when_the_copy_is_done(cuda: Cuda, cudart: Any) -> None:
+    stream, address, pinned = (
+        good(cudart.cudaStreamCreate()),
+        good(cudart.cudaMalloc(4)),
+        good(cudart.cudaMallocHost(4)),
+    )
+    there = np.ctypeslib.as_array((ctypes.c_uint8 * 4).from_address(pinned))
+    there[:] = 1
+    good(cudart.cudaMemcpyAsync(address, pinned, 4, TO_DEVICE, stream))
+    there[:] = 9
+    good(cudart.cudaStreamSynchronize(stream))
+    assert cuda.device_array(address, np.dtype(np.uint8), (4,)).tolist() == [9] * 4
+    assert cuda.live()["pinned"] == 1
+    good(cudart.cudaFreeHost(pinned))
+    assert cudart.cudaFreeHost(pinned)[0] != OK, "not twice"
+    assert "pinned" not in cuda.live()
+
+
+def test_knows_the_size_of_its_cache(cudart: Any) -> None:
+    attributes = real.cudaDeviceAttr
+    assert good(cudart.cudaDeviceGetAttribute(attributes.cudaDevAttrL2CacheSize, 0)) == L2_CACHE
+    assert cudart.cudaDeviceGetAttribute(attributes.cudaDevAttrL2CacheSize, 1)[0] != OK
+    with pytest.raises(NotPlayed, match="cudaDevAttrClockRate is there, and has no play"):
+        cudart.cudaDeviceGetAttribute(attributes.cudaDevAttrClockRate, 0)
 
 
 def test_without_a_driver() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import socket
@@ -38,6 +39,7 @@ from harness.runtime.backend.protocol import (
     poison,
 )
 from harness.runtime.capability import Capability, Probe, State
+from harness.runtime.sampling import Samples, Sampling, Stop
 from harness.spec import RECIPES, BuildConfig
 
 Pair = tuple[wire.Channel, wire.Channel]
@@ -143,6 +145,8 @@ VALUES = [
     Streaming(4, 3, 2, 1),
     Refittable(("w",), (("Conv_0", "KERNEL"),), ("b",), (("Conv_0", "BIAS"),)),
     State.USELESS,
+    Sampling(graph=True, streams=2),
+    Stop.TIME,
     Probe("tensorrt", "8.6.1", (Capability("import", State.PRESENT, "8.6.1"),), {"gpu": "", "sm": (8, 0)}),
 ]
 
@@ -161,8 +165,19 @@ def test_a_plan_comes_back(pair: Pair) -> None:
     assert (got.seconds, got.log) == (plan.seconds, plan.log)
 
 
+def test_samples_come_back(pair: Pair) -> None:
+    seconds = {"gpu": np.linspace(1, 2, 5), "end_to_end": np.ones(2)}
+    samples = Samples(seconds, {"gpu": np.arange(5.0)}, {}, {"gpu": 5}, "gpu", 3, Stop.COUNT, True, 0.25, 1.5, 2.5)
+    got = sent(pair, samples)
+    assert type(got) is Samples
+    for name, array in seconds.items():
+        assert_same(got.seconds[name], array)
+    assert_same(got.at["gpu"], samples.at["gpu"])
+    assert dataclasses.replace(got, seconds=seconds, at=samples.at) == samples
+
+
 def test_every_kind_of_value_is_tried_above() -> None:
-    assert {type(value).__name__ for value in VALUES} | {"Plan"} == wire.VALUES.keys()
+    assert {type(value).__name__ for value in VALUES} | {"Plan", "Samples"} == wire.VALUES.keys()
 
 
 @pytest.mark.parametrize("name", [*sorted(wire.PLAIN), *wire.NARROW])

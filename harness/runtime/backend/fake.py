@@ -36,6 +36,14 @@ from harness.errors import (
     UnsupportedError,
 )
 from harness.runtime import probing
+from harness.runtime.backend.fake_samples import (
+    SLOW_PROCESS,
+    FakeDevice,
+    dropped,
+    in_milliseconds,
+    shuffled,
+    slowing,
+)
 from harness.runtime.backend.fake_timings import FakeTimings, timed
 from harness.runtime.backend.fake_weights import FakeWeights, parsed, replaced
 from harness.runtime.backend.inference import ShapeInference
@@ -64,6 +72,7 @@ from harness.runtime.backend.protocol import (
 )
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.probing import Found
+from harness.runtime.sampling import Samples, Sampling, sample
 
 if TYPE_CHECKING:
     import onnx
@@ -196,6 +205,14 @@ class Fault(str, enum.Enum):
     REFUSES_TOGETHER = "refuses_together"  # a builder that is given more than one flag says no
     REFUSES_SILENTLY = "refuses_silently"  # a builder that is given more than one flag says no, and not why
     REBUILD_OUTLIER = "rebuild_outlier"  # the third build of a model is twice as large as the others
+    # latencies
+    SLOWER = "slower"  # all take n percent longer
+    SLOWING = "slowing"  # the second half of the samples takes longer and longer
+    NEVER_WARM = "never_warm"  # however long the warm-up, it goes on
+    SLOW_PROCESS = "slow_process"  # one process in five is slower by a tenth
+    CLOCK_DROP = "clock_drop"  # half-way through the samples the clock of the device drops
+    WRONG_UNIT = "wrong_unit"  # milliseconds, told as seconds
+    SHUFFLED = "shuffled"  # samples come in another order than that in which they were taken
     # runtimes beside the full one
     LEAN_OFF = "lean_off"  # off in the lean runtime
     STUB_CRASH = "stub_crash"  # the dispatch runtime dies of a plan without a lean one
@@ -214,6 +231,13 @@ PARAMETERS = {  # form of what follows ``=`` in the name of a fault
     Fault.WRONG_PROFILE: "<n>",
     Fault.SWAP_ROWS_ABOVE: "<n>",
     Fault.MASK_IGNORED: "<input>",
+    Fault.SLOWER: "<n>",
+}
+_SPOILT = {  # samples, once they are taken
+    Fault.SLOWING: slowing,
+    Fault.CLOCK_DROP: dropped,
+    Fault.WRONG_UNIT: in_milliseconds,
+    Fault.SHUFFLED: shuffled,
 }
 
 
@@ -252,6 +276,7 @@ class Mischief:
 
 
 SLOWNESS = 0.1  # seconds that `Fault.SLOW` adds to a run
+_MADE = itertools.count()  # backends of this process, each of which plays one of its own
 
 
 class FakeBackend:
@@ -265,6 +290,7 @@ class FakeBackend:
         self._kind = kind
         self._mischief = Mischief.parse(fault or os.environ.get(FAULT_VARIABLE, ""))
         self._fault = self._mischief.fault
+        self._process = os.getpid() + next(_MADE)
         self._builds = 0
         self._built: Counter[str] = Counter()  # by model
         self._good: bytes = b""  # the last plan that was one
@@ -345,7 +371,7 @@ class FakeBackend:
         if stream and self._fault is Fault.SHORT_STREAM:
             data = data[: (data.nbytes - 1) // _PIECE * _PIECE]
         try:
-            engine = FakeEngine(data, self._living, self._memory)
+            engine = FakeEngine(data, self._living, self._memory, self._process)
             if self._fault is Fault.TAKES_FORGED:
                 self._good = data.tobytes()
         except DeserializeError as error:
@@ -368,7 +394,7 @@ class FakeBackend:
         if self._fault is Fault.HOARDS_FORGED:
             self._hoard.append(np.ones(1 << 26, np.uint8))
         if self._good:
-            return FakeEngine(np.frombuffer(self._good, np.uint8), self._living, self._memory)
+            return FakeEngine(np.frombuffer(self._good, np.uint8), self._living, self._memory, self._process)
         raise error
 
     def _admits(self, engine: FakeEngine, host_code: bool) -> None:
@@ -506,7 +532,7 @@ class FakeEngine:
 
     info: EngineInfo
 
-    def __init__(self, data: Array, living: Living, memory: list[dict[str, Array]]) -> None:
+    def __init__(self, data: Array, living: Living, memory: list[dict[str, Array]], process: int) -> None:
         started = time.perf_counter()
         beginning = data[: len(_MAGIC)].tobytes()
         if beginning != _MAGIC:  # before it is copied: who knows how long it is
@@ -518,7 +544,7 @@ class FakeEngine:
         except Exception as error:  # whatever a damaged plan makes of itself
             raise DeserializeError(f"the plan is damaged or cut short: {type(error).__name__}: {error}") from None
         self.off = False  # whether every output is
-        self.living, self.memory = living, memory
+        self.living, self.memory, self.process = living, memory, process
         self.sessions: list[FakeSession] = []  # that are open
         self.budget = self.streamable
         self.info = replace(self.info, seconds={"deserialize": time.perf_counter() - started})
@@ -850,6 +876,18 @@ class FakeSession:
         if self._engine.fault is Fault.WRONG_INFERENCE:
             found = {name: (shape[0] + 1, *shape[1:]) if shape else shape for name, shape in found.items()}
         return found
+
+    def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:
+        self.run(inputs, graph=sampling.graph)
+        fault, load = self._engine.fault, 1.0
+        if fault is Fault.SLOWER:
+            load += self._engine.mischief.number / 100
+        if fault is Fault.SLOW_PROCESS and self._engine.process % 5 == 0:
+            load *= SLOW_PROCESS
+        layers = int(self._engine.info.facts["layers"])
+        device = FakeDevice(layers, self._engine.process, sampling, load=load, cools=fault is Fault.NEVER_WARM)
+        samples = sample(device.take, sampling, device.leading)
+        return _SPOILT[fault](samples) if fault in _SPOILT else samples
 
     def switch(self, profile: int) -> None:
         self._is_open()

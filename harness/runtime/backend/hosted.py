@@ -28,6 +28,7 @@ from harness.runtime.backend.protocol import (
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.client import HostClient, HostDied
 from harness.runtime.probing import Found, probe
+from harness.runtime.sampling import Samples, Sampling, observed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,12 +156,13 @@ class _Held:
         self._client, self._timeouts, self._generation, self._number = client, timeouts, generation, number
         self._closed = False
 
-    def _ask(self, method: str, arguments: Mapping[str, Any], stage: str, summary: str) -> Any:
+    def _ask(self, method: str, arguments: Mapping[str, Any], stage: str, summary: str, longer: float = 0.0) -> Any:
+        """``longer``: seconds that it may take beyond what any call may."""
         return self._client.request(
             method,
             {self.kind: self._number, **arguments},
             stage=stage,
-            timeout=self._timeouts.run,
+            timeout=self._timeouts.run + longer,
             summary=summary,
             generation=self._generation,
         )
@@ -234,6 +236,13 @@ class HostedSession(_Held):
         inputs = _arrays(inputs)
         shapes: dict[str, Shape] = self._ask("infer", {"inputs": inputs}, "run", f"inference of {_shapes(inputs)}")
         return shapes
+
+    def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:
+        """As `Session.measure`, in one request; ``wall`` is how long that took here."""
+        inputs = _arrays(inputs)
+        asked = {"inputs": inputs, "sampling": sampling}
+        summary = f"measurement of {_shapes(inputs)}"
+        return observed(lambda: self._ask("measure", asked, "run", summary, longer=sampling.longest))
 
     def switch(self, profile: int) -> None:
         self._ask("switch", {"profile": profile}, "run", f"switch to profile {profile}")

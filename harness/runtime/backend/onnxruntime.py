@@ -41,6 +41,7 @@ from harness.runtime.backend.protocol import (
     Weights,
 )
 from harness.runtime.capability import Capability, Probe, State
+from harness.runtime.sampling import END_TO_END, Samples, Sampling, by_host_clock, sample
 from harness.spec.onnx_model import files_of
 
 Array = npt.NDArray[Any]
@@ -300,6 +301,20 @@ class OnnxRuntimeSession:
         self._admit(inputs)
         deciding = {tensor.name: inputs[tensor.name] for tensor in self._info.inputs if tensor.shape_tensor}
         return self._engine.infer({name: array.shape for name, array in inputs.items()}, deciding)
+
+    def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:
+        """As `Session.measure`; of the metrics only ``end_to_end``, by the host's clock."""
+        runtime = self._open()
+        if sampling.graph:
+            raise UnsupportedError("cuda_graph", _MISSING["cuda_graph"], _TENSORRT)
+        if sampling.cold:
+            raise UnsupportedError("cold L2 cache", "onnxruntime runs on the CPU, whose caches it does not empty")
+        if sampling.streams > 1:
+            raise UnsupportedError(f"{sampling.streams} streams", "onnxruntime on the CPU has none")
+        self._admit(inputs)
+        self._fits(inputs)
+        self._fits(run(runtime, inputs))
+        return sample(by_host_clock(lambda: run(runtime, inputs)), sampling, END_TO_END)
 
     def switch(self, profile: int) -> None:
         self._open()

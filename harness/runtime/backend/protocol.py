@@ -18,6 +18,7 @@ import numpy.typing as npt
 from harness.judge.poison import POISON as POISON
 from harness.judge.poison import poison as poison
 from harness.runtime.capability import Probe
+from harness.runtime.sampling import Samples, Sampling
 from harness.spec.build import BuildConfig
 from harness.spec.precision import Recipe
 
@@ -184,6 +185,14 @@ class Session(Protocol):
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
         """The outputs' shapes for ``inputs``, without a run; -1 where only the data decide. RunError as `run`."""
+
+    def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:
+        """How long runs on ``inputs`` take, sampled as ``sampling`` says; errors as `run`.
+
+        The device is asked where there is one, and then ``gpu`` leads; without one, the host's clock is all
+        there is, and ``end_to_end`` leads. UnsupportedError for what the backend can't do: a graph, as in `run`,
+        a cold cache, several streams. What is made for it is given back before this returns.
+        """
 
     def switch(self, profile: int) -> None:
         """Take another profile on the same context; RunError when it is refused, and nothing changes then.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.doubles.cuda_runtime import KERNEL
 from tests.doubles.double import state
 from tests.doubles.plays import graph
 from tests.doubles.plays.build import HEADER, Blueprint, magic, read_plan, write_plan
@@ -579,9 +580,10 @@ class Context(Play):
                     cuda.device_array(outputs[name], array.dtype, array.shape)[...] = array
 
         handed: list[bool] = []
+        seconds = KERNEL * len(program.model.graph.node)
         if allocators:  # sizes have to come back to the host, which nothing captured can do
-            return bool(cuda.run_now(stream, run)) and all(handed)
-        return bool(cuda.enqueue(stream, run))
+            return bool(cuda.run_now(stream, run, seconds)) and all(handed)
+        return bool(cuda.enqueue(stream, run, seconds))
 
     def _hand_over(self, name: str, array: Array, allocator: Any, stream: int) -> bool:
         """Ask ``allocator`` for memory, as the version does, tell it the shape, and write. False when it has none."""

@@ -44,6 +44,10 @@ class Memory(Resource):
     def address(self, name: str) -> int:
         return self._buffers[name].address
 
+    def buffer(self, name: str) -> Buffer:
+        """The buffer of a tensor, the same as long as this is open, wherever it lies."""
+        return self._buffers[name]
+
     @property
     def addresses(self) -> dict[str, int]:
         """Of all on the device."""

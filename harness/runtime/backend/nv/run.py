@@ -15,6 +15,8 @@ from harness.runtime.backend.living import Living
 from harness.runtime.backend.nv import inspect
 from harness.runtime.backend.nv.dialect import Dialect
 from harness.runtime.backend.nv.elements import as_dtype, nbytes, packed, storage, unpacked
+from harness.runtime.backend.nv.log import Heard
+from harness.runtime.backend.nv.measure import Lane, measured
 from harness.runtime.backend.nv.memory import Memory
 from harness.runtime.backend.nv.refit import Refit
 from harness.runtime.backend.omission import Omission, tensor_named
@@ -31,6 +33,7 @@ from harness.runtime.backend.protocol import (
     asked_name,
 )
 from harness.runtime.device import CudaError, Graph, Stream, free_memory
+from harness.runtime.sampling import Samples, Sampling
 
 STEP = 2 << 20  # bytes in which the driver gives out memory of the device
 
@@ -169,21 +172,14 @@ class NvSession:
     def run(self, inputs: Mapping[str, Array], *, graph: bool = False, omit: str = "") -> dict[str, Array]:
         omission = Omission.parse(omit, self.engine.info, graph=graph)
         with self.logger.listen(), self._refusals():
-            self.memory.poison()
-            given = self._given(inputs)
-            known = self._tell(given, omission)
-            self._give(given, omission)
-            if not known:
-                self._enqueue_blindly(omit)
-            outputs = self._bind_outputs(omission)
-            if graph:
-                self._capture(given, outputs)
-            self._fill(given)
-            if graph and self._graph is not None:
-                self._graph.launch(self.stream)
-            else:
-                self._enqueue()
-            return self._collect(outputs)
+            return self._collect(self._launch(inputs, omission, graph=graph, omit=omit)[1])
+
+    def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:
+        with self.logger.listen() as heard, contextlib.ExitStack() as others:
+            beside = [others.enter_context(contextlib.closing(self._another())) for _ in range(sampling.streams - 1)]
+            lanes = [session._lane(inputs, heard, graph=sampling.graph) for session in (self, *beside)]
+            with self._failures():
+                return measured(lanes, sampling)
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
         """As `Session.infer`.
@@ -250,6 +246,34 @@ class NvSession:
 
     def close(self) -> None:
         self._resources.close()
+
+    def _another(self) -> NvSession:
+        """One more session beside this one, on the same profile. UnsupportedError where a profile is for one alone."""
+        try:
+            return self.engine.session(self.profile)
+        except DeserializeError as error:
+            raise UnsupportedError(f"several streams on profile {self.profile}", error.message) from error
+
+    def _lane(self, inputs: Mapping[str, Array], heard: Heard, *, graph: bool) -> Lane:
+        """This session as it is after a run on ``inputs``, to be run again and again."""
+        with self._refusals():
+            given, bound = self._launch(inputs, Omission(), graph=graph)
+            shapes = self._finish(bound)
+        context, stream = self.context, self.stream.handle
+
+        def enqueue() -> None:
+            if not context.execute_async_v3(stream):
+                raise RunError(heard.says("the enqueue said False and named no reason"))
+
+        here = [tensor for tensor in self.tensors.values() if not tensor.shape_tensor or tensor.name in self._dynamic]
+        return Lane(
+            self.stream,
+            self.memory,
+            enqueue,
+            self._graph if graph else None,
+            {tensor.name: given[tensor.name] for tensor in here if tensor.name in given},
+            {tensor.name: nbytes(tensor.dtype, shapes[tensor.name]) for tensor in here if tensor.name in shapes},
+        )
 
     # The context -------------------------------------------------------------------------------------
 
@@ -400,6 +424,26 @@ class NvSession:
 
     # Launching ---------------------------------------------------------------------------------------
 
+    def _launch(
+        self, inputs: Mapping[str, Array], omission: Omission, *, graph: bool, omit: str = ""
+    ) -> tuple[dict[str, Array], dict[str, Shape | None]]:
+        """All that comes before the results: the inputs as they were given to the engine, and the outputs bound."""
+        self.memory.poison()
+        given = self._given(inputs)
+        known = self._tell(given, omission)
+        self._give(given, omission)
+        if not known:
+            self._enqueue_blindly(omit)
+        outputs = self._bind_outputs(omission)
+        if graph:
+            self._capture(given, outputs)
+        self._fill(given)
+        if graph and self._graph is not None:
+            self._graph.launch(self.stream)
+        else:
+            self._enqueue()
+        return given, outputs
+
     def _fill(self, given: Mapping[str, Array]) -> None:
         self.memory.poison()
         for name, array in given.items():
@@ -451,24 +495,40 @@ class NvSession:
         self._graphed = wanted
 
     def _collect(self, outputs: Mapping[str, Shape | None]) -> dict[str, Array]:
+        shapes = self._finish(outputs)
         results: dict[str, Array] = {}
+        for name, shape in shapes.items():
+            dtype = self.tensors[name].dtype
+            if self.tensors[name].shape_tensor and outputs[name] is not None:
+                results[name] = self.memory.home(name, shape, storage(dtype)).copy()
+            else:
+                results[name] = self.memory.download(name, nbytes(dtype, shape))
+        self.stream.synchronize()
+        return {name: unpacked(self.tensors[name].dtype, held, shapes[name]) for name, held in results.items()}
+
+    def _finish(self, outputs: Mapping[str, Shape | None]) -> dict[str, Shape]:
+        """Wait for the launch, and the outputs' shapes: those that depend on data are known only when it is over."""
+        self._wait()
         shapes: dict[str, Shape] = {}
-        # The number of elements of a data-dependent output is known only when the launch is over.
-        try:
-            self.stream.synchronize()
-        except CudaError as error:
-            # After an illegal access nothing in this process can use the device again.
-            detail = {**error.detail, "replace_host": True}
-            raise RunError(f"the launch failed: {error.message}", detail=detail) from error
         for name, bound in outputs.items():
-            tensor = self.tensors[name]
             shape = self._dynamic.get(name) if bound is None else bound
             if shape is None:
                 raise RunError(f"output {name!r}: its allocator was never told a shape")
             shapes[name] = shape
-            if tensor.shape_tensor and bound is not None:
-                results[name] = self.memory.home(name, shape, storage(tensor.dtype)).copy()
-            else:
-                results[name] = self.memory.download(name, nbytes(tensor.dtype, shape))
-        self.stream.synchronize()
-        return {name: unpacked(self.tensors[name].dtype, held, shapes[name]) for name, held in results.items()}
+        return shapes
+
+    def _wait(self) -> None:
+        with self._failures():
+            self.stream.synchronize()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """What fails on the device fails the launch."""
+        try:
+            yield
+        except CudaError as error:
+            if error.is_shortage:
+                raise
+            # After an illegal access nothing in this process can use the device again.
+            detail = {**error.detail, "replace_host": True}
+            raise RunError(f"the launch failed: {error.message}", detail=detail) from error
