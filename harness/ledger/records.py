@@ -17,7 +17,7 @@ one record a line::
      "key": "", "plan_key": "",         of the engine
      "environment": {...},              as harness.runtime.fingerprint.environment gives it
      "seconds": {"build": 0.5, ...},    by stage: export, inputs, parse, build, transfer, deserialize, context, run,
-                                        serialize, refit, inspect, oracle, compare; and drawing, of examples
+                                        measure, serialize, refit, inspect, oracle, compare; and drawing, of examples
      "comparison": {...} | null,        summary of the worst output
      "facts": {...},                    what else is worth keeping: memory, plan size, weak oracle
      "started": 1769869501.2,           seconds since 1970, UTC

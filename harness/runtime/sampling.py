@@ -42,7 +42,8 @@ class Sampling:
 
     ``graph``: runs are replays of a captured graph, else plain enqueues. ``cold``: as many bytes as the L2
     cache has are written before every run, outside of what is timed. ``streams``: so many contexts run
-    at once, each on a stream of its own, and what is measured is their throughput.
+    at once, each on a stream of its own, and what is measured is their throughput. ``replays`` runs lie
+    between two events; 0 lets each process find out how many, which those that are compared should not.
 
     The warm-up takes ``warmup_least`` seconds or more, and ends when the medians of its last third and of
     the third before differ by ``flat`` (relative), or by no more than chance makes them; or after
@@ -55,6 +56,7 @@ class Sampling:
     graph: bool = False
     cold: bool = False
     streams: int = 1
+    replays: int = 0
     flat: float = 0.005
     warmup_least: float = 0.2
     warmup_most: float = 5.0
@@ -74,11 +76,13 @@ class Sampling:
                 f"sampling: a warm-up of {self.warmup_least} to {self.warmup_most} s and {self.seconds} s after it: "
                 "ascending, and more than none to sample in"
             )
-        if not (self.flat > 0 and self.precision >= 0 and self.streams >= 1):
+        if not (self.flat > 0 and self.precision >= 0 and self.streams >= 1 and self.replays >= 0):
             raise SpecError(
-                f"sampling: flat {self.flat}, precision {self.precision}, {self.streams} streams: "
-                "flat above 0, precision 0 or more, one stream or more"
+                f"sampling: flat {self.flat}, precision {self.precision}, {self.streams} streams, {self.replays} "
+                "replays: flat above 0, precision and replays 0 or more, one stream or more"
             )
+        if self.cold and self.replays > 1:
+            raise SpecError(f"sampling: {self.replays} runs between two events, of which only the first is cold")
 
     @property
     def longest(self) -> float:
@@ -102,7 +106,8 @@ class Samples:
     them began, in seconds of the host's clock since the first of all. ``warmup`` has those before, which
     count for nothing. ``taken`` is how many there were, of which ``seconds`` has as many as were to be
     kept. ``leading`` is the metric that decided when to stop, ``half_width`` half of the interval of its
-    median, relative. Between two events of the device lie ``replays`` runs.
+    median, relative. A sample of it is the mean of ``replays`` runs: those between two events of the
+    device, or on all streams until they are waited for.
 
     ``elapsed`` is how long sampling took without the warm-up, in seconds of the host that measured, and
     ``wall`` how long the whole call took whoever asked for it, by their own clock; 0 where nobody looked.

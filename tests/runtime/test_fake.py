@@ -38,7 +38,7 @@ from harness.runtime.backend.protocol import (
 from harness.runtime.capability import State
 from harness.runtime.fingerprint import fingerprint
 from harness.spec import RECIPES, BuildConfig
-from tests.runtime import test_fake_plans
+from tests.runtime import test_fake_plans, test_fake_samples
 from tests.runtime.test_fake_refits import TRIED
 from tests.runtime.test_host import CRASHES
 
@@ -945,7 +945,7 @@ IN_A_HOST = {fault for fault, _, _ in CRASHES} | {"crash_probe", "hang_probe"}  
 
 def test_every_fault_is_tried() -> None:
     places = {fault.partition("=")[0] for fault in PLACES}
-    named = {**vars(test_fake_plans), **globals()}
+    named = {**vars(test_fake_plans), **vars(test_fake_samples), **globals()}
     alone = {fault.value for fault in Fault if f"test_{fault.value}" in named}
     assert {fault.value for fault in Fault if fault} == {*SPOILT, *REFUSALS, *alone, *IN_A_HOST, *places, *TRIED}
 

@@ -40,6 +40,7 @@ from harness.runtime.backend.hosted import HostedBackend, Timeouts
 from harness.runtime.backend.protocol import BuildRequest, Refittable, Residue, ShapeRange
 from harness.runtime.capability import State
 from harness.runtime.client import HostClient, HostDied, describe_exit, library_folders, read_breadcrumb
+from harness.runtime.sampling import GPU, Sampling, Stop
 from harness.spec import RECIPES, BuildConfig
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +96,33 @@ ROWS = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
 # ---------------------------------------------------------------- what it does
+
+
+def test_a_measurement_is_one_request_that_may_take_its_time(
+    shared: HostedBackend, affine: BuildRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host takes all samples by itself; what they may take comes on top of what any call may."""
+    engine = shared.load(shared.build(affine).data)
+    session = engine.session()
+    asked: list[tuple[str, float]] = []
+    request = HostClient.request
+
+    def counted(self: HostClient, method: str, arguments: Any, **options: Any) -> Any:
+        asked.append((method, options["timeout"]))
+        return request(self, method, arguments, **options)
+
+    monkeypatch.setattr(HostClient, "request", counted)
+    brief = dataclasses.replace(TIMEOUTS, run=0.25)
+    monkeypatch.setattr(session, "_timeouts", brief)
+    plan = Sampling(warmup_least=0.0, warmup_most=2.0, seconds=0.6, precision=0.0, most=10**6)
+    samples = session.measure({"x": ROWS}, plan)
+    assert asked == [("measure", 0.25 + 2.6)]
+    assert samples.stopped is Stop.TIME
+    assert samples.wall > samples.elapsed > 0.6 > brief.run
+    assert samples.seconds[GPU].size == plan.kept or samples.seconds[GPU].size == samples.taken[GPU]
+    monkeypatch.undo()
+    session.close()
+    engine.close()
 
 
 def test_a_model_goes_all_the_way(shared: HostedBackend, affine: BuildRequest) -> None:

@@ -31,6 +31,7 @@ from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe
 from harness.runtime.pool import REPEATED, EnginePool, Given, Handle
+from harness.runtime.sampling import Samples, Sampling, Stop
 from harness.runtime.trust import Trust
 from harness.spec import BuildConfig, EngineSpec, ModelSpec, NetworkFunction, PlanFile, recipe
 from tests.runtime import models
@@ -153,6 +154,11 @@ class PlayedSession(Played):
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:  # noqa: ARG002
         self.happens("infer")
         return {"y": (1,)}
+
+    def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:  # noqa: ARG002
+        self.happens("measure")
+        none: dict[str, Array] = {}
+        return Samples(none, none, none, {}, "gpu", 1, Stop.COUNT, True, 0.0, 0.0)
 
     def switch(self, profile: int) -> None:
         self.happens(f"switch {profile}")
@@ -432,16 +438,19 @@ def test_a_session_passes_on_all_that_it_is_asked(pool: EnginePool, player: Play
         player.calls.clear()
         session.run({}, omit="shape:x")
         assert session.infer({}) == {"y": (1,)}
+        assert session.measure({}, Sampling()).wall > 0
+        assert handle.timings["measure"] > 0
         session.switch(1)
         session.move("y")
         session.limit("y", 7)
         session.limit("y", None)
-        assert player.calls == ["run without shape:x", "infer", "switch 1", "move y", "limit y 7", "limit y None"]
+        asked_for = ["run without shape:x", "infer", "measure", "switch 1", "move y", "limit y 7", "limit y None"]
+        assert player.calls == asked_for
         assert session.alive
         session.close()
         assert not session.alive
         asked = [lambda: session.infer({}), lambda: session.switch(1), lambda: session.move("y")]
-        for ask in (*asked, lambda: session.limit("y", 7)):
+        for ask in (*asked, lambda: session.limit("y", 7), lambda: session.measure({}, Sampling())):
             with pytest.raises(RunError, match="this session is closed"):
                 ask()
 

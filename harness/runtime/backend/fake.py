@@ -886,7 +886,7 @@ class FakeSession:
             load *= SLOW_PROCESS
         layers = int(self._engine.info.facts["layers"])
         device = FakeDevice(layers, self._engine.process, sampling, load=load, cools=fault is Fault.NEVER_WARM)
-        samples = sample(device.take, sampling, device.leading)
+        samples = sample(device.take, sampling, device.leading, replays=max(sampling.replays, 1))
         return _SPOILT[fault](samples) if fault in _SPOILT else samples
 
     def switch(self, profile: int) -> None:

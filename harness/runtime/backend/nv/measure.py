@@ -66,7 +66,7 @@ def measured(lanes: Sequence[Lane], plan: Sampling) -> Samples:
     with contextlib.ExitStack() as resources:
         if len(lanes) > 1:
             crowd = Crowd([Copies(lane, resources) for lane in lanes])
-            return sample(crowd.take, plan, THROUGHPUT)
+            return sample(crowd.take, plan, THROUGHPUT, replays=crowd.replays)
         meter = Meter(Copies(lanes[0], resources), plan, resources)
         return sample(meter.take, plan, GPU, replays=meter.replays)
 
@@ -115,7 +115,7 @@ class Meter:
         self._launch = self._lane.launch
         self.replays = 1
         if not plan.cold:  # of several in a row only the first would be cold
-            self.replays = self._chosen()
+            self.replays = plan.replays or self._chosen()
             self._launch = self._several(resources)
 
     def take(self, count: int) -> Mapping[str, Chunk]:
@@ -191,12 +191,17 @@ class Crowd:
         self._batch()
         self._rounds = max(1, min(int(BATCH_SECONDS / self._batch()), MOST_ROUNDS))
 
+    @property
+    def replays(self) -> int:
+        """Runs of one sample."""
+        return self._rounds * len(self._all)
+
     def take(self, count: int) -> Mapping[str, Chunk]:
         at, seconds = np.empty(count), np.empty(count)
         for index in range(count):
             at[index] = time.perf_counter()
             seconds[index] = self._batch()
-        return {THROUGHPUT: Chunk(seconds / (self._rounds * len(self._all)), at)}
+        return {THROUGHPUT: Chunk(seconds / self.replays, at)}
 
     def _batch(self) -> float:
         began = time.perf_counter()
