@@ -8,10 +8,12 @@ when more of the same would tell nothing new, and nothing about other processes.
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -144,22 +146,23 @@ def sample(take: Take, plan: Sampling, leading: str, *, replays: int = 1, clock:
     ``take`` gives it one sample or more a call. What it raises ends the measurement.
     """
     pace = _Pace(take, clock)
-    warmup = _Taken()
-    began = clock()
-    while True:
-        warmup.add(pace.take(CHUNK))
-        spent = clock() - began
-        flat = spent >= plan.warmup_least and is_flat(warmup.seconds(leading), plan.flat)
-        if flat or (spent >= plan.warmup_most and warmup.count(leading) >= LEAST_FLAT):
-            break
-    taken = _Taken()
-    began = clock()
-    stopped = None
-    while stopped is None:
-        taken.add(pace.take(plan.most - taken.count(leading)))
-        elapsed = clock() - began
-        width = half_width(taken.seconds(leading))
-        stopped = _stop(plan, taken.count(leading), width, elapsed)
+    with _without_garbage():
+        warmup = _Taken()
+        began = clock()
+        while True:
+            warmup.add(pace.take(CHUNK))
+            spent = clock() - began
+            flat = spent >= plan.warmup_least and is_flat(warmup.seconds(leading), plan.flat)
+            if flat or (spent >= plan.warmup_most and warmup.count(leading) >= LEAST_FLAT):
+                break
+        taken = _Taken()
+        began = clock()
+        stopped = None
+        while stopped is None:
+            taken.add(pace.take(plan.most - taken.count(leading)))
+            elapsed = clock() - began
+            width = half_width(taken.seconds(leading))
+            stopped = _stop(plan, taken.count(leading), width, elapsed)
     first = min(float(taken.at(name).min()) for name in taken.names)
     return Samples(
         seconds={name: spread_out(taken.seconds(name), plan.kept) for name in taken.names},
@@ -239,6 +242,18 @@ def observed(measure: Callable[[], Samples]) -> Samples:
     began = time.perf_counter()
     samples = measure()
     return replace(samples, wall=time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def _without_garbage() -> Iterator[None]:
+    """Python's collector waits: it would run inside of what the host's clock times."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Pace:

@@ -13,7 +13,7 @@ import pytest
 from cuda.bindings import runtime as cudart
 from onnx import helper
 
-from harness.errors import RunError, UnsupportedError
+from harness.errors import DeserializeError, RunError, UnsupportedError
 from harness.runtime.backend.fake import FakeBackend
 from harness.runtime.backend.hosted import HostedBackend, Timeouts
 from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend
@@ -23,7 +23,7 @@ from harness.runtime.sampling import CHUNK, D2H, END_TO_END, ENQUEUE, GPU, H2D, 
 from harness.spec import RECIPES, BuildConfig
 from tests.contract.checks import RELU_RANGE, floats
 from tests.contract.latencies import BRIEF, PROMISES, Measurable
-from tests.contract.subjects import DOUBLES, FLOAT, Bench, bench_of_double
+from tests.contract.subjects import DOUBLES, FLOAT, INT64, Bench, bench_of_double
 from tests.contract.test_nv_contract import probe_of
 from tests.doubles.cuda_runtime import COPY, COPY_BYTE, KERNEL, L2_CACHE, Cuda
 from tests.doubles.plays import run as runs
@@ -118,7 +118,7 @@ def test_events_tell_what_one_run_takes(bench: Bench, graph: bool, replays: int)
 
 def test_a_long_run_is_alone_between_two_events(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "KERNEL", 1.0)
-    samples = measure(chain(bench))
+    samples = measure(chain(bench), replays=0)
     assert samples.replays == 1
     assert samples.seconds[GPU] == pytest.approx(NODES)
 
@@ -278,12 +278,35 @@ def test_streams_work_beside_each_other(bench: Bench, monkeypatch: pytest.Monkey
     assert seen.count(seen[0]) == pytest.approx((batches - 1) * samples.replays / 3, abs=samples.replays)
 
 
+def test_an_output_whose_size_the_data_decide_costs_no_poison(bench: Bench) -> None:
+    """Its allocator is asked in the run itself. It is poisoned again as soon as the measurement is over."""
+    node = helper.make_node("NonZero", ["x"], ["y"], name="some")
+    path = bench.model([node], {"x": (FLOAT, [2, 3])}, {"y": (INT64, [2, "some"])}, "some")
+    session = bench.session(bench.engine(path))
+    x = np.array([[1, 0, 2], [0, 0, 3]], np.float32)
+    want = session.run({"x": x})["y"]
+    samples = session.measure({"x": x}, Sampling(**BRIEF))
+    assert samples.seconds[GPU] == pytest.approx(KERNEL, rel=1e-6)
+    assert samples.seconds[D2H] == pytest.approx(COPY + want.nbytes * COPY_BYTE, rel=1e-6)
+    with pytest.raises(UnsupportedError, match="depend on data"):
+        session.measure({"x": x}, Sampling(**BRIEF, graph=True))
+    assert np.array_equal(session.run({"x": x})["y"], want)
+    session.limit("y", 1)
+    with pytest.raises(RunError) as caught:
+        session.run({"x": x})
+    assert caught.value.detail["touched"] == ()
+
+
 def test_a_profile_that_one_context_has_is_no_place_for_several(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     session = chain(bench)
     monkeypatch.setattr(runs.Engine, "may_share", False)
     with pytest.raises(UnsupportedError, match=r"several streams on profile 0: .*chosen by another"):
         measure(session, streams=2)
     assert measure(session).taken[GPU] >= 20
+    monkeypatch.undo()
+    monkeypatch.setattr(runs.Engine, "create_execution_context", lambda *_: None)
+    with pytest.raises(DeserializeError, match="no execution context could be made"):
+        measure(session, streams=2)
 
 
 def test_measuring_leaves_no_trace_in_what_is_computed(bench: Bench) -> None:

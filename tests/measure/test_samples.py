@@ -202,6 +202,14 @@ def test_many_flawed_processes_leave_no_one_number() -> None:
     assert one_verdict(spoil([4, 5, 6, 7], drifting)).outcome is Outcome.PASS, "of one block"
 
 
+def test_one_slow_process_hides_no_drift_of_another() -> None:
+    taken = spoil([5], drifting)
+    taken[9] = with_seconds(honest(), lambda seconds: seconds * 1.3)
+    taken[9] = replace(taken[9], elapsed=1.3 * taken[9].elapsed, wall=1.3 * taken[9].wall)
+    (found,) = sift(taken, ARMS, [GPU]).found
+    assert found.startswith("process 6 of 24, gpu: its second half")
+
+
 def test_few_blocks_can_spare_none() -> None:
     assert one_verdict(spoil([0], drifting, 2), 2).outcome is Outcome.UNSTABLE
     assert one_verdict(processes(blocks=2), 2).outcome is Outcome.PASS

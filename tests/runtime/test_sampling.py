@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -215,6 +216,22 @@ def test_an_error_ends_it() -> None:
 
     with pytest.raises(RunError, match="no"):
         sample(refuse, Sampling(), GPU)
+
+
+def test_no_garbage_is_collected_meanwhile() -> None:
+    device, seen = Device(always(1e-3)), []
+
+    def take(count: int) -> Mapping[str, Chunk]:
+        seen.append(gc.isenabled())
+        if device.ran > 150:
+            raise RunError("enough")
+        return device.take(count)
+
+    assert gc.isenabled()
+    with pytest.raises(RunError, match="enough"):
+        sample(take, Sampling(), GPU, clock=device.clock)
+    assert gc.isenabled()
+    assert set(seen) == {False}
 
 
 # ---------------------------------------------------------------- what is handed out

@@ -178,6 +178,8 @@ class NvSession:
         with self.logger.listen() as heard, contextlib.ExitStack() as others:
             beside = [others.enter_context(contextlib.closing(self._another())) for _ in range(sampling.streams - 1)]
             lanes = [session._lane(inputs, heard, graph=sampling.graph) for session in (self, *beside)]
+            for lane in lanes:
+                others.enter_context(lane.memory.as_it_is())
             with self._failures():
                 return measured(lanes, sampling)
 
@@ -252,6 +254,8 @@ class NvSession:
         try:
             return self.engine.session(self.profile)
         except DeserializeError as error:
+            if "refused_profile" not in error.detail:
+                raise
             raise UnsupportedError(f"several streams on profile {self.profile}", error.message) from error
 
     def _lane(self, inputs: Mapping[str, Array], heard: Heard, *, graph: bool) -> Lane:
@@ -285,7 +289,8 @@ class NvSession:
             if self.context is None:
                 raise DeserializeError(heard.says("no execution context could be made, and no reason was given"))
             if not self.context.set_optimization_profile_async(self.profile, self.stream.handle):
-                raise DeserializeError(heard.says(f"profile {self.profile} was refused"))
+                detail = {"refused_profile": self.profile}
+                raise DeserializeError(heard.says(f"profile {self.profile} was refused"), detail=detail)
             self.stream.synchronize()
         self._told = False
 
