@@ -25,6 +25,7 @@ NEEDS = {  # by fixture requested
     "trt_load": ("deserialize",),
     "trt_engines": ("deserialize",),
     "trt_session": ("run",),
+    "trt_latency": ("run",),
     "trt_sessions": ("run",),
     "trt_walk": ("run",),
 }

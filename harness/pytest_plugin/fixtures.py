@@ -20,6 +20,7 @@ import pytest
 
 from harness.errors import BuildError, SpecError
 from harness.pytest_plugin.exploring import Explore, Watched
+from harness.pytest_plugin.latency import Latency, measuring
 from harness.pytest_plugin.outcome import repeat
 from harness.pytest_plugin.progress import reporter
 from harness.pytest_plugin.relation import Relation
@@ -232,6 +233,17 @@ def trt_profile(_trt: Story) -> int:
 def trt_session(trt_engine: Handle, trt_profile: int) -> Session:
     """A session of the cell's engine on the cell's profile: ``run(inputs)`` gives the outputs by name."""
     return trt_engine.session(trt_profile)
+
+
+@pytest.fixture
+def trt_latency(_trt: Story, benchmark: Any, request: pytest.FixtureRequest) -> Latency:
+    """Measures the cell's engine: ``trt_latency()`` samples its latency on the inputs of the cell's point.
+
+    The samples are in pytest-benchmark's table. Where that is switched off nothing is measured, and the cell is
+    not covered. See `harness.pytest_plugin.latency.Latency`.
+    """
+    measuring(benchmark)
+    return Latency(_trt, request.getfixturevalue("trt_session"), request.getfixturevalue("trt_inputs"), benchmark)
 
 
 @pytest.fixture

@@ -193,9 +193,18 @@ class Run:
         numbers = scheduling.devices()
         if not numbers:
             return 0
-        lock = scheduling.DeviceLock(share=self.settings.share)
-        self._open.callback(lock.release)
-        return lock.acquire(numbers)
+        self._open.callback(self._lock.release)
+        return self._lock.acquire(numbers)
+
+    @functools.cached_property
+    def _lock(self) -> scheduling.DeviceLock:
+        return scheduling.DeviceLock(share=self.settings.share)
+
+    def alone(self, backend: str) -> contextlib.AbstractContextManager[None]:
+        """No other process of ours uses the device of ``backend`` meanwhile, or measures on the CPU."""
+        if backend.startswith("tensorrt") and scheduling.devices():
+            return self._lock.alone()
+        return scheduling.alone_on_cpu()
 
     def backend(self, name: str, label: str) -> Backend:
         """A backend about to work on ``label``: should it take this process with it, a note says so."""

@@ -8,6 +8,7 @@ restarts ends a run early.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import fnmatch
 import itertools
 import os
@@ -112,29 +113,73 @@ class DeviceLock:
 
     def __init__(self, folder: Path | None = None, share: int = 1) -> None:
         self._share = share
-        self._folder = folder or Path(tempfile.gettempdir()) / "trt-harness-devices"
+        self._folder = folder or lock_folder()
         self._held: FileLock | None = None
+        self._use = -1  # an open file that all who use the device share, but for one who measures
 
     def acquire(self, numbers: Sequence[int], *, poll: float = 0.2) -> int:
         """A free device among ``numbers``, held until `release`; waits while there is none."""
         from filelock import FileLock, Timeout
 
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(PermissionError):  # it is another user's, who has opened it to us
-            self._folder.chmod(0o777)
+        _make(self._folder)
         while True:
             for slot, number in itertools.product(range(self._share), numbers):
                 lock = FileLock(self._folder / f"{_name(number)}.{slot}.lock", mode=0o666)
                 with contextlib.suppress(Timeout):
                     lock.acquire(timeout=0)
                     self._held = lock
+                    self._use = _opened(self._folder / f"{_name(number)}.use")
+                    fcntl.flock(self._use, fcntl.LOCK_SH)  # waits for whoever measures there
                     return number
             time.sleep(poll)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else has the device meanwhile: waits until those who share it have released it.
+
+        Whoever waits shares it no more, so that two who would be alone do not wait for each other for ever.
+        """
+        fcntl.flock(self._use, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._use, fcntl.LOCK_SH)
+
     def release(self) -> None:
         if self._held is not None:
+            os.close(self._use)
             self._held.release()
             self._held = None
+
+
+@contextlib.contextmanager
+def alone_on_cpu() -> Iterator[None]:
+    """Nobody else measures on the CPUs of this machine meanwhile."""
+    folder = lock_folder()
+    _make(folder)
+    handle = _opened(folder / "cpu.use")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def lock_folder() -> Path:
+    return Path(tempfile.gettempdir()) / "trt-harness-devices"
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # it is another user's, who has opened it to us
+        folder.chmod(0o777)
+
+
+def _opened(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with contextlib.suppress(PermissionError):
+        path.chmod(0o666)
+    return handle
 
 
 def _name(number: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.pytest_plugin.exploring import Explore, Watched
+from harness.pytest_plugin.latency import Latency
 from harness.pytest_plugin.relation import Relation
 from harness.spec import BuildConfig, EngineSpec, Example, Interface, ModelSpec, Profile
 from harness.spec.cell import Cell
@@ -38,6 +39,7 @@ __all__ = [
     "Hosts",
     "InputsAt",
     "Interface",
+    "Latency",
     "Load",
     "MakeInputs",
     "ModelSpec",

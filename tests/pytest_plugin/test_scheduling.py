@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import queue
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.ledger.records import Record
+from harness.pytest_plugin import scheduling
 from harness.pytest_plugin.scheduling import DeviceLock, devices
 from tests.pytest_plugin.parts import RUNS
 
@@ -188,3 +191,70 @@ def test_a_shared_device_has_so_many_places(tmp_path: Path) -> None:
     assert [first.acquire([0, 1]), second.acquire([0, 1]), third.acquire([0, 1])] == [0, 1, 0]
     for lock in (first, second, third):
         lock.release()
+
+
+def test_who_measures_is_alone_on_a_device(tmp_path: Path):
+    """Whoever shares it is waited for until they let go of it, and whoever comes to it meanwhile waits."""
+    first, second, third = (DeviceLock(tmp_path, share=3) for _ in range(3))
+    assert (first.acquire([0]), second.acquire([0])) == (0, 0)
+    came = queue.SimpleQueue[str]()
+    done = threading.Event()
+
+    def measure() -> None:
+        with first.alone():
+            came.put("first measures")
+            assert done.wait(5)
+
+    def come() -> None:
+        third.acquire([0])
+        came.put("third comes")
+
+    threads = [threading.Thread(target=measure), threading.Thread(target=come)]
+    threads[0].start()
+    with pytest.raises(queue.Empty):
+        came.get(timeout=0.3)  # the second still shares it
+    second.release()
+    assert came.get(timeout=5) == "first measures"
+    threads[1].start()
+    with pytest.raises(queue.Empty):
+        came.get(timeout=0.3)
+    done.set()
+    assert came.get(timeout=5) == "third comes"
+    for thread in threads:
+        thread.join()
+
+
+def test_two_who_measure_do_so_one_after_the_other(tmp_path: Path):
+    """Each lets go of what it shares before it waits, so that the other can have it."""
+    first, second = DeviceLock(tmp_path, share=2), DeviceLock(tmp_path, share=2)
+    assert (first.acquire([0]), second.acquire([0])) == (0, 0)
+    came = queue.SimpleQueue[str]()
+
+    def measure(name: str, lock: DeviceLock) -> None:
+        with lock.alone():
+            came.put(name)
+        lock.release()
+
+    threads = [threading.Thread(target=measure, args=one) for one in (("first", first), ("second", second))]
+    for thread in threads:
+        thread.start()
+    assert {came.get(timeout=5) for _ in threads} == {"first", "second"}
+    for thread in threads:
+        thread.join()
+
+
+def test_one_at_a_time_measures_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scheduling, "lock_folder", lambda: tmp_path)
+    came = queue.SimpleQueue[str]()
+
+    def measure() -> None:
+        with scheduling.alone_on_cpu():
+            came.put("second")
+
+    with scheduling.alone_on_cpu():
+        waiting = threading.Thread(target=measure)
+        waiting.start()
+        with pytest.raises(queue.Empty):
+            came.get(timeout=0.3)
+    assert came.get(timeout=5) == "second"
+    waiting.join()
