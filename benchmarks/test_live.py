@@ -65,9 +65,9 @@ class Live:
     plans: dict[tuple[str, int], Path] = field(default_factory=dict)  # by subject and number of the build
     spent: dict[str, list[float]] = field(default_factory=dict)  # seconds of every process, by subject
 
-    def prepare(self) -> None:
+    def prepare(self, builds: int = 1) -> None:
         """Builds, and the inputs at the optimum, from the folder or made now; one builder a device."""
-        asked = [(subject, build) for build in range(BUILDS) for subject in SUBJECTS]
+        asked = [(subject, build) for build in range(builds) for subject in SUBJECTS]
         share = [asked[number :: len(self.numbers)] for number in range(len(self.numbers))]
         with ThreadPoolExecutor(len(self.numbers)) as threads:
             list(threads.map(self._build, self.numbers, share))
@@ -266,6 +266,7 @@ def test_doses(live: Live, base: dict[str, float], capsys: pytest.CaptureFixture
 
 def test_spread(live: Live, base: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
     """How far builds of one spec are apart, and sessions over the same plans: for the record."""
+    live.prepare(BUILDS)
     asked = [(subject, build) for subject in base for build in range(BUILDS) for _ in range(4)]
     found = live.everywhere([lambda number, s=s, b=b: live.process(number, s, 0, b) for s, b in asked])  # type: ignore[misc]
     sessions = live.kept("aa")
