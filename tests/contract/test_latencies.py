@@ -220,9 +220,18 @@ def test_an_enqueue_that_fails_half_way_ends_it(bench: Bench, monkeypatch: pytes
         return left[0] > 0 and bool(enqueue(self, stream))
 
     monkeypatch.setattr(runs.Context, "execute_async_v3", tired)
+    freed = calls_of(monkeypatch, "cudaFreeHost")
+    free = Cuda.cudaFreeHost
+
+    def free_idle(self: Cuda, ptr: Any) -> Any:
+        assert not any(stream.pending for stream in self.streams.values()), "still under way"
+        return free(self, ptr)
+
+    monkeypatch.setattr(Cuda, "cudaFreeHost", free_idle)
     with pytest.raises(RunError, match="tired of it") as caught:
-        measure(session)
+        measure(session, least=200, most=200)
     assert caught.value.log
+    assert len(freed) == 2, "one input, one output"
     assert cuda_of(bench).live() == before
     monkeypatch.undo()
     assert np.array_equal(session.run({"x": BATCH})["y"], -BATCH)

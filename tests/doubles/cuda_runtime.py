@@ -284,7 +284,12 @@ class Cuda:
             return (Error.cudaErrorInvalidResourceHandle,)
         self.events[handle] = None
         self.recorded.add(handle)
-        return (self._put(int(stream), lambda: self.events.update({handle: self.now}), 0.0),)
+
+        def reach() -> None:
+            if handle in self.events:  # it may be destroyed before it comes to pass
+                self.events[handle] = self.now
+
+        return (self._put(int(stream), reach, 0.0),)
 
     def cudaEventSynchronize(self, event: Any) -> Any:
         self.waits += 1

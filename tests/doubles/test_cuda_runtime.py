@@ -170,6 +170,14 @@ def test_events_take_the_time_between_them(cuda: Cuda, cudart: Any) -> None:
     assert good(cudart.cudaEventElapsedTime(last, first)) == pytest.approx(-7)
 
 
+def test_an_event_that_is_destroyed_in_time_stays_so(cuda: Cuda, cudart: Any) -> None:
+    stream, event = good(cudart.cudaStreamCreate()), good(cudart.cudaEventCreate())
+    good(cudart.cudaEventRecord(event, stream))
+    good(cudart.cudaEventDestroy(event))
+    good(cudart.cudaStreamSynchronize(stream))
+    assert "events" not in cuda.live()
+
+
 def test_all_work_takes_time(cuda: Cuda, cudart: Any) -> None:
     """By what it is, and not by the clock of the machine."""
     stream, address = good(cudart.cudaStreamCreate()), good(cudart.cudaMalloc(1000))

@@ -64,11 +64,15 @@ class Lane:
 def measured(lanes: Sequence[Lane], plan: Sampling) -> Samples:
     """What ``plan`` asks for, of one lane, or of several at once. All that is made for it is given back."""
     with contextlib.ExitStack() as resources:
-        if len(lanes) > 1:
-            crowd = Crowd([Copies(lane, resources) for lane in lanes])
-            return sample(crowd.take, plan, THROUGHPUT, replays=crowd.replays)
-        meter = Meter(Copies(lanes[0], resources), plan, resources)
-        return sample(meter.take, plan, GPU, replays=meter.replays)
+        try:
+            if len(lanes) > 1:
+                crowd = Crowd([Copies(lane, resources) for lane in lanes])
+                return sample(crowd.take, plan, THROUGHPUT, replays=crowd.replays)
+            meter = Meter(Copies(lanes[0], resources), plan, resources)
+            return sample(meter.take, plan, GPU, replays=meter.replays)
+        finally:  # what an error left under way still uses what is given back
+            for lane in lanes:
+                lane.stream.synchronize()
 
 
 def replays_for(run: float, host: float) -> int:
