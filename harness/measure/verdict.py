@@ -14,7 +14,8 @@ from harness.measure.metric import Metric
 from harness.measure.modes import Groups, groups
 from harness.measure.stats import LEVEL, Change, block_ratios, over_blocks, visible
 
-USUAL = 4  # blocks of a comparison; see `floor`
+USUAL = 4  # blocks of a comparison
+MULTIPLE = float(visible(1.0, USUAL)) / 2  # of the spread of a cell's blocks: its `floor`
 LEAST = 0.001  # nothing below a thousandth is called a change: where the linker puts a function moves as much
 CHECK = 0.8  # confidence at which a bootstrap has to agree: coarse, since it is wide
 
@@ -73,7 +74,7 @@ def floor(spread: npt.ArrayLike, tick: npt.ArrayLike = 0.0) -> npt.NDArray[np.fl
     sharpen the interval and leave the floor: what is far below a cell's noise may be a bias that
     no repetition removes. A step of the clock is the least, which the smallest change may turn.
     """
-    return np.maximum(visible(spread, USUAL) / 2, np.maximum(LEAST, tick))
+    return np.maximum(MULTIPLE * np.asarray(spread), np.maximum(LEAST, tick))
 
 
 def judge(
@@ -141,7 +142,7 @@ def _passed(change: Change, metric: Metric, level: float) -> Verdict:
         estimate=float(change.mean),
         low=float(low),
         high=float(high),
-        visible=float(visible(change.spread, change.blocks, floor=least)),
+        visible=float(visible(change.spread, change.blocks, floor=max(LEAST, metric.tick), multiple=MULTIPLE)),
         floor=least,
         p=float(min(change.p_worse, change.p_better)),
         level=float(level),

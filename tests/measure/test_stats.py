@@ -11,6 +11,7 @@ from harness.measure.stats import (
     block_ratios,
     over_blocks,
     over_processes,
+    over_trimmed,
     process_medians,
     resolution,
     visible,
@@ -114,6 +115,44 @@ def test_a_floor_is_part_of_what_is_visible() -> None:
     assert float(floored) == pytest.approx(0.012 + oracle.t.ppf(POWER, 15) * 0.0025)
     assert plain < floored
     assert visible(0.01, 16, floor=0.001) == plain
+
+
+@pytest.mark.parametrize("blocks", [4, 16, 64])
+def test_a_floor_that_follows_the_spread_is_seen_with_that_power_too(blocks: int) -> None:
+    """What is found of the spread is as uncertain as the change: by scipy's noncentral t."""
+    shift = float(visible(0.01, blocks, multiple=1.5)) / 0.01 * blocks**0.5
+    needed = max(oracle.t.ppf(1 - LEVEL, blocks - 1), 1.5 * blocks**0.5)
+    assert 1 - oracle.nct.cdf(needed, blocks - 1, shift) == pytest.approx(POWER, abs=1e-4)
+
+
+@pytest.mark.parametrize(("blocks", "off"), [(4, 1), (8, 2), (12, 3)])
+def test_trimmed_means_are_those_of_yuen(blocks: int, off: int) -> None:
+    some = medians(blocks, 0.01, 0.005, seed=1)
+    change = over_trimmed(some)
+    a, b = (np.log(some[:, arm]).ravel() for arm in (0, 1))
+    want = oracle.ttest_ind(b, a, equal_var=False, trim=off / a.size)
+    assert float(change.mean / change.error) == pytest.approx(want.statistic)
+    assert float(change.mean) == pytest.approx(oracle.trim_mean(b, off / a.size) - oracle.trim_mean(a, off / a.size))
+    assert change.degrees == 2 * (a.size - 2 * off - 1)
+
+
+def test_one_process_far_off_moves_no_trimmed_mean() -> None:
+    some = medians(4, 0.005, 0.02, cells=(500,))
+    some[:, 1, 0, 0] *= 1.3
+    assert np.mean(over_trimmed(some).p_worse < 0.01) > 0.95
+    assert np.mean(over_processes(some).p_worse < 0.01) < 0.05
+
+
+def test_trimmed_means_raise_no_more_suspicion_than_they_say() -> None:
+    for level in (0.002, 0.025):
+        assert np.mean(over_trimmed(medians(4, 0.01, cells=(20_000,))).p_worse < level) < 1.3 * level
+
+
+def test_trimmed_means_on_one_step_of_a_clock_say_little() -> None:
+    same = np.ones((4, 2, 2))
+    same[:, 1] = 1.001
+    assert over_trimmed(same).p_worse < 1e-6
+    assert over_trimmed(same, 0.004).p_worse > 0.05
 
 
 def test_more_blocks_show_less() -> None:
