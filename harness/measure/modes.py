@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from harness.measure.stats import ROUNDING, log_medians
 
-# Gaps in units of the spread inside the groups, with more where processes are few: 5 of 16, which of one mode
-# .02 % reach (normal; .03 % with AR(1), .2 % with t3). A single process may be a mode or an outlier: of
-# normal noise none is 10 away, with t3 1.3 % of cells have one.
-APART = 4.0
-ALONE = 10.0
+# Gaps in units of the spread inside the groups. Few processes leave wide gaps by chance, so more is needed of
+# them: 6.2 of 16, 4.4 of 32, 3.4 of 64, which at most .1 % of cells of one mode reach with t3, .01 % with normal noise.
+APART, FEW = 2.5, 12
+HINTED = 4.0  # of 16 processes: worth another look, which .15 % of cells with normal noise get, .7 % with t3
+ALONE = 10.0  # a single process may be a mode or an outlier: of normal noise none is that far away, with t3 1.4 %
 RARE = 12  # a mode has at least every twelfth process, and two
 
 
@@ -54,8 +54,8 @@ class Groups:
         )
 
     def clear(self, gap: float | npt.NDArray[np.float64], ratio: float | None = None) -> npt.NDArray[np.bool_]:
-        """Which are two modes: further apart than ``ratio`` (`APART` by default), and by at least ``gap``."""
-        needed = APART * (1 + 2 / self.size) if ratio is None else ratio
+        """Which are two modes: further apart than ``ratio`` (`APART`, and more of few), and by at least ``gap``."""
+        needed = APART * (1 + FEW / self.size) if ratio is None else ratio
         return np.asarray((self.ratio > needed) & (self.gap >= gap))
 
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from harness.measure.canary import Medians, Move, moves
 from harness.measure.metric import Metric
-from harness.measure.modes import ALONE, groups
+from harness.measure.modes import ALONE, APART, HINTED, RARE, groups
 from harness.measure.multiplicity import benjamini_hochberg_level, holm_level
-from harness.measure.stats import block_ratios, over_blocks, over_processes
+from harness.measure.stats import block_ratios, over_blocks, over_processes, over_trimmed
 from harness.measure.verdict import Outcome, Verdict, floor, unstable, weigh
 
 Array = npt.NDArray[np.float64]
@@ -41,21 +41,22 @@ class Stages:
     """How much is measured, and how surely.
 
     ``screening`` blocks of every cell; suspects are what is worse at the one-sided level ``suspect``, or
-    better at ``hopeful``. ``looks`` count fresh blocks, each look with its share of the errors: ``alpha``
-    is the chance that a session has any false regression, ``rate`` the share of false ones among its
-    improvements. A look clears a suspect whose change is below ``futile`` times the spread
-    of its blocks, well below the floor of 1.25 times that.
+    better at ``hopeful``, by the mean of all processes or by one without those far off. ``looks`` count
+    fresh blocks, each look with its share of the errors: ``alpha`` is the chance that a session has any
+    false regression, ``rate`` the share of false ones among its improvements. A look clears a suspect whose
+    change is by both means below ``futile`` times the spread of its blocks, well below the floor of 1.25
+    times that. The last look is for what a few processes far off still hide in 32 blocks.
     ValueError where that makes no plan.
     """
 
     screening: int = 4
-    suspect: float = 0.03
+    suspect: float = 0.025
     hopeful: float = 0.002
-    looks: tuple[int, ...] = (4, 8, 16, 32)
-    shares: tuple[float, ...] = (0.05, 0.15, 0.3, 0.5)
+    looks: tuple[int, ...] = (4, 8, 16, 32, 64)
+    shares: tuple[float, ...] = (0.05, 0.15, 0.3, 0.3, 0.2)
     alpha: float = 0.0025
     rate: float = 0.05
-    futile: float = 0.5
+    futile: float = 0.7
 
     def __post_init__(self) -> None:
         looks = (0, 1, *self.looks)
@@ -160,9 +161,10 @@ def suspects(screened: Array, metrics: Sequence[Metric], stages: Stages) -> Susp
     """What of ``screened`` (cells, metrics, blocks, 2, 2) is worth another look."""
     cost = np.stack([metric.cost(screened[:, number]) for number, metric in enumerate(metrics)], axis=1)
     tick, gap = _ticks(metrics), _gaps(metrics)
-    change = over_processes(cost, tick)
-    worse, better = change.p_worse < stages.suspect, change.p_better < stages.hopeful
-    modes = groups(cost, tick=tick).clear(gap) | groups(cost, least=1, tick=tick).clear(gap, ALONE)
+    change, steady = over_processes(cost, tick), over_trimmed(cost, tick)
+    worse = np.minimum(change.p_worse, steady.p_worse) < stages.suspect
+    better = (np.minimum(change.p_better, steady.p_better) < stages.hopeful) & ~worse
+    modes = groups(cost, tick=tick).clear(gap, HINTED) | groups(cost, least=1, tick=tick).clear(gap, ALONE)
     cell, metric = np.nonzero(worse | better | modes)
     return Suspects(cell, metric, worse[cell, metric], better[cell, metric])
 
@@ -202,7 +204,7 @@ class _Confirmation:
         metrics = [self.metrics[number] for number in suspects.metric]
         tick, gap = _ticks(metrics), _gaps(metrics)
         cost = np.stack([m.cost(self.fresh[at[0]][at[1]]) for m, at in zip(metrics, suspects.places, strict=True)])
-        change = over_blocks(block_ratios(cost), tick)
+        change, steady = over_blocks(block_ratios(cost), tick), over_trimmed(cost, tick)
         toward = np.where(suspects.worse, change.mean, -change.mean)
         shown = np.where(suspects.worse, change.p_worse, change.p_better)
         self.p[left] = np.where(toward >= floor(change.spread, tick), shown, 1.0)
@@ -211,8 +213,10 @@ class _Confirmation:
 
         modes, single = groups(cost, tick=tick), groups(cost, least=1, tick=tick)
         several = modes.clear(gap)
-        need = (suspects.worse | suspects.better) & (toward >= self.stages.futile * change.spread)
-        need |= single.clear(gap, ALONE)
+        steadily = np.where(suspects.worse, steady.mean, -steady.mean)
+        hopeless = (toward < self.stages.futile * change.spread) & (steadily < self.stages.futile * steady.spread)
+        need = (suspects.worse | suspects.better) & ~hopeless
+        need |= modes.clear(gap, APART) | (single.clear(gap, ALONE) & (single.size < RARE))
         self.p[left] = 1.0
         for row, (place, metric) in enumerate(zip(suspects.places, metrics, strict=True)):
             if several[row]:

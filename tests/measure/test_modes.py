@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.measure.modes import ALONE, groups
+from harness.measure.modes import ALONE, HINTED, groups
 from tests.measure.simulated import Array, medians
 
 GAP = 0.01
@@ -58,6 +58,25 @@ def test_other_noise_of_one_mode(noise: str, most: float) -> None:
         "drift": 0.002 * rng.standard_normal(shape) + np.linspace(0, 0.05, 16).reshape(4, 2, 2),
     }[noise]
     assert groups(np.exp(logs)).clear(GAP).mean() <= most
+
+
+def test_more_processes_need_less_of_a_gap() -> None:
+    """Modes 10 spreads apart: by chance the gap of a few is narrow, and that of many never wide."""
+    plain = medians(16, 0.01, cells=(2000,))
+    slow = np.random.default_rng(1).random(plain.shape) < 0.3
+    many = plain * np.where(slow, 1.11, 1.0)
+    found = [groups(many[:, :blocks]).clear(GAP).mean() for blocks in (4, 8, 16)]
+    assert found[0] < 0.9
+    assert found[1] >= 0.98
+    assert found[2] >= 0.995
+    assert not groups(plain).clear(GAP).any()
+    assert groups(plain[:, :8]).clear(GAP).mean() <= 0.001
+
+
+def test_a_hint_is_less_than_a_mode() -> None:
+    few, plain = groups(bimodal(0.3, 2000, cv=0.01)), groups(medians(4, 0.01, cells=(5000,)))
+    assert few.clear(GAP, HINTED).mean() > few.clear(GAP).mean() + 0.05
+    assert plain.clear(GAP, HINTED).mean() <= 0.003
 
 
 def test_two_steps_of_a_clock_are_no_modes() -> None:

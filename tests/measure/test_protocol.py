@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from harness.measure.metric import Metric
+from harness.measure.modes import APART, HINTED, groups
 from harness.measure.protocol import Session, Stages, run, suspects
-from harness.measure.stats import block_ratios, over_blocks
+from harness.measure.stats import block_ratios, over_blocks, over_processes
 from harness.measure.verdict import Outcome, judge
 from tests.measure.simulated import Array, biased, exact, medians
 
@@ -260,6 +261,76 @@ def test_and_again_where_fresh_blocks_have_one_too() -> None:
     machine = Machine({"lottery": lottery})
     session = machine.session()
     assert outcomes(session) == {"lottery": Outcome.UNSTABLE}
+    assert machine.asked == [("lottery", blocks) for blocks in (4, 4, 4)]
+
+
+def far_off(calls: set[int]) -> Callable[[int, int], Array]:
+    """B is worse by 2 %, which in these calls one process of A hides, that is slower by 20 %."""
+
+    def measure(call: int, blocks: int) -> Array:
+        one = medians(blocks, 0.004, 0.02, seed=call)
+        one[1, 0, 0] *= 1.2 if call in calls else 1.0
+        return one
+
+    return measure
+
+
+@pytest.mark.parametrize("calls", [{0}, {1}])
+def test_one_process_far_off_hides_no_change(calls: set[int]) -> None:
+    """Neither from the screening, which suspects, nor from a look, which would clear it; later looks outnumber it."""
+    machine = Machine({"slower": far_off(calls)})
+    session = machine.session()
+    assert suspects(session.screened, [LATENCY], Stages()).worse.all()
+    assert len(machine.asked) > 2
+    assert outcomes(session) == {"slower": Outcome.REGRESSION}
+
+
+def test_where_the_two_means_differ_it_is_suspected_of_the_worse() -> None:
+    """Some of A are so far off that by the mean of all B is better; by the others it is worse."""
+    one = medians(16, 0.001, 0.01, seed=1)
+    one[:4, 0, 0] *= 1.3
+    stages = Stages(screening=16, hopeful=0.2)
+    found = suspects(one[None, None], [LATENCY], stages)
+    assert over_processes(one).p_better < stages.hopeful
+    assert (found.worse.tolist(), found.better.tolist()) == ([True], [False])
+
+
+def test_a_lone_process_of_many_is_no_mode_to_wait_for() -> None:
+    """Of 32 processes a mode has at least three."""
+
+    def odd(call: int, blocks: int) -> Array:
+        one = medians(blocks, 0.002, seed=call)
+        one[0, 0, 0] *= 1.11 if call < 2 else 1.0
+        return one
+
+    machine = Machine({"odd": odd})
+    assert outcomes(machine.session()) == {"odd": Outcome.PASS}
+    assert machine.asked == [("odd", blocks) for blocks in (4, 4, 4)]
+
+
+def test_a_hint_of_modes_is_looked_at_again() -> None:
+    """Too little for a verdict, enough for a suspicion."""
+    slow = np.random.default_rng(1).random((4, 2, 2)) < 0.3
+    hinted = medians(4, 0.03, seed=1) * np.where(slow, 1.11, 1.0)
+    assert groups(hinted).ratio > HINTED
+    assert not groups(hinted).clear(LATENCY.harmless_gap)
+    found = suspects(hinted[None, None], [LATENCY], Stages(suspect=0, hopeful=0))
+    assert found.places == [(0, 0)]
+    assert not (found.worse | found.better).any()
+
+
+def test_modes_that_are_faint_in_few_blocks_are_looked_at_again() -> None:
+    """Noise blurs them in the first look; that alone neither shows them nor takes the suspicion away."""
+
+    def lottery(call: int, blocks: int) -> Array:
+        slow = np.random.default_rng(call).random((blocks, 2, 2)) < 0.3
+        return medians(blocks, 0.03 if call == 1 else 0.003, seed=call) * np.where(slow, 1.11, 1.0)
+
+    blurred = groups(lottery(1, 4))
+    assert blurred.ratio > APART
+    assert not blurred.clear(LATENCY.harmless_gap)
+    machine = Machine({"lottery": lottery})
+    assert outcomes(machine.session()) == {"lottery": Outcome.UNSTABLE}
     assert machine.asked == [("lottery", blocks) for blocks in (4, 4, 4)]
 
 
