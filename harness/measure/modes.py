@@ -59,8 +59,43 @@ class Groups:
         return np.asarray((self.ratio > needed) & (self.gap >= gap))
 
 
+@dataclass(frozen=True)
+class Cuts:
+    """Every cut of every cell's medians into two groups, by each way to move the arms onto each other.
+
+    ``ratio`` and ``gap`` as in `Groups`, ``slow`` how many processes of A, of ``size``, are above the cut: all
+    (..., ways, cuts), the cuts by the number of processes below, from one on.
+    """
+
+    ratio: npt.NDArray[np.float64]
+    gap: npt.NDArray[np.float64]
+    slow: npt.NDArray[np.intp]
+    size: int
+
+    def groups(self, least: int | None = None) -> Groups:
+        """The best cuts with ``least`` processes or more on either side (see `RARE`)."""
+        number = 2 * self.size
+        least = max(2, round(number / RARE)) if least is None else least
+        allowed = slice(least - 1, number - least)
+        ratio = self.ratio[..., allowed]
+        flat = ratio.reshape(*ratio.shape[:-2], -1)
+        best = np.argmax(flat, axis=-1)[..., None]
+
+        def at_best(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.take_along_axis(values[..., allowed].reshape(flat.shape), best, axis=-1)[..., 0]
+
+        slow = at_best(self.slow)
+        above = number - least - best[..., 0] % ratio.shape[-1]
+        return Groups(at_best(self.ratio), at_best(self.gap), np.stack([slow, above - slow], axis=-1), self.size)
+
+
 def groups(medians: npt.ArrayLike, least: int | None = None, tick: Any = 0.0) -> Groups:
-    """The best cut of ``medians`` (..., blocks, 2, 2) with ``least`` processes or more on either side (see `RARE`).
+    """The best cut of `cuts` with ``least`` processes or more on either side."""
+    return cuts(medians, tick).groups(least)
+
+
+def cuts(medians: npt.ArrayLike, tick: Any = 0.0) -> Cuts:
+    """All cuts of ``medians`` (..., blocks, 2, 2).
 
     ``tick`` is the relative resolution of the clock: what rounding to it hides is the least spread inside a
     group. ValueError as in `log_medians`.
@@ -69,34 +104,16 @@ def groups(medians: npt.ArrayLike, least: int | None = None, tick: Any = 0.0) ->
     arms = np.sort(logs.reshape(*logs.shape[:-2], -1), axis=-1)  # (..., 2, processes)
     size = arms.shape[-1]
     number = 2 * size
-    least = max(2, round(number / RARE)) if least is None else least
     edge = size // 8
     onto = [arms[..., edge], np.median(arms, axis=-1), arms[..., -1 - edge]]
     moved = (arms[..., None, :, :] - np.stack(onto, axis=-2)[..., None]).reshape(*arms.shape[:-2], len(onto), number)
     order = np.argsort(moved, axis=-1, kind="stable")
     ranked = np.take_along_axis(moved, order, axis=-1)
-    ratio, gap = _cuts(ranked, least, tick)
-    best = np.argmax(ratio.reshape(*ratio.shape[:-2], -1), axis=-1)
-    way, cut = np.unravel_index(best, ratio.shape[-2:])
-
-    def at_best(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        chosen = np.take_along_axis(values, way[..., None, None], axis=-2)
-        return np.take_along_axis(chosen, cut[..., None, None], axis=-1)[..., 0, 0]
-
-    of_b = np.cumsum(order >= size, axis=-1)[..., least - 1 : number - least]
-    of_a = np.arange(least, number - least + 1) - of_b
-    slow = np.stack([size - at_best(of_a), size - at_best(of_b)], axis=-1)
-    return Groups(at_best(ratio), at_best(gap), slow, size)
-
-
-def _cuts(ranked: npt.NDArray[np.float64], least: int, tick: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Of every cut of sorted values (..., ways, n) that leaves ``least``: the gap over the spread, and the gap."""
-    number = ranked.shape[-1]
-    below = np.arange(least, number - least + 1)
+    below = np.arange(1, number)
     total, squares = np.cumsum(ranked, axis=-1), np.cumsum(np.square(ranked), axis=-1)
-    under, under_squares = total[..., below - 1], squares[..., below - 1]
-    over, over_squares = total[..., -1:] - under, squares[..., -1:] - under_squares
-    left = under_squares - np.square(under) / below + over_squares - np.square(over) / (number - below)
+    under, over = total[..., :-1], total[..., -1:] - total[..., :-1]
+    left = squares[..., -1:] - np.square(under) / below - np.square(over) / (number - below)
     smallest = np.asarray(np.square(tick) / 12 + ROUNDING**2)[..., None, None]
-    gap = ranked[..., below] - ranked[..., below - 1]
-    return gap / np.sqrt(np.maximum(left / (number - 2), smallest)), gap
+    gap = ranked[..., 1:] - ranked[..., :-1]
+    slow = size - np.cumsum(order < size, axis=-1)[..., :-1]
+    return Cuts(gap / np.sqrt(np.maximum(left / (number - 2), smallest)), gap, slow, size)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from harness.measure.canary import Medians, Move, moves
 from harness.measure.metric import Metric
-from harness.measure.modes import ALONE, APART, HINTED, RARE, groups
+from harness.measure.modes import ALONE, APART, HINTED, RARE, cuts
 from harness.measure.multiplicity import benjamini_hochberg_level, holm_level
 from harness.measure.stats import block_ratios, over_blocks, over_processes, over_trimmed
 from harness.measure.verdict import Outcome, Verdict, floor, unstable, weigh
@@ -164,7 +164,8 @@ def suspects(screened: Array, metrics: Sequence[Metric], stages: Stages) -> Susp
     change, steady = over_processes(cost, tick), over_trimmed(cost, tick)
     worse = np.minimum(change.p_worse, steady.p_worse) < stages.suspect
     better = (np.minimum(change.p_better, steady.p_better) < stages.hopeful) & ~worse
-    modes = groups(cost, tick=tick).clear(gap, HINTED) | groups(cost, least=1, tick=tick).clear(gap, ALONE)
+    every = cuts(cost, tick)
+    modes = every.groups().clear(gap, HINTED) | every.groups(least=1).clear(gap, ALONE)
     cell, metric = np.nonzero(worse | better | modes)
     return Suspects(cell, metric, worse[cell, metric], better[cell, metric])
 
@@ -211,7 +212,8 @@ class _Confirmation:
         gate = suspects.worse * holm_level(self.p[self.found.worse], share * self.stages.alpha)
         listed = suspects.better * benjamini_hochberg_level(self.p[self.found.better], share * self.stages.rate)
 
-        modes, single = groups(cost, tick=tick), groups(cost, least=1, tick=tick)
+        every = cuts(cost, tick)
+        modes, single = every.groups(), every.groups(least=1)
         several = modes.clear(gap)
         steadily = np.where(suspects.worse, steady.mean, -steady.mean)
         hopeless = (toward < self.stages.futile * change.spread) & (steadily < self.stages.futile * steady.spread)
