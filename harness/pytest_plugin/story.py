@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.runtime.pool import BuiltPlan, Handle
 
 STORY = pytest.StashKey["Story"]()
-WAY = ("export", "parse", "build", "deserialize", "context", "run", "compare")  # of a cell, in order
+WAY = ("export", "parse", "build", "deserialize", "context", "run", "measure", "compare")  # of a cell, in order
 
 
 @dataclass(frozen=True, eq=False)

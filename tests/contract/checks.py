@@ -535,7 +535,10 @@ DETAILED = BuildConfig(tactic_sources=(), profiling_verbosity="DETAILED")
 
 @check
 def an_engine_tells_its_layers(bench: Bench) -> None:
-    """In the form of its version, whole, with what varies as it is at the optimum."""
+    """In the form of its version, whole, with what varies as it is at the optimum.
+
+    8.6 tells that only of a context that has run, so of none that is made to be looked at.
+    """
     bench.need("deserialize")
     engine = bench.engine(_activated(bench), RELU_RANGE, config=DETAILED)
     told = engine.inspect()
@@ -548,7 +551,8 @@ def an_engine_tells_its_layers(bench: Bench) -> None:
     assert {"the product", "the relu"} <= {origin for layer in found.layers for origin in layer.origins}
     assert {"x", "y"} <= {tensor.name for tensor in found.tensors}
     taken = [tensor for layer in found.layers for tensor in layer.inputs if tensor.name == "x"]
-    assert {(tensor.dtype, tensor.shape) for tensor in taken} == {("float32", (3, 2))}, told
+    settled = ("", (-1, 2)) if bench.probe.version.startswith("8.") else ("float32", (3, 2))
+    assert {(tensor.dtype, tensor.shape) for tensor in taken} == {settled}, told
     assert engine.inspect() == told, "and again"
 
 

@@ -382,6 +382,13 @@ def test_inspector_needs_a_context_with_all_shapes_to_tell_of_them(play: Play) -
     inspector.execution_context = context
     assert told()["Dimensions"] == [-1, 2], "it was told nothing yet"
     assert context.set_input_shape("x", (3, 2))
+    if play.stage.trt.world.legacy:
+        assert told()["Dimensions"] == [-1, 2], "it has not run"
+        (_, memory), (_, stream) = play.stage.cuda.cudaMalloc(24), play.stage.cuda.cudaStreamCreate()
+        assert context.set_tensor_address("x", memory)
+        assert context.set_tensor_address("y", memory)
+        assert context.execute_async_v3(int(stream))
+        play.stage.cuda.cudaStreamSynchronize(stream)
     assert told()["Dimensions"] == [3, 2]
     assert "N/A due to dynamic shapes" not in told().values()
 

@@ -103,6 +103,8 @@ class Inspector(Play):
         context = None if self.execution_context is None else state(self.execution_context)
         if context is None or not context.all_binding_shapes_specified or not context.all_shape_inputs_specified:
             return graph.inferred(model)
+        if self.world.legacy and context._prepared is None:  # 8.6 settles them when it enqueues
+            return graph.inferred(model)
         engine = self._engine
         told = {name: tuple(context.get_tensor_shape(name)) for name in (*engine.inputs, *engine.outputs)}
         known = graph.inferred(model, {name: told[name] for name in engine.inputs})
