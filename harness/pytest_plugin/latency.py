@@ -11,16 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from harness.errors import UnsupportedError
-from harness.measure.samples import flaws
-from harness.runtime.sampling import Samples, Sampling
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.story import Story
     from harness.runtime.backend.protocol import Array
     from harness.runtime.pool import PooledSession
+    from harness.runtime.sampling import Samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +36,8 @@ class Latency:
         ``metric``, by default the one that the sampling went by: GPU time where there is a GPU. Errors as in
         `Session.measure`.
         """
+        from harness.runtime.sampling import Sampling
+
         plan = Sampling(**asked)
         try:
             with self.story.run.alone(self.story.backend):
@@ -73,6 +72,10 @@ def unused(benchmark: Any) -> None:
 
 def told(samples: Samples, metric: str) -> dict[str, Any]:
     """What a record and pytest-benchmark's JSON say beside the samples; seconds."""
+    import numpy as np
+
+    from harness.measure.samples import flaws
+
     seconds = samples.seconds[metric]
     quantiles = {"p50": 0.5, "p90": 0.9} | ({"p99": 0.99} if seconds.size >= 1000 else {})
     return {
