@@ -1,6 +1,7 @@
 """How long the main job takes when its engines are cached, and that it builds none of them again.
 
-Twice with one cache: cold, then warm. What a test asks to be built anew (a rebuild whose numbers are
+Three times with one cache: cold, then warm twice, of which the faster counts: other work on the machine can only
+slow it down. What a test asks to be built anew (a rebuild whose numbers are
 compared) is built in both, and counted apart.
 """
 
@@ -66,10 +67,11 @@ def run(folder: Path, name: str) -> Ran:
 
 
 def test_a_warm_main_job_builds_nothing(tmp_path: Path) -> None:
-    cold, warm = (run(tmp_path, name) for name in ("cold", "warm"))
-    print(f"\ncold: {cold}\nwarm: {warm}")
+    cold, *warm_ones = (run(tmp_path, name) for name in ("cold", "warm", "warm_again"))
+    print("".join(f"\n{name}: {ran}" for name, ran in zip(("cold", "warm", "warm"), (cold, *warm_ones), strict=True)))
     assert cold.count("builds") > 0
-    assert warm.count("builds") == 0
+    assert [warm.count("builds") for warm in warm_ones] == [0, 0]
+    warm = min(warm_ones, key=lambda ran: ran.seconds)
     assert {record.verdict for record in warm.records} <= set(PASSED)
     # What the cold run could only build, the warm one can only have cached.
     loads = {record.backend for record in warm.records if "deserialize" in record.seconds}
