@@ -80,8 +80,10 @@ def diff(
         read = options.settings(
             precision=[own_precision or precision], backend=[own_backend or backend], build_option=own_option
         )
-        own = read.build_option if own_option else ()
-        given = {**dict(settings.build_option), **dict(own)}
+        own = dict(read.build_option) if own_option else {}
+        if named_plan(target) and not (named_plan(a) and named_plan(b or a)):  # what is said of both is for the model
+            return Asked(target, own_precision or "fp32", read.backend[0], own)
+        given = {**dict(settings.build_option), **own}
         return Asked(target, own_precision or precision, read.backend[0], given, profile or ())
 
     asked = (

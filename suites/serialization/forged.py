@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.runtime.backend.hosted import HostedBackend
 
 HEADER = 64  # bytes: the header of a plan of TensorRT 8.6 or later begins with "ptrt", that of TensorRT-RTX with "vtrt"
-VERSION = 24  # where the version stands in it, a byte for each number
+VERSIONED, VERSION = b"vtrt", 24  # where TensorRT-RTX has its version in it, a byte for each number; 8.6 has none there
 CUTS, FLIPS = 24, 48  # places where a plan is cut short, and bits of it that are flipped
 WEIGHTS = 4  # bits that are flipped inside weights, and run
 GIGABYTE = 1 << 30
@@ -71,7 +71,7 @@ def forgeries(good: Array, seed: int, model: Path, folder: Path, weights: tuple[
     for place, length in list(_found(good, weights))[:WEIGHTS]:
         at = place + draw.randrange(length)
         yield Forged("weights", f"a bit of byte {at}, in a weight", changed((at, 1 << 4)), runs=True)
-    for at in range(VERSION, min(VERSION + 3, size)):
+    for at in range(VERSION, VERSION + 3) if good[:4].tobytes() == VERSIONED else ():
         yield Forged("version", f"one more in byte {at}", changed((at, int(good[at]) ^ (int(good[at]) + 1) & 0xFF)))
     for what, data in _foreign(good):
         yield of("another backend's", what, data)

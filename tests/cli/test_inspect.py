@@ -202,6 +202,23 @@ class TestDiff:
         assert (fusion["before"], fusion["after"]) == ("product + bias + relu", "product | bias | relu")
         assert (done.code, done.json["only_a"], done.json["only_b"]) == (1, [], [])
 
+    @pytest.mark.parametrize(
+        "option", [("--precision", "fp16"), ("--build-option", "aux_streams=1"), ("--profile", "batch=1:2:3")]
+    )
+    def test_a_plan_is_what_it_was_built(self, trt: Trt, own: Path, option: tuple[str, str]) -> None:
+        """What can't change it is refused, but for what is said of both sides where the other one is built."""
+        file = plan(trt, own, "old.plan")
+        own_side = (f"--a{option[0][1:]}", option[1])
+        refused = [("inspect", file, *option), ("diff", file, file, "--rebuild", *option)]
+        if option[0] != "--profile":
+            refused.append(("diff", file, own, *PROFILE, *own_side))
+        for command in refused:
+            done = trt(*command, *FAKE)
+            assert done.code == 2, command
+            assert f"old.plan: is a plan, which was built before: {option[0]} can't change it" in done.err
+        told = trt("diff", file, own, *(() if option[0] in PROFILE else PROFILE), *option, *FAKE)
+        assert told.code in (0, 1), told.err
+
     def test_a_plan_with_what_would_be_built_now(self, trt: Trt, own: Path, tmp_path: Path) -> None:
         file = plan(trt, own, "old.plan", "--build-option", "profiling_verbosity=DETAILED")
         assert trt("diff", file, own, *PROFILE, *FAKE).code == 0
