@@ -31,7 +31,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -41,6 +40,7 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from harness.errors import HarnessError
+from harness.runtime.lines import LineLog
 from harness.settings import BEST
 from harness.spec.canonical import plain
 from harness.spec.cell import Cell
@@ -120,20 +120,15 @@ def new_run_id() -> str:
 
 
 class RecordLog:
-    """Appends the records of one process to ``folder/<process>.jsonl``.
-
-    Each record is one write to a file opened for appending: it is in the file, whole, when `append`
-    returns, whatever becomes of the process. `close` brings the file to the disk.
-    """
+    """Appends the records of one process to ``folder/<process>.jsonl``, each whole or not at all (`LineLog`)."""
 
     def __init__(self, folder: Path, run_id: str, process: str) -> None:
         self.run_id, self.process = run_id, process
-        self.path = folder / f"{process}{SUFFIX}"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        size = os.fstat(self._file).st_size
-        # A predecessor of the same name that was killed while writing leaves half a line.
-        self._torn = size > 0 and os.pread(self._file, 1, size - 1) != b"\n"
+        self._lines = LineLog(folder / f"{process}{SUFFIX}")
+
+    @property
+    def path(self) -> Path:
+        return self._lines.path
 
     def append(self, record: Record) -> Record:
         """Write ``record`` with this run and process filled in, and return it so. OSError when the disk is full."""
@@ -142,18 +137,11 @@ class RecordLog:
     def extend(self, records: Iterable[Record]) -> list[Record]:
         """As `append`, all of ``records`` in one write."""
         made = [dataclasses.replace(record, run=self.run_id, worker=self.process) for record in records]
-        lines = b"".join([b"\n" if self._torn else b"", *(record.to_json().encode() + b"\n" for record in made)])
-        self._torn = True
-        if os.write(self._file, lines) != len(lines):
-            raise OSError(f"{self.path}: only part of a record could be written: is the disk full?")
-        self._torn = False
+        self._lines.append([record.to_json() for record in made])
         return made
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+        self._lines.close()
 
     def __enter__(self) -> RecordLog:
         return self

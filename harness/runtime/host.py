@@ -152,6 +152,7 @@ class Host:
             "refit_from": self.refit_from,
             "inspect": self.inspect,
             "residue": self.residue,
+            "peak_memory": self.peak_memory,
             "close_session": self.close_session,
             "close_engine": self.close_engine,
             "invoke": invoke,
@@ -259,6 +260,11 @@ class Host:
 
     def residue(self) -> Residue:
         return self._backend.residue()
+
+    def peak_memory(self) -> int:
+        """In bytes. (What ``getrusage`` tells is the peak of whoever started this process, if that was higher.)"""
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) << 10
 
     def close_session(self, session: int) -> None:
         if session in self._sessions:  # it went with its engine otherwise

@@ -24,6 +24,7 @@ class Workbench:
 
     ``device`` gives the number of the GPU to use, asked for only when a TensorRT is; ``probes`` are
     what is known already, by backend; ``trusted`` are plans that the user names beside the settings.
+    With ``apart`` every backend has a process of its own, under the interpreter that the settings name.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Workbench:
         device: Callable[[], int] = lambda: 0,
         probes: Mapping[str, Probe] | None = None,
         trusted: Iterable[Path] = (),
+        apart: bool = False,
     ) -> None:
         self.settings = settings
+        self._apart = apart
         self._device, self._trust = device, Trust.of((*settings.trust, *trusted))
         self._probes = dict(probes or {})
         self._backends: dict[str, Backend] = {}
@@ -46,7 +49,7 @@ class Workbench:
 
         if name not in self._backends:
             hosts = HostSettings.of(self.settings)
-            made = create(name, hosts, self._device() if name.startswith("tensorrt") else 0)
+            made = create(name, hosts, self._device() if name.startswith("tensorrt") else 0, apart=self._apart)
             self._backends[name] = made
             self._open.callback(made.close)
         return self._backends[name]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import UnsupportedError
 from harness.runtime.backend.protocol import (
     Array,
     BuildRequest,
@@ -59,6 +60,8 @@ class HostedBackend:
             evidence = f"{death.crash}: {death.log[-1] if death.log else 'no output'}"
             fix = f"check that {self.client.python} has numpy and {self.name}"
             return Probe(self.name, "", (Capability("import", State.ABSENT, evidence, fix),))
+        except UnsupportedError as error:  # what it is made of can't be imported
+            return Probe(self.name, "", (Capability("import", State.ABSENT, error.evidence, error.fix),))
 
         def take(step: str) -> Found:
             found: Found = ask("probe_step", {"step": step}, summary=f"probe of {step}")
@@ -138,6 +141,12 @@ class HostedBackend:
             "residue", {}, stage="residue", timeout=self.timeouts.run, summary="residue"
         )
         return found
+
+    def peak_memory(self) -> int:
+        """The most bytes of the host's memory that its process held at a time, since it was started."""
+        return int(
+            self.client.request("peak_memory", {}, stage="memory", timeout=self.timeouts.run, summary="peak memory")
+        )
 
     def close(self) -> None:
         self.client.close()

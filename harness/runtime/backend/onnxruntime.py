@@ -1,29 +1,33 @@
-"""ONNX Runtime on the CPU: the backend that every machine has, and the runtime of the oracle."""
+"""ONNX Runtime on the CPU: the backend that every machine has, and the runtime of the oracle.
+
+Under another interpreter, in an engine host, it needs numpy and onnxruntime. What takes the model itself apart
+needs onnx, too, and is not covered without: layers, shapes without a run, models with external data.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
+import sys
 import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 
 from harness.errors import BuildError, DeserializeError, ParseError, RunError, StageError, UnsupportedError
+from harness.runtime import probing
 from harness.runtime.backend import onnx_layers
 from harness.runtime.backend.inference import ShapeInference
 from harness.runtime.backend.living import Living
 from harness.runtime.backend.mapped import mapped
 from harness.runtime.backend.omission import Omission, tensor_named
-from harness.runtime.backend.optimized import REARRANGING, Ancestry
 from harness.runtime.backend.profiles import reported
 from harness.runtime.backend.protocol import (
     BuildRequest,
@@ -41,10 +45,15 @@ from harness.runtime.backend.protocol import (
     Weights,
 )
 from harness.runtime.capability import Capability, Probe, State
+from harness.runtime.probing import Found
 from harness.runtime.sampling import END_TO_END, Samples, Sampling, by_host_clock, sample
 from harness.spec.onnx_model import files_of
 
+if TYPE_CHECKING:
+    import onnx
+
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 FORMAT = "trt-harness onnxruntime plan"
 PLUGINS = "plugin libraries are TensorRT's"
 # Without it processors that have AVX2 and no VNNI add products of int8 in pairs, in 16 bits, which overflow.
@@ -73,6 +82,8 @@ _MISSING = {
     "hardware_compatible": "there is one kind of CPU that it was built for: any",
 }
 _WORKS = ("parse", "build", "deserialize", "run", "profiles", "shape_tensors", "data_dependent_shapes", "serialize")
+_EXTERNAL = b"location"  # a key of every tensor that lies in another file, written out in the model's own
+_ONNX_TYPES = {"float32": 1, "float16": 10}  # of onnx.TensorProto
 _LONGEST = 1 << 20  # bytes of what a plan says before its model: a path and a few profiles
 _MOST_THREADS = 1 << 12
 _HALF = {
@@ -92,20 +103,27 @@ class OnnxRuntimeBackend:
         self._living = Living()
 
     def probe(self) -> Probe:
+        return probing.probe(self.name, self.probe_steps(), self.probe_step)
+
+    def probe_steps(self) -> tuple[str, ...]:
+        return ("import",)
+
+    def probe_step(self, step: str) -> Found:  # noqa: ARG002 - there is one: nothing in it takes the process along
         version = onnxruntime.__version__
         seen = f"onnxruntime {version}, CPUExecutionProvider, optimizations {'on' if self.optimized else 'off'}"
-        single, half = _tried(onnx.TensorProto.FLOAT), _tried(onnx.TensorProto.FLOAT16)
+        single, half = _tried("float32"), _tried("float16")
         capabilities = [Capability("import", State.PRESENT, seen)]
         capabilities += [_found(name, single, seen) for name in _WORKS]
         capabilities += [_found(name, half, f"{seen}; {evidence}") for name, evidence in _HALF.items()]
         capabilities += [Capability(name, State.ABSENT, why, _TENSORRT) for name, why in _MISSING.items()]
         environment = {
+            "version": version,
             "onnxruntime": version,
             "provider": "CPUExecutionProvider",
             "optimized": self.optimized,
             "threads": self.threads,
         }
-        return Probe(self.name, version, tuple(capabilities), environment)
+        return tuple(capabilities), environment
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
         """A plan is the model and the profiles; making a session shows that the model can be run.
@@ -121,7 +139,8 @@ class OnnxRuntimeBackend:
         _session(request.model, self.optimized, self.threads)
         seconds = time.perf_counter() - start
         path = Path(request.model)
-        elsewhere = len(files_of(path)) > 1
+        model = path.read_bytes()
+        elsewhere = _EXTERNAL in model and _with_onnx(lambda: len(files_of(path)) > 1)
         plan = {
             "format": FORMAT,
             "model": str(path.resolve()) if elsewhere else "",
@@ -130,7 +149,7 @@ class OnnxRuntimeBackend:
             "profiles": [_ranges(profile) for profile in request.profiles],
             "contents": [_ranges(contents) for contents in request.contents],
         }
-        data = _serialized(plan, b"" if elsewhere else path.read_bytes())
+        data = _serialized(plan, b"" if elsewhere else model)
         if progress is not None:
             progress("build", 1, 1)
         return Plan(data, {"build": seconds}, keep=not elsewhere)
@@ -211,7 +230,7 @@ class OnnxRuntimeEngine:
 
     @functools.cached_property
     def infer(self) -> ShapeInference:
-        return ShapeInference(self._asked())
+        return _with_onnx(lambda: ShapeInference(self._asked()))
 
     def session(self, profile: int = 0) -> OnnxRuntimeSession:
         if self.runtime is None:
@@ -249,6 +268,13 @@ class OnnxRuntimeEngine:
 
     def inspect(self) -> dict[str, Any]:
         """The nodes of the graph that onnxruntime runs, each with the model's nodes that it was made from."""
+        return _with_onnx(self._inspected)
+
+    def _inspected(self) -> dict[str, Any]:
+        import onnx
+
+        from harness.runtime.backend.optimized import REARRANGING, Ancestry
+
         model, threads = self._plan["model"] or self._model, self._plan["threads"]
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "optimized.onnx")
@@ -263,6 +289,8 @@ class OnnxRuntimeEngine:
 
     def _asked(self) -> onnx.ModelProto:
         """The model that the plan is of, without external data."""
+        import onnx
+
         if self._plan["model"]:
             return onnx.load(self._plan["model"], load_external_data=False)
         return onnx.load_model_from_string(self._model)
@@ -438,17 +466,44 @@ def _session(
         raise (ParseError if unread else BuildError)(words, detail={"reason": kind}) from error
 
 
+def doubling(dtype: str) -> bytes:
+    """An ONNX file of ``y = x + x``, x of one dimension, "float32" or "float16": as onnx would write it."""
+
+    def message(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    def integer(number: int, value: int) -> bytes:
+        return bytes([number << 3, value])
+
+    def end(number: int, name: bytes) -> bytes:
+        shape = message(2, message(1, message(2, b"n")))
+        return message(number, message(1, name) + message(2, message(1, integer(1, _ONNX_TYPES[dtype]) + shape)))
+
+    node = message(1, message(1, b"x") + message(1, b"x") + message(2, b"y") + message(4, b"Add"))
+    graph = node + message(2, b"probe") + end(11, b"x") + end(12, b"y")
+    return integer(1, 8) + message(7, graph) + message(8, message(1, b"") + integer(2, 17))
+
+
+def _with_onnx(work: Callable[[], T]) -> T:
+    """What ``work`` gives. UnsupportedError where there is no onnx to do it with."""
+    try:
+        return work()
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise UnsupportedError(
+            "onnx", f"{sys.executable} has no onnx", f"{sys.executable} -m pip install onnx"
+        ) from None
+
+
 @functools.cache
-def _tried(kind: int) -> str:
+def _tried(dtype: str) -> str:
     """What happens to a model of one operator: "" when it gives what it should, else onnxruntime's words."""
-    x, y = (onnx.helper.make_tensor_value_info(name, kind, ["n"]) for name in "xy")
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "x"], ["y"])], "probe", [x], [y])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SILENT
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        (got,) = session.run(None, {"x": np.ones(3, onnx.helper.tensor_dtype_to_np_dtype(kind))})
+        session = onnxruntime.InferenceSession(doubling(dtype), options, providers=["CPUExecutionProvider"])
+        (got,) = session.run(None, {"x": np.ones(3, dtype)})
     except Exception as error:  # as in `run`
         return _words(error)
     return "" if got.tolist() == [2, 2, 2] else f"1 + 1 gave {got.tolist()}"

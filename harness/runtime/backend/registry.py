@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import SpecError
+from harness.errors import SpecError, UnsupportedError
 from harness.runtime.backend.protocol import Backend
 from harness.settings import BACKENDS, FAKE, RUNTIMES, Settings
 
@@ -71,7 +71,11 @@ def make(name: str, device: int = 0) -> Backend:
 
         return FakeBackend(name.partition(":")[2], backend.partition("_")[2])
     if backend == "onnxruntime":
-        from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend
+        try:
+            from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend
+        except ImportError as error:  # in the host of an interpreter that the user named
+            fix = f"{sys.executable} -m pip install onnxruntime"
+            raise UnsupportedError("onnxruntime import: absent", f"{sys.executable}: {error}", fix) from None
 
         return OnnxRuntimeBackend()
     from harness.runtime.backend.nv.backend import NvBackend
