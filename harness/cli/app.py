@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import build, cache, check, diff, doctor, expectations, inspect, models, report, shapes
+from harness.cli import bench, build, cache, check, compare, diff, doctor, expectations, inspect, models, report, shapes
 from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
 from harness.cli.output import print_json, repeat, say
 from harness.errors import ComparisonFailure, Regression, SpecError, StageError, UnsupportedError
@@ -18,7 +18,7 @@ from harness.errors import ComparisonFailure, Regression, SpecError, StageError,
 HELP = """Build, check and inspect models on NVIDIA TensorRT.
 
 Exit codes: 0 passed, 1 failed, 2 the request can't be met as written, 3 nothing was covered here,
-70 a fault of this program.
+4 a measurement is inconclusive, 130 interrupted, 70 a fault of this program.
 """
 
 app = typer.Typer(
@@ -37,6 +37,8 @@ app.command("check")(check.check)
 app.command("shapes")(shapes.shapes)
 app.command("inspect")(inspect.inspect)
 app.command("diff")(diff.diff)
+app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(expectations.app, name="expectations")
 app.add_typer(cache.app, name="cache")

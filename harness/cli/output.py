@@ -25,6 +25,14 @@ STYLES = {
     "not covered": "yellow",
     "needs-gpu": "yellow",
     "absent": "yellow",
+    "PASS": "green",
+    "IMPROVEMENT": "green",
+    "FAILED": "bold red",
+    "REGRESSION": "bold red",
+    "HOST CHANGED": "yellow",
+    "UNSTABLE": "yellow",
+    "INCONCLUSIVE": "yellow",
+    "NOT COVERED": "yellow",
 }
 
 

@@ -115,16 +115,17 @@ def run(
     cells: Sequence[str],
     metrics: Sequence[Metric],
     measure: Measure,
-    canaries: Callable[[], Medians],
+    canaries: Callable[[], Medians] | None,
     stages: Stages | None = None,
 ) -> Session:
     """Screens all cells and confirms the suspects, between two measurements of the canaries.
 
-    ``canaries`` gives medians of processes by name. ValueError where ``measure`` gives another shape than
+    ``canaries`` gives medians of processes by name; with None nothing watches the machine, and a step of it is
+    left to the interleaving. ValueError where ``measure`` gives another shape than
     was asked for, and as in `moves` and `log_medians`.
     """
     stages = stages or Stages()
-    before = canaries()
+    before = canaries() if canaries else None
     screened = np.stack([_measured(measure, cell, len(metrics), stages.screening) for cell in cells])
     confirmation = _Confirmation(cells, metrics, measure, stages, suspects(screened, metrics, stages))
     confirmation.run()
@@ -132,7 +133,7 @@ def run(
     return Session(
         tuple(cells),
         tuple(metrics),
-        moves(before, canaries()),
+        moves(before, canaries()) if canaries and before is not None else (),
         screened,
         confirmation.verdicts,
         tuple(PAIRS * number for number in blocks),

@@ -1,0 +1,119 @@
+"""Blocks of interleaved processes, measured until enough of them are sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import SpecError
+from harness.measure.conditions import spoilt
+from harness.measure.interleave import PROCESSES, by_arm, interleaved
+from harness.measure.process import Process
+from harness.measure.quantity import Quantity
+from harness.measure.runner import Runner
+from harness.measure.samples import SPARED, sift
+from harness.measure.stats import process_medians
+from harness.measure.verdict import Outcome
+
+Array = npt.NDArray[np.float64]
+MOST = 512  # blocks of a subject
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Processes of whole blocks, in the order of time, with their arms (blocks, 4), and which blocks are ``sound``.
+
+    Where ``outcome`` is set, it is all that can be said of them, for this ``reason``.
+    """
+
+    processes: tuple[Process, ...]
+    arms: npt.NDArray[np.int8]
+    sound: npt.NDArray[np.bool_]
+    outcome: Outcome | None = None
+    reason: str = ""
+
+    def values(self, quantity: Quantity) -> Array:
+        """Of all blocks, (blocks, 2, 2). ValueError where a process has none."""
+        flat = [quantity.of(process) for process in self.processes]
+        if any(value is None for value in flat):
+            raise ValueError(f"{quantity.name}: a process has none")
+        return by_arm(np.asarray(flat, np.float64).reshape(self.arms.shape), self.arms)
+
+    def of(self, arm: int) -> list[Process]:
+        """The processes of one side."""
+        return [process for process, which in zip(self.processes, self.arms.flat, strict=True) if which == arm]
+
+
+@dataclass(eq=False)
+class Blocks:
+    """The blocks of what ``runner`` runs, in an order that its journal's seed decides; each is given out once."""
+
+    runner: Runner
+    quantities: Sequence[Quantity]
+    _arms: npt.NDArray[np.int8] = field(init=False)
+    _taken: int = 0
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng([self.runner.journal.seed, *self.runner.name.encode()])
+        self._arms = interleaved(MOST, rng)
+
+    def measured(self, wanted: int) -> Batch:
+        """``wanted`` more sound blocks; others are replaced, unless so many are unsound that the whole is of no use."""
+        first = self._taken
+        processes: list[Process] = []
+        batch = None
+        while batch is None or (batch.outcome is None and batch.sound.sum() < wanted):
+            for _ in range(wanted - (int(batch.sound.sum()) if batch else 0)):
+                processes += self._block()
+            batch = self._sifted(processes, self._arms[first : self._taken])
+        return batch
+
+    def _block(self) -> Iterator[Process]:
+        if self._taken == MOST:
+            raise SpecError(f"{self.runner.name}: {MOST} blocks are the most")
+        before = self._arms[: self._taken].reshape(-1)
+        counts = [int(np.sum(before == arm)) for arm in (0, 1)]
+        for offset, arm in enumerate(self._arms[self._taken].tolist()):
+            yield self.runner.process(self._taken * PROCESSES + offset, arm, counts[arm])
+            counts[arm] += 1
+        self._taken += 1
+
+    def _sifted(self, processes: Sequence[Process], arms: npt.NDArray[np.int8]) -> Batch:
+        """A block is sound where no way to run has a flaw in it, and nothing is known against the GPU's condition."""
+        blocks = [processes[start : start + PROCESSES] for start in range(0, len(processes), PROCESSES)]
+        spoiling = [spoilt([process.bracket for process in block]) for block in blocks]
+        sound = np.array([not reason for reason in spoiling])
+        batch = Batch(tuple(processes), arms, sound)
+        for way in self.runner.ways:
+            names = [
+                one.source
+                for one in self.quantities
+                if one.way == way and all(one.of(process) is not None for process in processes)
+            ]
+            if not names:
+                continue
+            samples = [process.samples[way] for process in processes]
+            sifted = sift(samples, arms, names)
+            if sifted.outcome is not None:
+                return replace(batch, outcome=sifted.outcome, reason=f"{way}: {sifted.reason}")
+            flat = [process_medians(one.seconds[name] for one in samples) for name in names]
+            sound &= kept(np.stack([by_arm(row.reshape(arms.shape), arms) for row in flat]), sifted.medians)
+        unsound = int((~sound).sum())
+        if unsound > sound.size // SPARED:
+            reason = next(filter(None, spoiling), "a flaw in one way to run or another")
+            return replace(batch, outcome=Outcome.INCONCLUSIVE, reason=f"{unsound} of {sound.size} blocks: {reason}")
+        return batch
+
+
+def kept(whole: Array, left: Array) -> npt.NDArray[np.bool_]:
+    """Which blocks of ``whole`` (metrics, blocks, 2, 2) are those of ``left``, which has some of them, in order."""
+    found = np.zeros(whole.shape[1], np.bool_)
+    place = 0
+    for block in range(whole.shape[1]):
+        if place < left.shape[1] and np.array_equal(whole[:, block], left[:, place]):
+            found[block] = True
+            place += 1
+    return found

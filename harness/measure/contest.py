@@ -1,0 +1,174 @@
+"""Two sides of one subject against each other: interleaved processes, and a verdict on every quantity.
+
+What is screened and looks changed is measured again (`harness.measure.protocol`). With frozen plans the
+replicate is the process, and what is compared are two plans. With rebuilds every process has a build of its
+own, and what is compared are two builders: the two are never mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from harness.errors import SpecError
+from harness.judge.outliers import outliers
+from harness.measure.answers import answers
+from harness.measure.blocks import Array, Batch, Blocks
+from harness.measure.conditions import unseen
+from harness.measure.finding import Finding, Said
+from harness.measure.metric import Metric
+from harness.measure.process import Process
+from harness.measure.protocol import Stages
+from harness.measure.protocol import run as run_protocol
+from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, Quantity, covered
+from harness.measure.runner import Runner, SideFailed
+from harness.measure.stats import resolution
+from harness.measure.verdict import Verdict, judge
+
+LOOKS, SHARES = (4, 8, 16, 32), (0.05, 0.15, 0.3, 0.5)  # as of `Stages`
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured: ``blocks`` at first, and at most ``fresh`` more to confirm what looks changed.
+
+    SpecError where that can't show anything.
+    """
+
+    blocks: int = 4
+    fresh: int = 32
+
+    def __post_init__(self) -> None:
+        if self.blocks < 2 or self.fresh < 2:
+            raise SpecError(f"{2 * self.blocks} processes a side, {2 * self.fresh} to confirm: 4 or more of either")
+
+    def stages(self, subjects: int) -> Stages:
+        """Errors are shared out between ``subjects``, so that any false alarm is as rare as with one."""
+        looks = (*(look for look in LOOKS if look < self.fresh), self.fresh)
+        shares = SHARES[: len(looks) - 1]
+        alpha = Stages.alpha / subjects
+        return Stages(screening=self.blocks, looks=looks, shares=(*shares, 1 - sum(shares)), alpha=alpha)
+
+
+class _Void(Exception):
+    """A batch that shows nothing but what is wrong with it."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+
+@dataclass(eq=False)
+class Contest:
+    """``runner`` has two sides; ``subjects`` is how many contests share the errors of one session.
+
+    After `run`, ``told`` has the inspector's own words by the side's name, where they could be had.
+    """
+
+    runner: Runner
+    quantities: Sequence[Quantity]
+    effort: Effort = field(default_factory=Effort)
+    subjects: int = 1
+    told: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def run(self) -> list[Finding]:
+        """All that can be said of the two, in the order in which it was found."""
+        findings: list[Finding] = []
+        try:
+            blocks = Blocks(self.runner, self.quantities)
+            screened = blocks.measured(self.effort.blocks)
+            findings += self._seen(screened)
+            findings += self._judged(blocks, screened)
+        except SideFailed as failed:
+            words = f"{failed.side.title}: {failed.error}"
+            return [*findings, Finding(self.runner.name, f"side {failed.side.name}", Said.FAILED, words)]
+        return [*findings, *answers(self.runner)]
+
+    def _seen(self, screened: Batch) -> Iterator[Finding]:
+        """What the first processes tell beside what is measured."""
+        for arm, side in enumerate(self.runner.sides):
+            told = screened.of(arm)[0].told
+            if told is not None:
+                self.told[side.name] = told
+        if any(side.backend.startswith("tensorrt") for side in self.runner.sides):
+            for why in unseen([process.bracket for process in screened.processes]):
+                yield self._said("conditions", Said.NOT_COVERED, why)
+        if not self.runner.rebuilt:
+            yield from self._frozen(screened)
+
+    def _frozen(self, screened: Batch) -> Iterator[Finding]:
+        """What a plan takes is the same in every process, and known exactly."""
+        for one in (PLAN_SIZE, DEVICE_MEMORY):
+            a, b = (one.of(screened.of(arm)[0]) for arm in (0, 1))
+            if a and b:
+                yield Finding.of(self.runner.name, one, judge(np.array([[[a, a], [b, b]]] * 2), one.metric), a, b)
+            else:
+                yield self._said(one.name, Said.NOT_COVERED, f"not told of {'A' if not a else 'B'}")
+        a, b = (BUILD.of(screened.of(arm)[0]) for arm in (0, 1))
+        words = "one build tells nothing of the next: --rebuilds builds anew for every process"
+        yield replace(self._said(BUILD.name, Said.NOT_COVERED, words), a=a, b=b, unit=BUILD.unit)
+
+    def _judged(self, blocks: Blocks, screened: Batch) -> Iterator[Finding]:
+        of_builds = (BUILD, PLAN_SIZE, DEVICE_MEMORY) if self.runner.rebuilt else ()
+        found, missing = covered([*self.quantities, *of_builds], screened.processes)
+        for name, why in missing.items():
+            yield self._said(name, Said.NOT_COVERED, why)
+        if not found:
+            return
+        metrics = [replace(one.metric, tick=_tick(one, screened.processes)) for one in found]
+        batches = [screened]
+        for one, verdict in zip(found, self._verdicts(blocks, found, metrics, batches), strict=True):
+            reason = verdict.reason.replace("processes", "builds") if self.runner.rebuilt else verdict.reason
+            every = np.concatenate([batch.values(one) for batch in batches])
+            a, b = (float(np.median(every[:, arm])) for arm in (0, 1))
+            yield Finding.of(self.runner.name, one, verdict.overruled(verdict.outcome, reason), a, b)
+        if self.runner.rebuilt:
+            yield from self._apart(found, batches)
+
+    def _verdicts(
+        self, blocks: Blocks, found: Sequence[Quantity], metrics: Sequence[Metric], batches: list[Batch]
+    ) -> list[Verdict]:
+        """On each of ``found``; ``batches`` has what was screened, and gets what is measured to confirm."""
+        (screened,) = pending = list(batches)
+
+        def measure(_: str, count: int) -> Array:
+            batch = pending.pop() if pending else blocks.measured(count)
+            if batch is not screened:
+                batches.append(batch)
+            if batch.outcome is not None:
+                raise _Void(batch)
+            return np.stack([batch.values(one)[batch.sound][:count] for one in found])
+
+        try:
+            session = run_protocol([self.runner.name], metrics, measure, None, self.effort.stages(self.subjects))
+        except _Void as void:
+            return [_overruled(void.batch, one, metric) for one, metric in zip(found, metrics, strict=True)]
+        return [verdict for _, _, verdict in session.verdicts()]
+
+    def _apart(self, found: Sequence[Quantity], batches: Sequence[Batch]) -> Iterator[Finding]:
+        """Names the builds that stand apart from the others of their side."""
+        measures = {"size": PLAN_SIZE, **({"latency": found[0]} if found[0].way else {})}
+        for arm, side in enumerate(self.runner.sides):
+            processes = [process for batch in batches for process in batch.of(arm)]
+            for outlier in outliers({what: [one.of(p) or 0.0 for p in processes] for what, one in measures.items()}):
+                yield self._said(f"builds of {side.name}", Said.NOTED, str(outlier))
+
+    def _said(self, metric: str, said: Said, words: str) -> Finding:
+        return Finding(self.runner.name, metric, said, words)
+
+
+def _overruled(batch: Batch, quantity: Quantity, metric: Metric) -> Verdict:
+    """The figures of a batch of no use, as far as they are any, and what is wrong with it."""
+    values = batch.values(quantity)
+    figures = judge(np.where((values > 0) & np.isfinite(values), values, 1.0), metric)
+    assert batch.outcome is not None
+    return figures.overruled(batch.outcome, batch.reason)
+
+
+def _tick(quantity: Quantity, processes: Sequence[Process]) -> float:
+    """The relative step of the clock behind a quantity; 0 where it is no sampled one."""
+    samples = [quantity.samples(process) for process in processes]
+    ticks = [resolution(one.seconds[quantity.source]) for one in samples if one is not None]
+    return float(np.median(ticks)) if ticks else 0.0

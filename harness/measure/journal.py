@@ -1,0 +1,101 @@
+"""What a session has built and measured so far, on disk: whoever begins it again goes on from there.
+
+A folder with ``journal.jsonl``, one line a build and one a process, each appended whole, and beside it the plans
+that were built and the outputs that they gave. The first line says what was asked for::
+
+    {"kind": "session", "schema": 1, "key": "sha256 of the request", "seed": 7, "request": {...}}
+    {"kind": "build", "subject": "bert", "side": "A", "number": 0, "seconds": {...}, "plan": "...", "nbytes": 1}
+    {"kind": "process", "subject": "bert", "number": 3, "side": "A", "build": 0, ...}     `Process.as_json`
+    {"kind": "failure", "subject": "bert", "side": "B", "message": "..."}   is tried again by whoever goes on
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import SpecError
+from harness.measure.process import Process
+from harness.runtime.lines import LineLog
+from harness.spec.canonical import digest, plain
+
+SCHEMA = 1
+FILE = "journal.jsonl"
+
+
+class Journal:
+    """The journal in ``folder`` of what ``request`` asks for. SpecError when another one is there."""
+
+    def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.processes: dict[tuple[str, int], Process] = {}  # by subject and number
+        self.builds: dict[tuple[str, str, int], dict[str, Any]] = {}  # by subject, side and number
+        self.seed = secrets.randbits(32)
+        key = digest({"schema": SCHEMA, "request": plain(request)})
+        found = _read(folder / FILE)
+        if found:
+            first = found[0]
+            if first.get("kind") != "session" or first.get("key") != key:
+                raise SpecError(
+                    f"{folder}: holds the measurements of another request: name another --output, or repeat that one: "
+                    f"{json.dumps(first.get('request'))}"
+                )
+            self.seed = first["seed"]
+            for line in found[1:]:
+                self._take(line)
+        self._lines = LineLog(folder / FILE)
+        if not found:
+            self._append(
+                {"kind": "session", "schema": SCHEMA, "key": key, "seed": self.seed, "request": plain(request)}
+            )
+
+    @property
+    def taken_over(self) -> int:
+        """Processes that were measured before."""
+        return len(self.processes)
+
+    def process(self, subject: str, number: int, side: str, build: int, process: Process) -> None:
+        self.processes[subject, number] = process
+        line = {"kind": "process", "subject": subject, "number": number, "side": side, "build": build}
+        self._append({**line, **process.as_json()})
+
+    def build(self, subject: str, side: str, number: int, **facts: Any) -> dict[str, Any]:
+        self.builds[subject, side, number] = facts
+        self._append({"kind": "build", "subject": subject, "side": side, "number": number, **facts})
+        return facts
+
+    def failure(self, subject: str, side: str, message: str) -> None:
+        self._append({"kind": "failure", "subject": subject, "side": side, "message": message})
+
+    def close(self) -> None:
+        self._lines.close()
+
+    def _take(self, line: dict[str, Any]) -> None:
+        kind, subject = line.pop("kind"), line.pop("subject", "")
+        if kind == "process":
+            number = line.pop("number")
+            del line["side"], line["build"]
+            self.processes[subject, number] = Process.from_json(line)
+        elif kind == "build":
+            self.builds[subject, line.pop("side"), line.pop("number")] = line
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._lines.append([json.dumps(plain(line), separators=(",", ":"), default=str)])
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Every whole line; what a killed writer left unfinished was not measured."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [line for line in found if isinstance(line, dict)]

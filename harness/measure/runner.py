@@ -1,0 +1,153 @@
+"""Builds plans and runs processes of the sides of one subject, each once: what the journal has is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from harness.errors import StageError, UnsupportedError
+from harness.judge.inputs import read_arrays
+from harness.measure.conditions import Bracket
+from harness.measure.journal import Journal
+from harness.measure.process import Job, Process, measured
+from harness.measure.side import Side, write_arrays
+from harness.runtime.backend.protocol import EngineInfo
+from harness.runtime.qualify import Question
+from harness.runtime.sampling import Sampling
+from harness.runtime.telemetry import Monitor, Reading, monitor
+from harness.spec.source import PlanFile
+
+Array = npt.NDArray[Any]
+Tell = Callable[[str], None]
+BUILD, PLAN_SIZE = "build", "plan size"  # added to the seconds and bytes of a process
+
+
+class SideFailed(Exception):
+    """A side can't be built or run."""
+
+    def __init__(self, side: Side, error: StageError | UnsupportedError) -> None:
+        self.side, self.error = side, error
+        super().__init__(f"{side.name}: {error}")
+
+
+@dataclass(eq=False)
+class Runner:
+    """Of the subject called ``name`` (a model). ``rebuilt``: every process of a side has a build of its own.
+
+    ``tell`` hears what is about to be done; of the ``planned`` processes, and then of those that confirm.
+    """
+
+    name: str
+    sides: Sequence[Side]
+    ways: Mapping[str, Sampling]
+    journal: Journal
+    rebuilt: bool = False
+    tell: Tell = lambda _: None
+    planned: int = 0
+    _replays: dict[str, int] = field(default_factory=dict)
+    _monitors: dict[str, Monitor] = field(default_factory=dict)
+
+    def process(self, number: int, arm: int, ordinal: int) -> Process:
+        """Process ``number`` of the subject, which is the ``ordinal``-th of its side. SideFailed."""
+        made = self.journal.processes.get((self.name, number))
+        side = self.sides[arm]
+        if made is None:
+            what = f"process {number + 1} of {self.planned}"
+            what = what if number < self.planned else f"process {number + 1}, to confirm"
+            self.tell(f"{self.name}: {what}: {side.name}")
+            try:
+                made = self._run(side, ordinal)
+            except (StageError, UnsupportedError) as error:
+                self.journal.failure(self.name, side.name, str(error))
+                raise SideFailed(side, error) from error
+            self.journal.process(self.name, number, side.name, ordinal if self.rebuilt else 0, made)
+        for way, samples in made.samples.items():
+            self._replays.setdefault(way, samples.replays)
+        return made
+
+    def plan(self, side: Side, build: int = 0) -> tuple[Path, dict[str, Any]]:
+        """A plan of ``side`` and its facts: "seconds" by stage, "nbytes". StageError and UnsupportedError."""
+        facts = self.journal.builds.get((self.name, side.name, build))
+        file = self.journal.folder / "plans" / f"{self.name}-{side.name}-{build}.plan"
+        if isinstance(side.spec.model.source, PlanFile):
+            file = side.spec.model.source.path()
+        if facts is None or not file.is_file():
+            self.tell(f"{self.name}: build {build + 1} of {side.name}")
+            built = side.build()
+            if not side.frozen:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                temporary = file.with_suffix(".tmp")
+                built.data.tofile(temporary)
+                temporary.replace(file)
+            seconds = dict(built.seconds)
+            facts = self.journal.build(self.name, side.name, build, seconds=seconds, nbytes=built.data.nbytes)
+        return file, facts
+
+    def outputs(self, side: Side) -> Iterator[dict[str, Array]]:
+        """Whatever its runs gave, each once; the first of the first process comes first."""
+        found = self.journal.folder.glob(f"outputs/{self.name}-{side.name}-*.npz")
+        for path in sorted(found, key=lambda path: path.stat().st_mtime_ns):
+            yield read_arrays(path)
+
+    def inputs(self, side: Side) -> dict[str, Array] | None:
+        """What its runs were given; None where there was none."""
+        file = self._inputs(side)
+        return read_arrays(file) if file.is_file() else None
+
+    def close(self) -> None:
+        for one in self._monitors.values():
+            one.close()
+        self._monitors.clear()
+
+    # Within --------------------------------------------------------------------------------------
+
+    def _run(self, side: Side, ordinal: int) -> Process:
+        build = ordinal if self.rebuilt else 0
+        plan, facts = self.plan(side, build)
+        seconds = {} if side.frozen else {BUILD: float(facts["seconds"].get("build", 0.0))}
+        nbytes = {PLAN_SIZE: int(facts["nbytes"])}
+        refused = side.why_not_run()
+        side.rest()
+        if refused:
+            nothing = Reading(missing={"all": refused})
+            missing = dict.fromkeys((*self.ways, "deserialize", "context", "first run", "host memory"), refused)
+            return Process({}, seconds, nbytes, "", Bracket(nothing, nothing), {**missing, "layers": refused})
+        ways = {way: replace(plan_, replays=self._replays_of(way, plan_)) for way, plan_ in self.ways.items()}
+        job = Job(
+            plan,
+            lambda info: self._question(side, info),
+            ways,
+            plugins=side.spec.config.plugins,
+            host_code=side.spec.config.carries_code,
+            inspected=ordinal == 0,
+        )
+        made, outputs = measured(side.process(), job, self._monitor(side))
+        file = self.journal.folder / "outputs" / f"{self.name}-{side.name}-{made.outputs[:16]}.npz"
+        if not file.is_file():
+            write_arrays(file, outputs)
+        return replace(made, seconds={**made.seconds, **seconds}, nbytes={**made.nbytes, **nbytes})
+
+    def _replays_of(self, way: str, sampling: Sampling) -> int:
+        """Runs between two events: as many as in the first process, so that all can be compared."""
+        return 0 if sampling.cold else self._replays.get(way, sampling.replays)
+
+    def _question(self, side: Side, info: EngineInfo) -> Question:
+        """The other side's inputs where it has been asked, and this one takes them."""
+        others = [self._inputs(one) for one in self.sides if one is not side and self._inputs(one).is_file()]
+        alike = len({one.spec.model.source.digest() for one in self.sides}) == 1
+        question = side.question(info, None if alike or not others else others[0])
+        if not self._inputs(side).is_file():
+            write_arrays(self._inputs(side), question.inputs)
+        return question
+
+    def _inputs(self, side: Side) -> Path:
+        return self.journal.folder / "inputs" / f"{self.name}-{side.name}.npz"
+
+    def _monitor(self, side: Side) -> Monitor:
+        if side.name not in self._monitors:
+            self._monitors[side.name] = monitor(str(side.bench.probe(side.backend).environment.get("gpu_uuid", "")))
+        return self._monitors[side.name]

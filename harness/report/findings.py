@@ -1,0 +1,104 @@
+"""What was found of two sides, or of one: as rows for people, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from harness.measure.bench import Measured
+from harness.measure.finding import Finding, Said, worst_first
+from harness.measure.quantity import BYTES, SECONDS
+from harness.report.layer_diff import diff
+from harness.report.layers import read
+
+COLUMNS = ("model", "metric", "A", "B", "", "verdict")
+_SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (0.0, "ns"))
+
+
+def figure(value: float | None, unit: str) -> str:
+    """``124.4 us``, ``129,704 bytes``, ``8,064 runs/s``; "" for None."""
+    if value is None:
+        return ""
+    if unit != SECONDS:
+        return f"{value:,.0f}{' bytes' if unit == BYTES else f' {unit}'}"
+    least, name = next(scale for scale in _SCALES if abs(value) >= scale[0])
+    return f"{value / (least or 1e-9):.4g} {name}"
+
+
+def rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
+    """In the order of `COLUMNS`, the worst first."""
+    return [
+        (
+            one.subject,
+            one.metric,
+            figure(one.a, one.unit),
+            figure(one.b, one.unit),
+            one.said.value.replace("_", " "),
+            one.words,
+        )
+        for one in worst_first(findings)
+    ]
+
+
+def layers(subject: str, told: Mapping[str, Mapping[str, Any]]) -> Finding:
+    """Which layers are others in B, from the inspector's own words of both sides; no reason to stop by itself."""
+    found = {side: read(words) for side, words in told.items()}
+    if len(found) < 2 or not all(one.layers for one in found.values()):
+        lacking = ", ".join(side for side in "AB" if side not in found or not found[side].layers)
+        return Finding(subject, "layers", Said.NOT_COVERED, f"not told of {lacking}")
+    changed = diff(found["A"], found["B"])
+    words = "changed: " + ", ".join(f"{what} {count}" for what, count in changed.counts.items())
+    return Finding(
+        subject,
+        "layers",
+        Said.PASS if changed.same else Said.NOTED,
+        "the same, as far as they are told" if changed.same else words,
+        float(len(found["A"].layers)),
+        float(len(found["B"].layers)),
+        "layers",
+    )
+
+
+def as_json(finding: Finding) -> dict[str, Any]:
+    """All of a finding; changes and intervals in percent, worse above 0."""
+    made: dict[str, Any] = {
+        "subject": finding.subject,
+        "metric": finding.metric,
+        "said": finding.said.value,
+        "words": finding.words,
+        "a": finding.a,
+        "b": finding.b,
+        "unit": finding.unit,
+        "decides": finding.decides,
+    }
+    verdict = finding.verdict
+    if verdict is not None:
+        percent = verdict.metric.percent
+        made |= {
+            "change_percent": percent(verdict.estimate),
+            "interval_percent": [percent(verdict.low), percent(verdict.high)],
+            "visible_percent": percent(verdict.visible),
+            "p": verdict.p,
+            "blocks": verdict.blocks,
+            "reason": verdict.reason,
+        }
+    return made
+
+
+def bench_rows(measured: Sequence[Measured]) -> list[tuple[str, ...]]:
+    """One subject's quantities: median and interval over processes, percentiles of samples, spreads."""
+    return [
+        (
+            one.name,
+            figure(one.median, one.unit),
+            f"{figure(one.low, one.unit)} to {figure(one.high, one.unit)}" if one.low is not None else "",
+            *(figure(one.percentiles.get(share), one.unit) for share in (50, 90, 99)),
+            "" if one.between is None else f"{100 * one.between:.2f} %",
+            "" if one.within is None else f"{100 * one.within:.2f} %",
+            one.note,
+        )
+        for one in measured
+    ]
+
+
+BENCH_COLUMNS = ("metric", "median", "95 % over processes", "p50", "p90", "p99", "between", "within", "")
