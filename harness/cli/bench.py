@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options, sides
+from harness.cli.compare import print_details
 from harness.cli.exits import FAILED, INTERRUPTED, NOTHING, OPEN, PASSED
 from harness.cli.output import leave, print_table, repeat, say
 from harness.errors import SpecError
@@ -103,7 +104,7 @@ def _measured(
             try:
                 processes = [runner.process(ordinal, 0, ordinal) for ordinal in range(number)]
             except SideFailed as failed:
-                return [], [Finding(subject, "X", Said.FAILED, str(failed.error))]
+                return [], [failed.finding(subject)]
             wanted = [*quantities(tuple(ways), 0.02), PLAN_SIZE, DEVICE_MEMORY, BUILD]
             found, missing = covered(wanted, processes)
             findings = [Finding(subject, name, Said.NOT_COVERED, why) for name, why in missing.items()]
@@ -118,6 +119,7 @@ def _leave(title: str, measured: list[Measured], findings: list[Finding], where:
     if not as_json:
         print_table(BENCH_COLUMNS, bench_rows(measured), title)
         print_table(("metric", "", "words"), [(one[1], one[4], one[5]) for one in rows(findings)])
+        print_details(findings)
         typer.echo(f"all of it in {where}")
     code = PASSED if measured else NOTHING
     if any(one.note and one.decides for one in measured):

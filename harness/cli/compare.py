@@ -214,6 +214,7 @@ def _leave(findings: Sequence[Finding], subjects: int, where: str, *, as_json: b
     means = {one.name: words for one in QUANTITIES if (words := mean_over(findings, one))}
     if not as_json:
         print_table(COLUMNS, rows(findings))
+        print_details(findings)
         for name, words in means.items():
             typer.echo(f"{name}: {words}")
         typer.echo(f"{_summary(findings)}; all of it in {where}")
@@ -224,6 +225,13 @@ def _leave(findings: Sequence[Finding], subjects: int, where: str, *, as_json: b
         "folder": where,
     }
     leave(code_of(findings), document, as_json=as_json)
+
+
+def print_details(findings: Sequence[Finding]) -> None:
+    """What is in no table: the rest of what failed."""
+    for one in findings:
+        if one.detail:
+            typer.echo(f"{one.subject}: {one.metric}: {one.words}\n{one.detail}\n")
 
 
 def code_of(findings: Sequence[Finding]) -> int:

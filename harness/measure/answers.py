@@ -62,8 +62,9 @@ def _told(subject: str, metric: str, found: Sequence[Comparison]) -> Finding:
     wrong = [one for one in found if not one.passed]
     several = f"; {len(found)} different results in all" if len(found) > 1 else ""
     if wrong:
-        lines = wrong[0].message(f"{subject}: {metric}", "").splitlines()
-        return Finding(subject, metric, Said.FAILED, "\n".join(lines[:-1]) + several)  # the last one repeats it
+        first, *rest = wrong[0].message(f"{subject}: {metric}", "").splitlines()[:-1]  # the last one repeats it
+        words = first.removeprefix(f"{subject}: {metric}: ") + several
+        return Finding(subject, metric, Said.FAILED, words, detail="\n".join(rest))
     worst = found[0].worst
     error = f"max error {worst.figures.max_abs:.3g}" if worst.figures else "equal as far as looked at"
     return Finding(subject, metric, Said.PASS, f"{worst.name}: {error}, {worst.tolerance or 'exact'}{several}")

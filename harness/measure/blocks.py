@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +20,25 @@ from harness.measure.verdict import Outcome
 
 Array = npt.NDArray[np.float64]
 MOST = 512  # blocks of a subject
+ALL = ""  # of `Batch.void`
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Processes of whole blocks, in the order of time, with their arms (blocks, 4), and which blocks are ``sound``.
 
-    Where ``outcome`` is set, it is all that can be said of them, for this ``reason``.
+    ``void`` says, by the way to run, what alone can be said of all that was measured so, and why; under `ALL`
+    what of everything. A block is sound whatever happens in ways that are void.
     """
 
     processes: tuple[Process, ...]
     arms: npt.NDArray[np.int8]
     sound: npt.NDArray[np.bool_]
-    outcome: Outcome | None = None
-    reason: str = ""
+    void: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)
+
+    def voids(self, quantity: Quantity) -> tuple[Outcome, str] | None:
+        """What alone can be said of ``quantity``; None where it can be judged."""
+        return self.void.get(ALL) or (self.void.get(quantity.way) if quantity.way else None)
 
     def values(self, quantity: Quantity) -> Array:
         """Of all blocks, (blocks, 2, 2). ValueError where a process has none."""
@@ -65,7 +70,7 @@ class Blocks:
         first = self._taken
         processes: list[Process] = []
         batch = None
-        while batch is None or (batch.outcome is None and batch.sound.sum() < wanted):
+        while batch is None or (ALL not in batch.void and batch.sound.sum() < wanted):
             for _ in range(wanted - (int(batch.sound.sum()) if batch else 0)):
                 processes += self._block()
             batch = self._sifted(processes, self._arms[first : self._taken])
@@ -82,11 +87,11 @@ class Blocks:
         self._taken += 1
 
     def _sifted(self, processes: Sequence[Process], arms: npt.NDArray[np.int8]) -> Batch:
-        """A block is sound where no way to run has a flaw in it, and nothing is known against the GPU's condition."""
+        """A block is sound where samples have no flaw, and nothing is known against the condition of the GPU."""
         blocks = [processes[start : start + PROCESSES] for start in range(0, len(processes), PROCESSES)]
         spoiling = [spoilt([process.bracket for process in block]) for block in blocks]
         sound = np.array([not reason for reason in spoiling])
-        batch = Batch(tuple(processes), arms, sound)
+        void: dict[str, tuple[Outcome, str]] = {}
         for way in self.runner.ways:
             names = [
                 one.source
@@ -98,14 +103,15 @@ class Blocks:
             samples = [process.samples[way] for process in processes]
             sifted = sift(samples, arms, names)
             if sifted.outcome is not None:
-                return replace(batch, outcome=sifted.outcome, reason=f"{way}: {sifted.reason}")
+                void[way] = sifted.outcome, sifted.reason
+                continue
             flat = [process_medians(one.seconds[name] for one in samples) for name in names]
             sound &= kept(np.stack([by_arm(row.reshape(arms.shape), arms) for row in flat]), sifted.medians)
         unsound = int((~sound).sum())
         if unsound > sound.size // SPARED:
             reason = next(filter(None, spoiling), "a flaw in one way to run or another")
-            return replace(batch, outcome=Outcome.INCONCLUSIVE, reason=f"{unsound} of {sound.size} blocks: {reason}")
-        return batch
+            void[ALL] = Outcome.INCONCLUSIVE, f"{unsound} of {sound.size} blocks: {reason}"
+        return Batch(tuple(processes), arms, sound, void)
 
 
 def kept(whole: Array, left: Array) -> npt.NDArray[np.bool_]:

@@ -26,7 +26,7 @@ from harness.measure.protocol import run as run_protocol
 from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, Quantity, covered
 from harness.measure.runner import Runner, SideFailed
 from harness.measure.stats import resolution
-from harness.measure.verdict import Verdict, judge
+from harness.measure.verdict import Outcome, Verdict, judge
 
 LOOKS, SHARES = (4, 8, 16, 32), (0.05, 0.15, 0.3, 0.5)  # as of `Stages`
 
@@ -53,13 +53,6 @@ class Effort:
         return Stages(screening=self.blocks, looks=looks, shares=(*shares, 1 - sum(shares)), alpha=alpha)
 
 
-class _Void(Exception):
-    """A batch that shows nothing but what is wrong with it."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-
 @dataclass(eq=False)
 class Contest:
     """``runner`` has two sides; ``subjects`` is how many contests share the errors of one session.
@@ -82,8 +75,7 @@ class Contest:
             findings += self._seen(screened)
             findings += self._judged(blocks, screened)
         except SideFailed as failed:
-            words = f"{failed.side.title}: {failed.error}"
-            return [*findings, Finding(self.runner.name, f"side {failed.side.name}", Said.FAILED, words)]
+            return [*findings, failed.finding(self.runner.name)]
         return [*findings, *answers(self.runner)]
 
     def _seen(self, screened: Batch) -> Iterator[Finding]:
@@ -130,22 +122,28 @@ class Contest:
     def _verdicts(
         self, blocks: Blocks, found: Sequence[Quantity], metrics: Sequence[Metric], batches: list[Batch]
     ) -> list[Verdict]:
-        """On each of ``found``; ``batches`` has what was screened, and gets what is measured to confirm."""
+        """On each of ``found``; ``batches`` has what was screened, and gets what is measured to confirm.
+
+        Nothing is confirmed of what is void already: to the protocol its numbers are all the same.
+        """
         (screened,) = pending = list(batches)
 
         def measure(_: str, count: int) -> Array:
             batch = pending.pop() if pending else blocks.measured(count)
             if batch is not screened:
                 batches.append(batch)
-            if batch.outcome is not None:
-                raise _Void(batch)
-            return np.stack([batch.values(one)[batch.sound][:count] for one in found])
+            return np.stack([self._shown(batch, one, count) for one in found])
 
-        try:
-            session = run_protocol([self.runner.name], metrics, measure, None, self.effort.stages(self.subjects))
-        except _Void as void:
-            return [_overruled(void.batch, one, metric) for one, metric in zip(found, metrics, strict=True)]
-        return [verdict for _, _, verdict in session.verdicts()]
+        session = run_protocol([self.runner.name], metrics, measure, None, self.effort.stages(self.subjects))
+        verdicts = [verdict for _, _, verdict in session.verdicts()]
+        return [
+            next((_overruled(batch, one, metric) for batch in batches if batch.voids(one)), verdict)
+            for one, metric, verdict in zip(found, metrics, verdicts, strict=True)
+        ]
+
+    def _shown(self, batch: Batch, quantity: Quantity, count: int) -> Array:
+        """``count`` blocks of a quantity, to be judged."""
+        return np.ones((count, 2, 2)) if batch.voids(quantity) else batch.values(quantity)[batch.sound][:count]
 
     def _apart(self, found: Sequence[Quantity], batches: Sequence[Batch]) -> Iterator[Finding]:
         """Names the builds that stand apart from the others of their side."""
@@ -153,18 +151,18 @@ class Contest:
         for arm, side in enumerate(self.runner.sides):
             processes = [process for batch in batches for process in batch.of(arm)]
             for outlier in outliers({what: [one.of(p) or 0.0 for p in processes] for what, one in measures.items()}):
-                yield self._said(f"builds of {side.name}", Said.NOTED, str(outlier))
+                yield self._said(f"builds of {side.name}", Said.UNSTABLE, str(outlier))
 
     def _said(self, metric: str, said: Said, words: str) -> Finding:
         return Finding(self.runner.name, metric, said, words)
 
 
 def _overruled(batch: Batch, quantity: Quantity, metric: Metric) -> Verdict:
-    """The figures of a batch of no use, as far as they are any, and what is wrong with it."""
+    """The figures of what is void, as far as they are any, and what is wrong with it."""
+    outcome, reason = batch.voids(quantity) or (Outcome.INCONCLUSIVE, "")
     values = batch.values(quantity)
     figures = judge(np.where((values > 0) & np.isfinite(values), values, 1.0), metric)
-    assert batch.outcome is not None
-    return figures.overruled(batch.outcome, batch.reason)
+    return figures.overruled(outcome, reason)
 
 
 def _tick(quantity: Quantity, processes: Sequence[Process]) -> float:

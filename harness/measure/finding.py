@@ -37,7 +37,7 @@ class Finding:
     """One line: what ``metric`` of ``subject`` comes to.
 
     ``a`` and ``b`` are the medians of both sides in ``unit``, None where there are none. ``decides``: whether an
-    open outcome leaves the whole open.
+    open outcome leaves the whole open. ``detail`` is the rest of a failure's message.
     """
 
     subject: str
@@ -49,6 +49,7 @@ class Finding:
     unit: str = ""
     decides: bool = True
     verdict: Verdict | None = None
+    detail: str = ""
 
     @property
     def open(self) -> bool:

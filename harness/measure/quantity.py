@@ -56,8 +56,10 @@ class Quantity:
 
     def why_missing(self, process: Process) -> str:
         """Why `of` gives None."""
-        told = process.missing.get(self.way or self.source)
-        return told or f"this backend tells no {self.name}"
+        samples = self.samples(process)
+        if samples is not None:
+            return f"of this way to run the backend measures {', '.join(samples.seconds)}"
+        return process.missing.get(self.way or self.source) or f"this backend tells no {self.name}"
 
 
 def _once(name: str, tolerance: float = ONCE) -> Quantity:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from harness.errors import StageError, UnsupportedError
 from harness.judge.inputs import read_arrays
 from harness.measure.conditions import Bracket
+from harness.measure.finding import Finding, Said
 from harness.measure.journal import Journal
 from harness.measure.process import Job, Process, measured
 from harness.measure.side import Side, write_arrays
@@ -32,6 +33,11 @@ class SideFailed(Exception):
     def __init__(self, side: Side, error: StageError | UnsupportedError) -> None:
         self.side, self.error = side, error
         super().__init__(f"{side.name}: {error}")
+
+    def finding(self, subject: str) -> Finding:
+        first, *rest = str(self.error).splitlines()
+        words = f"{self.side.title}: {first}"
+        return Finding(subject, f"side {self.side.name}", Said.FAILED, words, detail="\n".join(rest))
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.measure.bench import Measured
@@ -26,7 +27,7 @@ def figure(value: float | None, unit: str) -> str:
 
 
 def rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
-    """In the order of `COLUMNS`, the worst first."""
+    """In the order of `COLUMNS`, the worst first; what is not covered for one reason is one row."""
     return [
         (
             one.subject,
@@ -36,8 +37,21 @@ def rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
             one.said.value.replace("_", " "),
             one.words,
         )
-        for one in worst_first(findings)
+        for one in worst_first(_folded(findings))
     ]
+
+
+def _folded(findings: Iterable[Finding]) -> list[Finding]:
+    folded: dict[tuple[str, str], Finding] = {}
+    others = []
+    for one in findings:
+        if one.said is not Said.NOT_COVERED or one.a is not None:
+            others.append(one)
+        elif first := folded.get((one.subject, one.words)):
+            folded[one.subject, one.words] = replace(first, metric=f"{first.metric}; {one.metric}")
+        else:
+            folded[one.subject, one.words] = one
+    return [*others, *folded.values()]
 
 
 def layers(subject: str, told: Mapping[str, Mapping[str, Any]]) -> Finding:
@@ -66,6 +80,7 @@ def as_json(finding: Finding) -> dict[str, Any]:
         "metric": finding.metric,
         "said": finding.said.value,
         "words": finding.words,
+        "detail": finding.detail,
         "a": finding.a,
         "b": finding.b,
         "unit": finding.unit,
