@@ -101,8 +101,8 @@ def compare(
     pairs = _pairs(*(sides.expanded(target, terms.settings.models) for target in (a, b or a)))
     where = sides.folder(output, "compare")
     own = (
-        (a_precision or precision, a_backend, a_build_option),
-        (b_precision or precision, b_backend, b_build_option),
+        (a_precision or precision, a_backend or backend, a_build_option or []),
+        (b_precision or precision, b_backend or backend, b_build_option or []),
     )
     if a_python == b_python and own[0] == own[1] and all(one == other for one, other in pairs.values()):
         say("A and B are asked alike: what differs between them is chance, or a build")
@@ -114,7 +114,7 @@ def compare(
         made: dict[str, list[Side]] = {}
         findings: list[Finding] = []
         for subject, targets in pairs.items():
-            found = _sides(terms, benches, subject, targets, own, backend, (a_python, b_python))
+            found = _sides(terms, benches, subject, targets, own, (a_python, b_python))
             if isinstance(found, list):
                 made[subject] = found
             else:
@@ -141,8 +141,7 @@ def _sides(
     benches: Sequence[Workbench],
     subject: str,
     targets: Sequence[str],
-    own: Sequence[tuple[str, str | None, list[str] | None]],
-    backend: str,
+    own: Sequence[tuple[str, str, list[str]]],
     pythons: Sequence[str | None],
 ) -> list[Side] | Finding:
     """Both sides, or that one of them is not to be had where it should be: under a Python that is said to have it.
@@ -155,7 +154,7 @@ def _sides(
     errors: list[tuple[str, UnsupportedError]] = []
     for arm, (name, bench) in enumerate(zip("AB", benches, strict=True)):
         precision, its_backend, option = own[arm]
-        wanted = its_backend or (made[0].backend if made and backend == BEST else backend)
+        wanted = made[0].backend if made and its_backend == BEST else its_backend
         try:
             made.append(sides.side(terms, bench, name, targets[arm], precision, wanted, option))
         except UnsupportedError as error:
@@ -163,7 +162,7 @@ def _sides(
     if not errors:
         return made
     name, lacking = errors[0]
-    alike = own[0][0] == own[1][0] and _base(own[0][1] or backend) == _base(own[1][1] or backend)
+    alike = own[0][0] == own[1][0] and _base(own[0][1]) == _base(own[1][1])
     if len(errors) > 1 or not (alike or pythons["AB".index(name)]):
         raise lacking
     return Finding(subject, f"side {name}", Said.FAILED, f"it is not there: {lacking}")
@@ -201,7 +200,7 @@ def _contests(
             with contextlib.closing(runner):
                 runner.planned = effort.blocks * PROCESSES
                 contest = Contest(runner, quantities(tuple(ways), tolerance), effort, len(made))
-                findings += [*contest.run(), layers(subject, contest.told)]
+                findings += [*contest.run(), layers(subject, contest.told, contest.untold)]
     return findings
 
 
@@ -211,7 +210,7 @@ def _leave(findings: Sequence[Finding], subjects: int, where: str, *, as_json: b
     from harness.report.findings import COLUMNS, rows
     from harness.report.findings import as_json as json_of
 
-    means = {one.name: words for one in QUANTITIES if (words := mean_over(findings, one))}
+    means = {one.name: words for one in QUANTITIES if one.decides and (words := mean_over(findings, one))}
     if not as_json:
         print_table(COLUMNS, rows(findings))
         print_details(findings)

@@ -131,7 +131,7 @@ def ways(streams: int | None, *, cold: bool, seconds: float | None, warmup: floa
     if seconds is not None:
         given["seconds"] = seconds
     if warmup is not None:
-        given |= {"warmup_most": warmup, "warmup_least": min(warmup, Sampling.warmup_least)}
+        given |= {"warmup_most": warmup, "warmup_least": min(warmup / 10, Sampling.warmup_least)}
     found = {GRAPH: Sampling(graph=True, **given), PLAIN: Sampling(**given)}
     if streams is not None:
         if streams < 2:

@@ -57,7 +57,7 @@ class Effort:
 class Contest:
     """``runner`` has two sides; ``subjects`` is how many contests share the errors of one session.
 
-    After `run`, ``told`` has the inspector's own words by the side's name, where they could be had.
+    After `run`, ``told`` has the inspector's own words by the side's name; ``untold`` why they could not be had.
     """
 
     runner: Runner
@@ -65,6 +65,7 @@ class Contest:
     effort: Effort = field(default_factory=Effort)
     subjects: int = 1
     told: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    untold: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> list[Finding]:
         """All that can be said of the two, in the order in which it was found."""
@@ -81,9 +82,11 @@ class Contest:
     def _seen(self, screened: Batch) -> Iterator[Finding]:
         """What the first processes tell beside what is measured."""
         for arm, side in enumerate(self.runner.sides):
-            told = screened.of(arm)[0].told
-            if told is not None:
-                self.told[side.name] = told
+            first = next((process for process in screened.of(arm) if process.told is not None), screened.of(arm)[0])
+            if first.told is not None:
+                self.told[side.name] = first.told
+            else:
+                self.untold[side.name] = first.missing.get("layers", "it tells of none")
         if any(side.backend.startswith("tensorrt") for side in self.runner.sides):
             for why in unseen([process.bracket for process in screened.processes]):
                 yield self._said("conditions", Said.NOT_COVERED, why)

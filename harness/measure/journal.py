@@ -57,10 +57,12 @@ class Journal:
         """Processes that were measured before."""
         return len(self.processes)
 
-    def process(self, subject: str, number: int, side: str, build: int, process: Process) -> None:
-        self.processes[subject, number] = process
+    def process(self, subject: str, number: int, side: str, build: int, process: Process) -> Process:
+        """``process`` as whoever goes on will read it: they must come to the same."""
+        made = process.as_json()
         line = {"kind": "process", "subject": subject, "number": number, "side": side, "build": build}
-        self._append({**line, **process.as_json()})
+        self._append({**line, **made})
+        return self.processes.setdefault((subject, number), Process.from_json(made))
 
     def build(self, subject: str, side: str, number: int, **facts: Any) -> dict[str, Any]:
         self.builds[subject, side, number] = facts

@@ -70,7 +70,7 @@ class Runner:
             except (StageError, UnsupportedError) as error:
                 self.journal.failure(self.name, side.name, str(error))
                 raise SideFailed(side, error) from error
-            self.journal.process(self.name, number, side.name, ordinal if self.rebuilt else 0, made)
+            made = self.journal.process(self.name, number, side.name, ordinal if self.rebuilt else 0, made)
         for way, samples in made.samples.items():
             self._replays.setdefault(way, samples.replays)
         return made

@@ -19,12 +19,12 @@ from harness.runtime.backend.protocol import Backend, EngineInfo
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.choice import needs_of
 from harness.runtime.pool import BuiltPlan
-from harness.runtime.qualify import Question, interface_of, questions
+from harness.runtime.qualify import Question, interface_of, profiles_of, questions
 from harness.runtime.workbench import Workbench
 from harness.spec.engine import EngineSpec
 from harness.spec.onnx_model import interface
 from harness.spec.precision import Recipe
-from harness.spec.profile import Point
+from harness.spec.profile import Point, Profile
 from harness.spec.source import PlanFile
 
 Array = npt.NDArray[Any]
@@ -92,7 +92,12 @@ class Side:
     def question(self, info: EngineInfo, others: Path | None = None) -> Question:
         """What it is asked: where it takes them the inputs in ``others``, a file, else those of its own model."""
         model = self.spec.model
-        declared = interface(model.source.path()) if model.source.kind == "onnx" else interface_of(info)
+        if model.source.kind == "onnx":
+            declared = interface(model.source.path())
+        else:
+            declared = interface_of(info)
+            untold = model.profiles == (Profile(),)
+            model = replace(model, profiles=profiles_of(info) or model.profiles) if untold else model
         asked = None
         if others is not None and model.data is None and model.golden is None:
             with contextlib.suppress(SpecError):

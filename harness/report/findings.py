@@ -54,12 +54,16 @@ def _folded(findings: Iterable[Finding]) -> list[Finding]:
     return [*others, *folded.values()]
 
 
-def layers(subject: str, told: Mapping[str, Mapping[str, Any]]) -> Finding:
-    """Which layers are others in B, from the inspector's own words of both sides; no reason to stop by itself."""
+def layers(subject: str, told: Mapping[str, Mapping[str, Any]], untold: Mapping[str, str]) -> Finding:
+    """Which layers are others in B, from the inspector's own words of both sides, or why there are none.
+
+    It is no reason to stop by itself.
+    """
     found = {side: read(words) for side, words in told.items()}
     if len(found) < 2 or not all(one.layers for one in found.values()):
-        lacking = ", ".join(side for side in "AB" if side not in found or not found[side].layers)
-        return Finding(subject, "layers", Said.NOT_COVERED, f"not told of {lacking}")
+        lacking = {side: untold.get(side, "it tells of none") for side in "AB" if side not in found or side in untold}
+        words = "; ".join(dict.fromkeys(lacking.values())) or "an inspector tells of no layer"
+        return Finding(subject, "layers", Said.NOT_COVERED, words)
     changed = diff(found["A"], found["B"])
     words = "changed: " + ", ".join(f"{what} {count}" for what, count in changed.counts.items())
     return Finding(

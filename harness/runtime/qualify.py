@@ -11,7 +11,7 @@ from harness.judge.oracle import Oracle, Reference
 from harness.runtime.backend.protocol import Array, EngineInfo, IOTensor
 from harness.spec.model import ModelSpec, admit
 from harness.spec.onnx_model import Interface
-from harness.spec.profile import GIVEN, Point, Profile, places
+from harness.spec.profile import GIVEN, Point, Profile, Values, places
 from harness.spec.tensor import Dim, TensorSpec
 
 
@@ -57,6 +57,25 @@ def questions(
 def interface_of(info: EngineInfo) -> Interface:
     """What an engine takes and gives, for a model that has no file to say so."""
     return Interface(tuple(map(_tensor, info.inputs)), tuple(map(_tensor, info.outputs)))
+
+
+def profiles_of(info: EngineInfo) -> tuple[Profile, ...]:
+    """The profiles that an engine tells of, for a model that has no file to say so; dimensions as in `interface_of`."""
+    return tuple(_profile(info.inputs, told) for told in info.facts.get("profile_shapes") or ())
+
+
+def _profile(inputs: Sequence[IOTensor], told: Mapping[str, Sequence[Sequence[int]]]) -> Profile:
+    ranges: dict[str, tuple[int, int, int]] = {}
+    values: dict[str, Values] = {}
+    for tensor in inputs:
+        low, opt, high = (tuple(ends) for ends in told[tensor.name])
+        if tensor.shape_tensor:
+            values[tensor.name] = Values(low, opt, high)
+            continue
+        for axis, size in enumerate(tensor.shape):
+            if size < 0:
+                ranges[f"{tensor.name}:{axis}"] = (low[axis], opt[axis], high[axis])
+    return Profile.of(ranges, values)
 
 
 def _tensor(tensor: IOTensor) -> TensorSpec:

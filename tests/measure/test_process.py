@@ -1,0 +1,130 @@
+"""One process, and what of it is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import DeserializeError, SpecError
+from harness.measure.journal import FILE, Journal
+from harness.measure.process import GRAPH, PLAIN, Job, Process, measured
+from harness.runtime.backend.fake import FakeBackend
+from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend
+from harness.runtime.backend.protocol import Backend, BuildRequest, ShapeRange
+from harness.runtime.backend.registry import HostSettings, create
+from harness.runtime.qualify import Question
+from harness.runtime.sampling import END_TO_END, GPU, Sampling
+from harness.runtime.telemetry import Unmonitored
+from harness.spec import BuildConfig, recipe
+from tests.measure.processes import process
+from tests.runtime.models import relu
+
+BRIEF = {"warmup_least": 0.005, "warmup_most": 0.05, "least": 20, "most": 40, "seconds": 1.0}
+WAYS = {GRAPH: Sampling(graph=True, **BRIEF), PLAIN: Sampling(**BRIEF)}  # type: ignore[arg-type]
+NOBODY = Unmonitored("no GPU")
+
+
+def job(folder: Path, backend: Backend, *, inspected: bool = False) -> Job:
+    """Of ``y = Relu(x)``, built by ``backend``."""
+    shapes = {"x": ShapeRange((1, 2), (2, 2), (4, 2))}
+    model = str(relu(folder).source.path())
+    plan = backend.build(BuildRequest("relu", recipe("fp32"), BuildConfig(), (shapes,), ({},), model=model))
+    file = folder / "a.plan"
+    plan.data.tofile(file)
+    inputs = {"x": np.array([[1, -1], [2, -2]], np.float32)}
+    question = Question("opt", 0, {"batch": 2}, inputs, reference=lambda: pytest.fail("nobody asked for it"))
+    return Job(file, lambda _: question, WAYS, inspected=inspected)
+
+
+def test_a_process_of_the_fake_device(tmp_path: Path) -> None:
+    asked = job(tmp_path, FakeBackend(), inspected=True)
+    made, outputs = measured(FakeBackend(), asked, NOBODY)
+    assert outputs["y"].tolist() == [[1, 0], [2, 0]]
+    assert made.samples.keys() == WAYS.keys()
+    assert made.samples[GRAPH].seconds.keys() >= {GPU, END_TO_END}
+    assert {"deserialize", "context", "first run"} <= made.seconds.keys()
+    assert all(spent > 0 for spent in made.seconds.values())
+    assert made.missing == {"host memory": "it ran inside this process"}
+    assert made.told
+    assert "Layers" in made.told
+    again, _ = measured(FakeBackend(), asked, NOBODY)
+    assert again.outputs == made.outputs
+
+
+def test_a_host_of_its_own_tells_its_memory(tmp_path: Path) -> None:
+    made, _ = measured(create("fake", HostSettings(), apart=True), job(tmp_path, FakeBackend()), NOBODY)
+    assert 10 << 20 < made.nbytes["host memory"] < 1 << 30
+    assert "host memory" not in made.missing
+    assert made.told is None
+
+
+def test_what_a_backend_has_not_is_said(tmp_path: Path) -> None:
+    backend = OnnxRuntimeBackend()
+    made, _ = measured(backend, job(tmp_path, backend), NOBODY)
+    assert made.samples.keys() == {PLAIN}
+    assert made.missing[GRAPH] == "cuda_graph: the CPU provider has no CUDA graphs"
+
+
+def test_the_host_ends_with_the_process(tmp_path: Path) -> None:
+    for fault in ("", "crash_load"):
+        backend = create(f"fake:{fault}".rstrip(":"), HostSettings(), apart=True)
+        try:
+            measured(backend, job(tmp_path, FakeBackend(fault if fault else "")), NOBODY)
+        except DeserializeError as error:
+            assert error.crash
+        client = backend.client  # type: ignore[attr-defined]
+        assert not client.alive(client.generation)
+
+
+def test_as_json_and_back() -> None:
+    made = process(seed=3, host_memory=5)
+    again = Process.from_json(json.loads(json.dumps(made.as_json())))
+    assert (again.seconds, again.nbytes, again.bracket, again.outputs) == (
+        made.seconds, made.nbytes, made.bracket, made.outputs,
+    )  # fmt: skip
+    for name in ("seconds", "at", "warmup"):
+        got, want = (getattr(one.samples[PLAIN], name)[END_TO_END] for one in (again, made))
+        assert got.dtype == np.float64
+        assert np.allclose(got, want, rtol=0, atol=1e-12)
+    one, other = again.samples[PLAIN], made.samples[PLAIN]
+    assert (one.stopped, one.flat, one.replays, one.taken) == (other.stopped, other.flat, other.replays, other.taken)
+
+
+class TestJournal:
+    REQUEST = {"what": ("a", "b")}
+
+    def test_what_was_written_is_there_for_the_next(self, tmp_path: Path) -> None:
+        first = Journal(tmp_path, self.REQUEST)
+        kept = first.process("a", 0, "A", 0, process(seed=1))
+        first.build("a", "A", 0, seconds={"build": 1.5}, nbytes=7)
+        first.failure("a", "B", "not today")
+        first.close()
+        second = Journal(tmp_path, self.REQUEST)
+        assert second.seed == first.seed
+        assert second.taken_over == 1
+        assert second.builds == {("a", "A", 0): {"seconds": {"build": 1.5}, "nbytes": 7}}
+        got = second.processes["a", 0].samples[PLAIN].seconds[END_TO_END]
+        assert np.array_equal(got, kept.samples[PLAIN].seconds[END_TO_END])  # to the last bit
+        second.close()
+
+    def test_a_torn_line_is_as_if_never_measured(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path, self.REQUEST)
+        for number in (0, 1):
+            journal.process("a", number, "A", 0, process(seed=number))
+        journal.close()
+        whole = (tmp_path / FILE).read_bytes()
+        (tmp_path / FILE).write_bytes(whole[:-100])
+        again = Journal(tmp_path, self.REQUEST)
+        assert again.processes.keys() == {("a", 0)}
+        again.process("a", 1, "A", 0, process(seed=1))
+        again.close()
+        assert Journal(tmp_path, self.REQUEST).processes.keys() == {("a", 0), ("a", 1)}
+
+    def test_another_request(self, tmp_path: Path) -> None:
+        Journal(tmp_path, self.REQUEST).close()
+        with pytest.raises(SpecError, match="measurements of another request") as error:
+            Journal(tmp_path, {"what": ("a", "c")})
+        assert '["a", "b"]' in str(error.value)
