@@ -16,8 +16,11 @@ from typing import get_args
 import pytest
 
 from harness.cli import exits
+from harness.cli.bench import bench
+from harness.cli.compare import compare
 from harness.ledger.expectations import _TYPES as FAILURE_KEYS
 from harness.ledger.records import VERDICTS, Record
+from harness.measure.finding import Said
 from harness.pytest_plugin import fixtures
 from harness.pytest_plugin.cells import Ask
 from harness.settings import Setting, Settings
@@ -54,6 +57,13 @@ def public_fixtures() -> Iterator[str]:
         if name.startswith("trt_"):
             paragraph = (inspect.getdoc(found.__wrapped__) or "").partition("\n\n")[0]
             yield f"| `{name}` | {' '.join(paragraph.split()).replace('``', '`')} |"
+
+
+def own_options() -> list[str]:
+    """What ``bench`` and ``compare`` have beside the settings that they share with others."""
+    shared = {row.name for row in Settings.table()} | {"json", "profile"}
+    names = {*inspect.signature(compare).parameters, *inspect.signature(bench).parameters} - shared
+    return sorted(name.replace("_", "-") for name in names - {"a", "b", "target"})
 
 
 TABLES = {"options": options, "fixtures": public_fixtures}
@@ -97,6 +107,8 @@ def test_the_tables_are_those_of_the_code(text: str) -> None:
         ("keys of a known failure", FAILURE_KEYS),
         ("build options", [field.name for field in dataclasses.fields(BuildConfig)]),
         ("kinds of inputs", get_args(Kind)),
+        ("outcomes of a comparison", [said.value for said in Said]),
+        ("options of bench and compare", [f"--{name}" for name in own_options()]),
     ],
 )
 def test_every_name_is_there(code: set[str], what: str, names: list[str]) -> None:
@@ -106,7 +118,7 @@ def test_every_name_is_there(code: set[str], what: str, names: list[str]) -> Non
 def test_every_exit_code_is_there(text: str) -> None:
     table = re.search(r"## Exit codes\n(.*?)\n## ", text, re.DOTALL)
     assert table is not None
-    for name in ("PASSED", "FAILED", "INVALID", "NOTHING", "FAULT"):
+    for name in (name for name in vars(exits) if name.isupper()):
         assert re.search(rf"^\| {getattr(exits, name)} \|", table[1], re.MULTILINE), name
     for status in pytest.ExitCode.__members__.values():
         if status.name == "MAX_WARNINGS_ERROR":  # an option of pytest's alone

@@ -216,7 +216,8 @@ def _leave(findings: Sequence[Finding], subjects: int, where: str, *, as_json: b
         print_details(findings)
         for name, words in means.items():
             typer.echo(f"{name}: {words}")
-        typer.echo(f"{_summary(findings)}; all of it in {where}")
+        kept = f"; all of it in {where}" if Path(where).is_dir() else ""
+        typer.echo(f"{_summary(findings)}{kept}")
     document = {
         "findings": [json_of(one) for one in findings],
         "means": means,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +141,9 @@ def ways(streams: int | None, *, cold: bool, seconds: float | None, warmup: floa
 
 def folder(output: Path | None, command: str) -> Path:
     """``output``, or a new one, named after the time."""
-    return output or FOLDER / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
+    from harness.ledger.records import new_run_id
+
+    return output or FOLDER / f"{command}-{new_run_id()}"
 
 
 def request(command: str, sides: Mapping[str, Sequence[Side]], **more: Any) -> dict[str, Any]:

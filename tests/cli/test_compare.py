@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from harness.measure import runner
 from harness.measure.journal import FILE
 from tests.cli.conftest import Result, Trt
+from tests.interpreters import interpreter
 from tests.spec.onnx_files import linear
 
 PROFILE = ("--profile", "batch=1:2:4")
@@ -316,16 +316,5 @@ class TestInterpreters:
         bare = interpreter(tmp_path / "bare", hidden=("onnx", "onnxruntime"))
         done = trt("compare", model, *PROFILE, "--backend", "onnxruntime", "--b-python", bare, *FEW, "--json")
         assert done.code == 1
-        assert "onnxruntime import: absent" in words(done, "side B") or "hidden" in words(done, "side B")
+        assert "it is not there: onnxruntime run: absent" in words(done, "side B")
         assert "pip install onnxruntime" in words(done, "side B")
-
-
-def interpreter(folder: Path, hidden: tuple[str, ...]) -> Path:
-    """A Python by another path, from which packages are hidden."""
-    folder.mkdir()
-    for name in hidden:
-        (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('hidden', name={name!r})\n")
-    path = folder / "python"
-    path.write_text(f'#!/bin/sh\nexport PYTHONPATH={folder}\nexec {sys.executable} "$@"\n')
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path

@@ -83,9 +83,10 @@ def test_a_block_with_a_flaw_is_left_out_and_replaced() -> None:
 
 
 def test_too_many_flaws_are_said_of_the_way_to_run_alone() -> None:
-    make: Make = lambda n: (
-        replace(drifting(seed=n), nbytes={"host memory": 1}) if n % 4 == 1 else process(seed=n, host_memory=1)
-    )
+    def make(number: int) -> Process:
+        made = drifting(seed=number) if number % 4 == 1 else process(seed=number)
+        return replace(made, nbytes={"host memory": 1})
+
     batch = blocks(make).measured(4)
     assert batch.voids(LATENCY) == (Outcome.UNSTABLE, batch.void[PLAIN][1])
     assert "second half is not like its first" in batch.void[PLAIN][1]

@@ -12,9 +12,11 @@ from harness.errors import DeserializeError, SpecError
 from harness.measure.journal import FILE, Journal
 from harness.measure.process import GRAPH, PLAIN, Job, Process, measured
 from harness.runtime.backend.fake import FakeBackend
+from harness.runtime.backend.hosted import HostedBackend, Timeouts
 from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend
 from harness.runtime.backend.protocol import Backend, BuildRequest, ShapeRange
 from harness.runtime.backend.registry import HostSettings, create
+from harness.runtime.client import HostClient
 from harness.runtime.qualify import Question
 from harness.runtime.sampling import END_TO_END, GPU, Sampling
 from harness.runtime.telemetry import Unmonitored
@@ -69,14 +71,17 @@ def test_what_a_backend_has_not_is_said(tmp_path: Path) -> None:
 
 
 def test_the_host_ends_with_the_process(tmp_path: Path) -> None:
-    for fault in ("", "crash_load"):
-        backend = create(f"fake:{fault}".rstrip(":"), HostSettings(), apart=True)
-        try:
-            measured(backend, job(tmp_path, FakeBackend(fault if fault else "")), NOBODY)
-        except DeserializeError as error:
-            assert error.crash
-        client = backend.client  # type: ignore[attr-defined]
-        assert not client.alive(client.generation)
+    backend = HostedBackend("fake", HostClient("fake"), Timeouts(60, 60, 60))
+    measured(backend, job(tmp_path, FakeBackend()), NOBODY)
+    assert not backend.client.alive(backend.client.generation)
+
+
+def test_a_host_that_dies_is_an_error_and_nothing_is_left(tmp_path: Path) -> None:
+    backend = HostedBackend("fake", HostClient("fake:crash_load"), Timeouts(60, 60, 60))
+    with pytest.raises(DeserializeError) as error:
+        measured(backend, job(tmp_path, FakeBackend("crash_load")), NOBODY)
+    assert error.value.crash
+    assert not backend.client.alive(backend.client.generation)
 
 
 def test_as_json_and_back() -> None:
@@ -93,16 +98,17 @@ def test_as_json_and_back() -> None:
     assert (one.stopped, one.flat, one.replays, one.taken) == (other.stopped, other.flat, other.replays, other.taken)
 
 
-class TestJournal:
-    REQUEST = {"what": ("a", "b")}
+REQUEST = {"what": ("a", "b")}
 
+
+class TestJournal:
     def test_what_was_written_is_there_for_the_next(self, tmp_path: Path) -> None:
-        first = Journal(tmp_path, self.REQUEST)
+        first = Journal(tmp_path, REQUEST)
         kept = first.process("a", 0, "A", 0, process(seed=1))
         first.build("a", "A", 0, seconds={"build": 1.5}, nbytes=7)
         first.failure("a", "B", "not today")
         first.close()
-        second = Journal(tmp_path, self.REQUEST)
+        second = Journal(tmp_path, REQUEST)
         assert second.seed == first.seed
         assert second.taken_over == 1
         assert second.builds == {("a", "A", 0): {"seconds": {"build": 1.5}, "nbytes": 7}}
@@ -111,20 +117,20 @@ class TestJournal:
         second.close()
 
     def test_a_torn_line_is_as_if_never_measured(self, tmp_path: Path) -> None:
-        journal = Journal(tmp_path, self.REQUEST)
+        journal = Journal(tmp_path, REQUEST)
         for number in (0, 1):
             journal.process("a", number, "A", 0, process(seed=number))
         journal.close()
         whole = (tmp_path / FILE).read_bytes()
         (tmp_path / FILE).write_bytes(whole[:-100])
-        again = Journal(tmp_path, self.REQUEST)
+        again = Journal(tmp_path, REQUEST)
         assert again.processes.keys() == {("a", 0)}
         again.process("a", 1, "A", 0, process(seed=1))
         again.close()
-        assert Journal(tmp_path, self.REQUEST).processes.keys() == {("a", 0), ("a", 1)}
+        assert Journal(tmp_path, REQUEST).processes.keys() == {("a", 0), ("a", 1)}
 
     def test_another_request(self, tmp_path: Path) -> None:
-        Journal(tmp_path, self.REQUEST).close()
+        Journal(tmp_path, REQUEST).close()
         with pytest.raises(SpecError, match="measurements of another request") as error:
             Journal(tmp_path, {"what": ("a", "c")})
         assert '["a", "b"]' in str(error.value)

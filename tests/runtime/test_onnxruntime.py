@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from onnx import helper
 
 from harness.errors import BuildError, DeserializeError, ParseError, RunError, SpecError, UnsupportedError
 from harness.report.layers import read
-from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend, reference_name, reference_runner
+from harness.runtime.backend.hosted import HostedBackend
+from harness.runtime.backend.onnxruntime import OnnxRuntimeBackend, doubling, reference_name, reference_runner
 from harness.runtime.backend.protocol import BuildRequest, Residue, ShapeRange
-from harness.runtime.capability import CAPABILITIES
+from harness.runtime.backend.registry import HostSettings, create
+from harness.runtime.capability import CAPABILITIES, State
 from harness.spec import BuildConfig, recipe
 from harness.spec.source import EXPORT_VARIABLE, export_folder
+from tests.interpreters import interpreter
 from tests.judge.graphs import INT64, graph, node, spec, value, weight
 
 
@@ -418,3 +426,60 @@ def test_the_reference_keeps_a_few_sessions(model: Path) -> None:
     os.utime(model, ns=(stamp + 10**9, stamp + 10**9))
     np.testing.assert_array_equal(run(model, {"x": rows(2)})["y"], rows(2) * 3)
     assert "optimizations off, 1 thread" in reference_name()
+
+
+# ---------------------------------------------------------------- another environment
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_model_that_is_probed_with_is_what_onnx_writes(dtype: str) -> None:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    x, y = (helper.make_tensor_value_info(name, kind, ["n"]) for name in "xy")
+    made = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "probe", [x], [y])
+    whole = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert doubling(dtype) == whole.SerializeToString()
+
+
+class TestUnderAnotherInterpreter:
+    """In a host, under a Python that has numpy and onnxruntime, and no onnx."""
+
+    @pytest.fixture
+    def hosted(self, tmp_path: Path) -> Iterator[HostedBackend]:
+        python = interpreter(tmp_path / "other", hidden=("onnx",))
+        backend = create("onnxruntime", HostSettings(python={"onnxruntime": str(python)}), apart=True)
+        assert isinstance(backend, HostedBackend)
+        with contextlib.closing(backend):
+            yield backend
+
+    def test_it_is_probed_built_and_run(self, hosted: HostedBackend, model: Path) -> None:
+        probe = hosted.probe()
+        assert probe.version == onnxruntime.__version__
+        assert probe.has("build")
+        assert probe.has("run")
+        assert probe.has("fp16")
+        assert probe.environment["host"]["executable"] == sys.executable
+        engine = hosted.load(hosted.build(request(model)).data)
+        x = np.ones((2, 4), np.float32)
+        assert engine.session().run({"x": x})["y"].tolist() == (2 * x).tolist()
+        assert 1 << 20 < hosted.peak_memory() < 1 << 32
+
+    def test_what_takes_onnx_is_not_covered(self, hosted: HostedBackend, model: Path, tmp_path: Path) -> None:
+        engine = hosted.load(hosted.build(request(model)).data)
+        with pytest.raises(UnsupportedError, match=r"has no onnx .*pip install onnx"):
+            engine.inspect()
+        with pytest.raises(UnsupportedError, match="has no onnx"):
+            engine.session().infer({"x": np.ones((2, 4), np.float32)})
+        onnx.save_model(
+            onnx.load(model), str(tmp_path / "b.onnx"), save_as_external_data=True, location="w", size_threshold=0
+        )
+        with pytest.raises(UnsupportedError, match="has no onnx"):
+            hosted.build(request(tmp_path / "b.onnx"))
+
+    def test_without_onnxruntime_it_is_absent(self, tmp_path: Path) -> None:
+        python = interpreter(tmp_path / "bare", hidden=("onnx", "onnxruntime"))
+        backend = create("onnxruntime", HostSettings(python={"onnxruntime": str(python)}), apart=True)
+        with contextlib.closing(backend):
+            found = backend.probe().find("run")
+        assert found.state is State.ABSENT
+        assert found.evidence.startswith(sys.executable)
+        assert found.fix.endswith("-m pip install onnxruntime")
