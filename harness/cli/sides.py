@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.engines import Asked
 from harness.cli.output import say
 from harness.cli.target import named_plan
 from harness.errors import SpecError, UnsupportedError
@@ -92,6 +91,7 @@ def side(
     terms: Terms, bench: Workbench, name: str, target: str, precision: str, backend: str, option: Sequence[str] | None
 ) -> Side:
     """The backend is chosen, and said, with its reason. UnsupportedError where none can even build it."""
+    from harness.cli.engines import Asked
     from harness.measure.side import Side
     from harness.runtime.choice import Choice, needs_of, roles
 
