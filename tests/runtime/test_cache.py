@@ -70,6 +70,7 @@ def flip(data: bytes, at: int) -> bytes:
         (lambda data: data + b"\0", "is damaged: "),
         (lambda data: data[:20], "is cut short: 20 bytes"),
         (lambda _: b"", "is cut short: 0 bytes"),
+        (lambda data: data + b"x", "where its head speaks of"),
         (lambda data: b"\x00" * len(data), "is no envelope of this project"),
         (lambda data: MAGIC + (FORMAT + 1).to_bytes(4, "little") + data[12:], f"has format {FORMAT + 1}"),
         (lambda data: MAGIC + (FORMAT - 1).to_bytes(4, "little") + data[12:], f"has format {FORMAT - 1}"),
