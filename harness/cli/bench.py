@@ -12,7 +12,7 @@ import typer
 from harness.cli import options, sides
 from harness.cli.compare import print_details
 from harness.cli.exits import FAILED, INTERRUPTED, NOTHING, OPEN, PASSED
-from harness.cli.output import leave, print_table, repeat, say
+from harness.cli.output import leave, print_table, repeat, say, telling
 from harness.errors import SpecError
 from harness.settings import BEST
 
@@ -96,10 +96,10 @@ def _measured(
     from harness.measure.runner import Runner, SideFailed
 
     subject = side.spec.model.id
-    with contextlib.closing(Journal(where, request)) as journal:
+    with contextlib.closing(Journal(where, request)) as journal, telling() as tell:
         if journal.taken_over:
             say(f"{where}: goes on after {journal.taken_over} processes")
-        runner = Runner(subject, [side], ways, journal, rebuilt, say, planned=number)
+        runner = Runner(subject, [side], ways, journal, rebuilt, tell, planned=number)
         with contextlib.closing(runner):
             try:
                 processes = [runner.process(ordinal, 0, ordinal) for ordinal in range(number)]

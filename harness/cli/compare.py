@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import options, sides
 from harness.cli.exits import FAILED, INTERRUPTED, NOTHING, OPEN, PASSED
-from harness.cli.output import leave, print_table, repeat, say
+from harness.cli.output import leave, print_table, repeat, say, telling
 from harness.errors import SpecError, UnsupportedError
 from harness.settings import BEST
 
 if TYPE_CHECKING:
     from harness.measure.contest import Effort
     from harness.measure.finding import Finding
+    from harness.measure.journal import Journal
+    from harness.measure.quantity import Quantity
+    from harness.measure.runner import Runner
     from harness.measure.side import Side
     from harness.runtime.sampling import Sampling
     from harness.runtime.workbench import Workbench
@@ -56,6 +60,10 @@ def compare(
     cold: sides.Cold = False,
     seconds: sides.Seconds = None,
     warmup: sides.Warmup = None,
+    canaries: Annotated[
+        bool,
+        typer.Option("--canaries", help="measure two fixed models before and after: is it the same machine?"),
+    ] = False,
     tolerance: Annotated[
         float, typer.Option("--tolerance", metavar="PERCENT", help="loss of speed up to which it passes")
     ] = 2.0,
@@ -76,6 +84,8 @@ def compare(
     nothing could be measured. Interrupted, it goes on with --output.
     """
     from harness.measure.contest import Effort
+    from harness.measure.journal import Journal
+    from harness.measure.quantity import quantities
 
     if processes % 2 or confirm % 2:
         raise SpecError(f"--processes {processes}, --confirm {confirm}: even numbers, since a block has two of a side")
@@ -119,10 +129,15 @@ def compare(
                 made[subject] = found
             else:
                 findings.append(found)
-        asked = {"ways": ways, "rebuilds": rebuilds, "point": point, "seed": terms.settings.seed}
+        asked = {"ways": ways, "rebuilds": rebuilds, "canaries": canaries, "point": point, "seed": terms.settings.seed}
         request = sides.request("compare", made, **asked)
         try:
-            findings += _contests(made, ways, where, request, effort, tolerance / 100, rebuilds is not None)
+            with contextlib.closing(Journal(where, request)) as journal, telling() as tell:
+                if journal.taken_over:
+                    say(f"{where}: goes on after {journal.taken_over} processes")
+                wanted = quantities(tuple(ways), tolerance / 100)
+                session = _Session(journal, ways, effort, wanted, rebuilds is not None, tell)
+                findings += session.watched(made) if canaries and made else session.contests(made)
         except KeyboardInterrupt:
             say(f"interrupted; to go on: {repeat(_again(where, output is not None))}")
             leave(INTERRUPTED, {"folder": str(where)}, as_json=json)
@@ -172,36 +187,52 @@ def _base(backend: str) -> str:
     return backend.partition(":")[0]
 
 
-def _contests(
-    made: dict[str, list[Side]],
-    ways: dict[str, Sampling],
-    where: Path,
-    request: dict[str, Any],
-    effort: Effort,
-    tolerance: float,
-    rebuilt: bool,
-) -> list[Finding]:
-    """One after the other, each with the layers that changed."""
-    from harness.measure.contest import Contest
-    from harness.measure.interleave import PROCESSES
-    from harness.measure.journal import Journal
-    from harness.measure.quantity import quantities
-    from harness.measure.runner import Runner
-    from harness.report.findings import layers
+@dataclass(frozen=True)
+class _Session:
+    """All that one command measures."""
 
-    if not made:
-        return []
-    findings: list[Finding] = []
-    with contextlib.closing(Journal(where, request)) as journal:
-        if journal.taken_over:
-            say(f"{where}: goes on after {journal.taken_over} processes")
+    journal: Journal
+    ways: dict[str, Sampling]
+    effort: Effort
+    quantities: Sequence[Quantity]
+    rebuilt: bool
+    tell: Callable[[str], None]
+
+    def contests(self, made: dict[str, list[Side]]) -> list[Finding]:
+        """One after the other, each with the layers that changed."""
+        from harness.measure.contest import Contest
+        from harness.measure.interleave import PROCESSES
+        from harness.report.findings import layers
+
+        findings: list[Finding] = []
         for subject, pair in made.items():
-            runner = Runner(subject, pair, ways, journal, rebuilt, say)
+            runner = self.runner(subject, pair, self.effort.blocks * PROCESSES, rebuilt=self.rebuilt)
             with contextlib.closing(runner):
-                runner.planned = effort.blocks * PROCESSES
-                contest = Contest(runner, quantities(tuple(ways), tolerance), effort, len(made))
+                contest = Contest(runner, self.quantities, self.effort, len(made))
                 findings += [*contest.run(), layers(subject, contest.told, contest.untold)]
-    return findings
+        return findings
+
+    def watched(self, made: dict[str, list[Side]]) -> list[Finding]:
+        """The same between two measurements of the canaries, on the device of the first A."""
+        from harness.measure import watch
+        from harness.measure.runner import SideFailed
+
+        def runner(name: str, side: Side) -> Runner:
+            return self.runner(name, [side], 2 * watch.PROCESSES)
+
+        first = next(iter(made.values()))[0]
+        with contextlib.closing(watch.Watch.of(first, runner, self.quantities)) as canaries:
+            try:
+                before = canaries.measured(after=False)
+                findings = self.contests(made)
+                return watch.after_a_move(findings, before, canaries.measured(after=True))
+            except SideFailed as failed:
+                return [failed.finding("canaries")]
+
+    def runner(self, name: str, sides_: Sequence[Side], planned: int, *, rebuilt: bool = False) -> Runner:
+        from harness.measure.runner import Runner
+
+        return Runner(name, sides_, self.ways, self.journal, rebuilt, self.tell, planned)
 
 
 def _leave(findings: Sequence[Finding], subjects: int, where: str, *, as_json: bool) -> None:
@@ -236,12 +267,14 @@ def print_details(findings: Sequence[Finding]) -> None:
 
 def code_of(findings: Sequence[Finding]) -> int:
     from harness.measure.finding import BAD, SETTLED
+    from harness.measure.watch import CANARIES
 
     if any(one.said in BAD for one in findings):
         return FAILED
     if any(one.open for one in findings):
         return OPEN
-    return PASSED if any(one.said in SETTLED and one.metric != "layers" for one in findings) else NOTHING
+    settled = any(one.said in SETTLED and one.metric not in ("layers", CANARIES) for one in findings)
+    return PASSED if settled else NOTHING
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -104,6 +104,22 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
         yield show
 
 
+@contextlib.contextmanager
+def telling() -> Iterator[Callable[[str], None]]:
+    """Shows what is being done: on a terminal the latest, with the time since it began, elsewhere a line for each."""
+    if not sys.stderr.isatty():
+        yield say
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda text: bar.update(task, description=shown(text).replace("[", "\\["))
+
+
 def leave(code: int, document: Any = None, *, as_json: bool = False) -> NoReturn:
     """End the command; with ``as_json`` after printing ``document`` and the exit code."""
     if as_json:

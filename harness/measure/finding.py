@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.measure.quantity import Quantity
+from harness.measure.quantity import BYTES, Quantity
 from harness.measure.verdict import Outcome, Verdict, told
 
 
@@ -37,7 +37,8 @@ class Finding:
     """One line: what ``metric`` of ``subject`` comes to.
 
     ``a`` and ``b`` are the medians of both sides in ``unit``, None where there are none. ``decides``: whether an
-    open outcome leaves the whole open. ``detail`` is the rest of a failure's message.
+    open outcome leaves the whole open. ``detail`` is the rest of a failure's message. ``timed``: it is a verdict
+    on what the machine has a say in.
     """
 
     subject: str
@@ -50,6 +51,7 @@ class Finding:
     decides: bool = True
     verdict: Verdict | None = None
     detail: str = ""
+    timed: bool = False
 
     @property
     def open(self) -> bool:
@@ -64,7 +66,8 @@ class Finding:
             verdict = verdict.overruled(Outcome.PASS, allowed)
         words = verdict.words + (f"; {verdict.reason}" if verdict.reason else "")
         said = Said(verdict.outcome.value)
-        return cls(subject, quantity.name, said, words, a, b, quantity.unit, quantity.decides, verdict)
+        timed = quantity.unit != BYTES
+        return cls(subject, quantity.name, said, words, a, b, quantity.unit, quantity.decides, verdict, timed=timed)
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:

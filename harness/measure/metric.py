@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+MOST = 700.0  # of a log ratio that is told
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -32,7 +34,8 @@ class Metric:
 
     def percent(self, cost: float) -> float:
         """A log ratio of cost as the change of the metric that `worse` speaks of, in percent; below 0 it is better."""
-        return 100 * (-math.expm1(-cost) if self.more_is_better else math.expm1(cost))
+        held = max(-MOST, min(MOST, cost))  # what floats can hold
+        return 100 * (-math.expm1(-held) if self.more_is_better else math.expm1(held))
 
     def cost(self, medians: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """``medians`` as something of which less is better."""

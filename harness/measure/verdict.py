@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from harness.measure.stats import LEVEL, Change, block_ratios, over_blocks, visi
 USUAL = 4  # blocks of a comparison
 MULTIPLE = float(visible(1.0, USUAL)) / 2  # of the spread of a cell's blocks: its `floor`
 LEAST = 0.001  # nothing below a thousandth is called a change: where the linker puts a function moves as much
+MUCH = 1000.0  # percent; what is more says nothing but that nothing is known
 CHECK = 0.8  # confidence at which a bootstrap has to agree: coarse, since it is wide
 
 
@@ -160,6 +162,8 @@ def told(metric: Metric, estimate: float, low: float, high: float) -> str:
 
 
 def _number(percent: float, precision: float) -> str:
-    """With one decimal, or up to three where ``precision``, a log, is finer than that shows."""
+    """With one decimal, or up to three where ``precision``, a log, is finer than that shows; beyond `MUCH` no more."""
+    if not abs(percent) < MUCH:
+        return f"{'over' if percent > 0 else 'below'} {math.copysign(MUCH, percent):.0f}"
     digits = next((digits for digits in (1, 2) if 100 * precision >= 0.5 * 10**-digits), 3)
     return f"{percent:z.{digits}f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -94,14 +95,19 @@ def as_json(finding: Finding) -> dict[str, Any]:
     if verdict is not None:
         percent = verdict.metric.percent
         made |= {
-            "change_percent": percent(verdict.estimate),
-            "interval_percent": [percent(verdict.low), percent(verdict.high)],
-            "visible_percent": percent(verdict.visible),
-            "p": verdict.p,
+            "change_percent": _finite(percent(verdict.estimate)),
+            "interval_percent": [_finite(percent(verdict.low)), _finite(percent(verdict.high))],
+            "visible_percent": _finite(percent(verdict.visible)),
+            "p": _finite(verdict.p),
             "blocks": verdict.blocks,
             "reason": verdict.reason,
         }
     return made
+
+
+def _finite(value: float) -> float | None:
+    """None for what JSON can't spell."""
+    return value if math.isfinite(value) else None
 
 
 def bench_rows(measured: Sequence[Measured]) -> list[tuple[str, ...]]:

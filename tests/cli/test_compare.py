@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.measure import runner
+from harness.measure import canary_models, runner
 from harness.measure.journal import FILE
+from harness.measure.watch import Watch
 from tests.cli.conftest import Result, Trt
 from tests.interpreters import interpreter
 from tests.spec.onnx_files import linear
@@ -242,6 +243,36 @@ class TestSeveralModels:
         done = trt("compare", "zzz*", "--backend", "fake", *HERE)
         assert done.code == 2
         assert "no model is called so" in done.err
+
+
+class TestCanaries:
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(canary_models.SIDE, "cpu", 8)
+        monkeypatch.setitem(canary_models.ROWS, "cpu", 2)
+
+    def test_they_stay_where_they_are(self, trt: Trt, model: Path) -> None:
+        done = fake(trt, model, ":slower=3", "--canaries", "--output", "out")
+        assert done.code == 1
+        assert said(done)["canaries"] == "PASS"
+        assert "canary_compute_cpu" in words(done, "canaries")
+        lines = [json.loads(line) for line in (Path("out") / FILE).read_text().splitlines()]
+        order = [line["subject"] for line in lines if line["kind"] == "process"]
+        assert order[:6] == order[-6:] == ["canary_compute_cpu_full"] * 3 + ["canary_memory_cpu_full"] * 3
+        assert set(order[6:-6]) == {"a"}
+
+    def test_a_machine_that_moved(self, trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        honest = Watch.measured
+
+        def moved(self: Watch, *, after: bool) -> dict[str, Any]:
+            return {name: values * (1.05 if after else 1.0) for name, values in honest(self, after=after).items()}
+
+        monkeypatch.setattr(Watch, "measured", moved)
+        done = fake(trt, model, ":slower=3", "--canaries")
+        assert done.code == 4
+        assert {said(done)[name] for name in LATENCIES} == {"HOST_CHANGED"}
+        assert "after the session" in words(done, "gpu, graph")
+        assert said(done)["plan size"] == "PASS"  # which no machine has a say in
 
 
 class TestInterrupted:

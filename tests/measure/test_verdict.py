@@ -164,3 +164,11 @@ def test_numbers_without_noise() -> None:
     assert judge(exact(0.0, 0.0), size).words == "smaller by 0.000 % (0.000 to 0.000), smallest visible change 0.1 %"
     assert judge(exact(0.0, 0.0), size).outcome is Outcome.PASS
     assert judge(exact(0.05, 0.05), size).outcome is Outcome.REGRESSION
+
+
+def test_of_what_nothing_is_known_no_figures_are_told() -> None:
+    """Two blocks whose ratios are far apart: the interval of one degree of freedom holds everything."""
+    wild = np.array([[[1.0, 1.0], [1e3, 1e3]], [[1.0, 1.0], [1e-3, 1e-3]]])
+    verdict = judge(wild, Metric("context"))
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "(-100.0 to over 1000), smallest visible change over 1000 %" in verdict.words

@@ -1,0 +1,66 @@
+"""The canaries of a session, measured: before everything else and after it, each in a few processes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.measure.canary import MOVE, Medians, moves
+from harness.measure.canary_models import canaries
+from harness.measure.finding import Finding, Said
+from harness.measure.quantity import Quantity
+from harness.measure.runner import Runner
+from harness.measure.side import Side
+from harness.spec.engine import EngineSpec
+from harness.spec.precision import recipe
+
+PROCESSES = 3  # of each canary, before and after
+CANARIES = "canaries"  # as a metric
+SURE = 2 * MOVE  # a canary of which no more than this is possible has shown that it stayed
+
+
+@dataclass(eq=False)
+class Watch:
+    """``runners`` have one canary each; of its quantities the first that it has is what may move."""
+
+    runners: Sequence[Runner]
+    quantities: Sequence[Quantity]
+
+    @classmethod
+    def of(cls, side: Side, runner: Callable[[str, Side], Runner], quantities: Sequence[Quantity]) -> Watch:
+        """On the device, and by the runtime, of ``side``; ``runner`` makes what runs a subject of one side."""
+        kind = "gpu" if side.backend.startswith("tensorrt") else "cpu"
+        made = [
+            runner(model.id, replace(side, spec=EngineSpec.of(model, recipe("fp32")), asked={}))
+            for model in canaries(kind)
+        ]
+        return cls(made, quantities)
+
+    def measured(self, *, after: bool) -> Medians:
+        """Of each canary the medians of its processes, in seconds. SideFailed where one can't be run."""
+        first = PROCESSES if after else 0
+        found = {}
+        for runner in self.runners:
+            processes = [runner.process(number, 0, number) for number in range(first, first + PROCESSES)]
+            leading = next(one for one in self.quantities if one.way and one.of(processes[0]) is not None)
+            found[runner.name] = np.array([leading.of(process) for process in processes], np.float64)
+        return found
+
+    def close(self) -> None:
+        for runner in self.runners:
+            runner.close()
+
+
+def after_a_move(findings: Iterable[Finding], before: Medians, after: Medians) -> list[Finding]:
+    """``findings``, and that the canaries stayed where they were; where one moved nothing is said of a measurement."""
+    found = moves(before, after)
+    moved = ", ".join(str(move) for move in found if move.moved)
+    if not moved:
+        sure = all(max(abs(move.low), abs(move.high)) < SURE for move in found)
+        words = ", ".join(str(move) for move in found)
+        return [*findings, Finding("", CANARIES, Said.PASS if sure else Said.NOTED, words)]
+    return [
+        replace(one, said=Said.HOST_CHANGED, words=f"{one.words}; {moved}") if one.timed else one for one in findings
+    ]
