@@ -232,7 +232,7 @@ class TestSeveralModels:
         subjects = {one["subject"] for one in done.json["findings"]}
         assert done.json["subjects"] == len(subjects) >= 2
         assert f"mean of {len(subjects)} models" in done.json["means"]["gpu, graph"]
-        assert done.json["means"]["gpu, graph"].startswith("slower by 3.0 %")
+        assert done.json["means"]["gpu, graph"].startswith("slower by 3.0")
 
     def test_as_many_of_each(self, trt: Trt, model: Path) -> None:
         done = trt("compare", "mlp,bert", model, "--backend", "fake", *HERE)
