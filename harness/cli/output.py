@@ -114,10 +114,13 @@ def telling() -> Iterator[Callable[[str], None]]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
     ) as bar:
         task = bar.add_task("", total=None)
-        yield lambda text: bar.update(task, description=shown(text).replace("[", "\\["))
+        yield lambda text: bar.update(task, description=shown(text))
 
 
 def leave(code: int, document: Any = None, *, as_json: bool = False) -> NoReturn:

@@ -168,6 +168,6 @@ def test_numbers_without_noise() -> None:
 
 def test_of_what_nothing_is_known_no_figures_are_told() -> None:
     """Two blocks whose ratios are far apart: the interval of one degree of freedom holds everything."""
-    wild = np.array([[[1.0, 1.0], [1e3, 1e3]], [[1.0, 1.0], [1e-3, 1e-3]]])
+    wild = np.array([[[1.0, 1.0], [1e4, 1e4]], [[1.0, 1.0], [1e-3, 1e-3]]])
     verdict = judge(wild, Metric("context"))
     assert "(-100.0 to over 1000), smallest visible change over 1000 %" in verdict.words
