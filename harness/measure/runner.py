@@ -116,12 +116,15 @@ class Runner:
         plan, facts = self.plan(side, build)
         seconds = {} if side.frozen else {BUILD: float(facts["seconds"].get("build", 0.0))}
         nbytes = {PLAN_SIZE: int(facts["nbytes"])}
-        refused = side.why_not_run()
-        side.rest()
-        if refused:
-            nothing = Reading(missing={"all": refused})
-            missing = dict.fromkeys((*self.ways, "deserialize", "context", "first run", "host memory"), refused)
-            return Process({}, seconds, nbytes, "", Bracket(nothing, nothing), {**missing, "layers": refused})
+        why, broken = side.why_not_run(), side.broken()
+        for one in self.sides:  # either's host, idle as it is, is company on the device
+            one.rest()
+        if broken:
+            raise UnsupportedError(side.backend, broken)
+        if why:
+            nothing = Reading(missing={"all": why})
+            missing = dict.fromkeys((*self.ways, "deserialize", "context", "first run", "host memory"), why)
+            return Process({}, seconds, nbytes, "", Bracket(nothing, nothing), {**missing, "layers": why})
         ways = {way: replace(plan_, replays=self._replays_of(way, plan_)) for way, plan_ in self.ways.items()}
         job = Job(
             plan,

@@ -17,6 +17,7 @@ from harness.judge.oracle import Reference
 from harness.judge.tolerance import TABLE
 from harness.runtime.backend.protocol import Backend, EngineInfo
 from harness.runtime.backend.registry import HostSettings, create
+from harness.runtime.capability import State
 from harness.runtime.choice import needs_of
 from harness.runtime.pool import BuiltPlan
 from harness.runtime.qualify import Question, interface_of, profiles_of, questions
@@ -73,6 +74,11 @@ class Side:
         except UnsupportedError as error:
             return f"{error.capability}: {error.evidence}"
         return ""
+
+    def broken(self) -> str:
+        """What its backend is there for, and fails at when it is tried; "" for nothing, or for want of a GPU alone."""
+        tried = [self.bench.probe(self.backend).find(name) for name in RUNS]
+        return next((f"{one.name}: {one.evidence}" for one in tried if one.state is State.USELESS), "")
 
     def process(self) -> Backend:
         """A backend in a process of its own, for whoever closes it."""

@@ -12,6 +12,7 @@ import pytest
 
 from harness.measure import canary_models, runner
 from harness.measure.journal import FILE
+from harness.measure.side import Side
 from harness.measure.watch import Watch
 from tests.cli.conftest import Result, Trt
 from tests.interpreters import interpreter
@@ -147,6 +148,32 @@ class TestFailures:
         assert done.code == 1
         assert "it is not there" in words(done, "side B")
         assert "No module named 'fake'" in words(done, "side B")
+
+    def test_it_fails_when_it_is_tried(self, trt: Trt, model: Path) -> None:
+        """It is there, and can be loaded, and gives wrong numbers: no lack of ours, and no success."""
+        done = fake(trt, model, ":wrong_probe")
+        assert done.code == 1
+        assert said(done)["side B"] == "FAILED"
+        assert "run: Relu of -1.0 gave 12.0" in words(done, "side B")
+
+    def test_neither_host_is_company_on_the_device(
+        self, trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those that probe and build end before a process is measured, of both sides."""
+        rested, rest, measured = set[str](), Side.rest, runner.measured
+
+        def resting(side: Side) -> None:
+            rested.add(side.name)
+            rest(side)
+
+        def measuring(*arguments: Any) -> Any:
+            assert rested == {"A", "B"}
+            rested.clear()
+            return measured(*arguments)
+
+        monkeypatch.setattr(Side, "rest", resting)
+        monkeypatch.setattr(runner, "measured", measuring)
+        assert fake(trt, model, "").code == 0
 
     def test_neither_is_there(self, trt: Trt, model: Path) -> None:
         done = trt("compare", model, *PROFILE, "--backend", "fake:absent", *HERE)

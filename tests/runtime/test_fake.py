@@ -381,6 +381,13 @@ def test_absent() -> None:
         probe.require(["run"])
 
 
+def test_wrong_probe() -> None:
+    """It can be loaded, and is of no use: what probing ran was wrong."""
+    probe = FakeBackend("wrong_probe").probe()
+    assert (probe.find("deserialize").state, probe.find("run").state) == (State.PRESENT, State.USELESS)
+    assert probe.find("run").evidence == "Relu of -1.0 gave 12.0"
+
+
 def test_needs_gpu(request_: BuildRequest) -> None:
     backend = FakeBackend("needs_gpu")
     probe = backend.probe()

@@ -105,6 +105,7 @@ class Fault(str, enum.Enum):
     # what probing meets
     ABSENT = "absent"  # nothing to import
     NEEDS_GPU = "needs_gpu"  # builds, but can't load or run
+    WRONG_PROBE = "wrong_probe"  # what is run to see whether anything can be gives a wrong number
     CRASH_PROBE = "crash_probe"
     HANG_PROBE = "hang_probe"
     # no answer: a signal, an exit, silence
@@ -327,8 +328,11 @@ class FakeBackend:
         state, evidence, fix = State.PRESENT, "plain numpy", ""
         if self._fault is Fault.NEEDS_GPU:
             state, evidence, fix = State.NEEDS_GPU, "no fake GPU was found", "a fake GPU"
-        found = ("deserialize", "run", "data_dependent_shapes", "cuda_graph", "serialize", "stream_reader")
-        return tuple(Capability(name, state, evidence, fix) for name in found), {}
+        others = ("deserialize", "data_dependent_shapes", "cuda_graph", "serialize", "stream_reader")
+        run = Capability("run", state, evidence, fix)
+        if self._fault is Fault.WRONG_PROBE:
+            run = Capability("run", State.USELESS, "Relu of -1.0 gave 12.0")
+        return (run, *(Capability(name, state, evidence, fix) for name in others)), {}
 
     def build(self, request: BuildRequest, progress: Progress | None = None) -> Plan:
         spared = self._mischief.model not in ("", request.name)
