@@ -29,8 +29,10 @@ def test_latency(trt_latency):
 
 
 @pytest.fixture
-def measured(project: pytest.Pytester) -> pytest.Pytester:
-    """A project with pytest-benchmark, which others go without."""
+def measured(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project with pytest-benchmark, which others go without; whatever runs these tests."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
     project.makeini((project.path / "tox.ini").read_text().replace("-p no:benchmark ", ""))
     return project
 
