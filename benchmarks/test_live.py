@@ -11,6 +11,7 @@ included, so that a second run is a second session over the same plans, and its 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -86,7 +87,7 @@ class Live:
                     plan.write_bytes(bench.pool.plan(spec, "tensorrt", build=build).data.tobytes())
                 profile, declared = model.profiles[0], interface(model.source.path())
                 inputs = make_inputs(model, declared, profile.binding("opt"), profile.contents("opt"), 0)
-                np.savez(self.inputs(name), **inputs)  # type: ignore[arg-type]
+                np.savez(self.inputs(name), **inputs)  # type: ignore[arg-type]  # numpy takes a name for an option
                 self.plans[f"{name}-{precision}", build] = plan
 
     def inputs(self, name: str) -> Path:
@@ -173,7 +174,7 @@ def medians(comparison: Sequence[Sequence[dict[str, Any]]]) -> Any:
 def base(live: Live) -> dict[str, float]:
     """Seconds of a run of each subject, without any spin."""
     subjects = [f"{name}-{precision}" for name, precision in SUBJECTS]
-    told = live.everywhere([lambda number, s=subject: live.process(number, s) for subject in subjects])  # type: ignore[misc]
+    told = live.everywhere([functools.partial(live.process, subject=subject) for subject in subjects])
     return {subject: one["median"] for subject, one in zip(subjects, told, strict=True)}
 
 
@@ -268,7 +269,7 @@ def test_spread(live: Live, base: dict[str, float], capsys: pytest.CaptureFixtur
     """How far builds of one spec are apart, and sessions over the same plans: for the record."""
     live.prepare(BUILDS)
     asked = [(subject, build) for subject in base for build in range(BUILDS) for _ in range(4)]
-    found = live.everywhere([lambda number, s=s, b=b: live.process(number, s, 0, b) for s, b in asked])  # type: ignore[misc]
+    found = live.everywhere([functools.partial(live.process, subject=s, build=b) for s, b in asked])
     sessions = live.kept("aa")
     with capsys.disabled():
         print()

@@ -51,10 +51,3 @@ def unseen(block: Sequence[Bracket]) -> tuple[str, ...]:
         if name in reading.missing
     }
     return tuple(sorted(said))
-
-
-def energy_per_run(before: Reading, after: Reading, runs: int) -> float | None:
-    """J a run, of ``runs`` between two readings; None where the GPU has no counter, or it did not move."""
-    if before.energy is None or after.energy is None or after.energy <= before.energy or runs < 1:
-        return None
-    return (after.energy - before.energy) / runs

@@ -131,5 +131,5 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """As `read_arrays` reads them; whole, or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp.npz")
-    np.savez(temporary, **dict(arrays))  # type: ignore[arg-type]
+    np.savez(temporary, **dict(arrays))  # type: ignore[arg-type]  # numpy takes a name for an option
     temporary.replace(path)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.measure.conditions import SLOWED, Bracket, energy_per_run, spoilt, unseen
+from harness.measure.conditions import SLOWED, Bracket, spoilt, unseen
 from harness.runtime.telemetry import HELD_BACK, Reading
 
 IDLE = Reading(sm_clock=345, held_back=(), processes=(), energy=100.0)
@@ -40,10 +40,3 @@ def test_what_no_rule_could_look_at_is_told_once() -> None:
     assert spoilt(block) == ""
     assert unseen(block) == ("processes: no privilege", "sm clock: no NVML")
     assert unseen(GOOD) == ()
-
-
-def test_energy_is_shared_by_the_runs() -> None:
-    assert energy_per_run(IDLE, BUSY, 120) == 0.5
-    assert energy_per_run(IDLE, IDLE, 120) is None
-    assert energy_per_run(replace(IDLE, energy=None), BUSY, 120) is None
-    assert energy_per_run(IDLE, BUSY, 0) is None

@@ -25,7 +25,7 @@ from tests.measure.processes import process
 from tests.runtime.models import relu
 
 BRIEF = {"warmup_least": 0.005, "warmup_most": 0.05, "least": 20, "most": 40, "seconds": 1.0}
-WAYS = {GRAPH: Sampling(graph=True, **BRIEF), PLAIN: Sampling(**BRIEF)}  # type: ignore[arg-type]
+WAYS = {GRAPH: Sampling(graph=True, **BRIEF), PLAIN: Sampling(**BRIEF)}  # type: ignore[arg-type]  # BRIEF has values of several types
 NOBODY = Unmonitored("no GPU")
 
 
