@@ -15,7 +15,6 @@ from harness.measure.process import Process
 from harness.measure.quantity import Quantity
 from harness.measure.runner import Runner
 from harness.measure.samples import SPARED, sift
-from harness.measure.stats import process_medians
 from harness.measure.verdict import Outcome
 
 Array = npt.NDArray[np.float64]
@@ -105,21 +104,9 @@ class Blocks:
             if sifted.outcome is not None:
                 void[way] = sifted.outcome, sifted.reason
                 continue
-            flat = [process_medians(one.seconds[name] for one in samples) for name in names]
-            sound &= kept(np.stack([by_arm(row.reshape(arms.shape), arms) for row in flat]), sifted.medians)
+            sound &= sifted.sound
         unsound = int((~sound).sum())
         if unsound > sound.size // SPARED:
             reason = next(filter(None, spoiling), "a flaw in one way to run or another")
             void[ALL] = Outcome.INCONCLUSIVE, f"{unsound} of {sound.size} blocks: {reason}"
         return Batch(tuple(processes), arms, sound, void)
-
-
-def kept(whole: Array, left: Array) -> npt.NDArray[np.bool_]:
-    """Which blocks of ``whole`` (metrics, blocks, 2, 2) are those of ``left``, which has some of them, in order."""
-    found = np.zeros(whole.shape[1], np.bool_)
-    place = 0
-    for block in range(whole.shape[1]):
-        if place < left.shape[1] and np.array_equal(whole[:, block], left[:, place]):
-            found[block] = True
-            place += 1
-    return found

@@ -114,10 +114,12 @@ class Sifted:
 
     ``ticks`` are the relative resolutions of the clocks, by metric. ``found`` has the flaws of every process, in
     the order of time, in words that begin with its number. Where ``outcome`` is set it is the verdict
-    on all metrics, for this ``reason``, whatever the medians say, and nothing is left out of them.
+    on all metrics, for this ``reason``, whatever the medians say, and nothing is left out of them. ``sound`` says
+    which of all blocks they are of.
     """
 
     medians: Array
+    sound: npt.NDArray[np.bool_]
     ticks: tuple[float, ...]
     found: tuple[str, ...] = ()
     outcome: Outcome | None = None
@@ -151,18 +153,18 @@ def sift(processes: Sequence[Samples], arms: npt.NDArray[np.int8], metrics: Sequ
         flawed[number] = bool(seen)
         found += seen.values()
         broken += [words for (flaw, _), words in seen.items() if not flaw.happens]
-    sifted = Sifted(medians, ticks, tuple(found))
+    sifted = Sifted(medians, np.ones(len(arms), np.bool_), ticks, tuple(found))
     if broken:
         return replace(sifted, outcome=Outcome.INCONCLUSIVE, reason=_with_more(broken))
     replays = sorted(one.replays for one in processes)
     if GPU in metrics and replays[-1] > ALIKE * replays[0]:
         reason = f"between two events lie {replays[0]} runs in one process and {replays[-1]} in another"
         return replace(sifted, outcome=Outcome.INCONCLUSIVE, reason=reason)
-    sound = ~flawed.reshape(arms.shape).any(axis=1)
+    sound = np.asarray(~flawed.reshape(arms.shape).any(axis=1))
     left_out = int((~sound).sum())
     if left_out > sound.size // SPARED or sound.sum() < 2:
         return replace(sifted, outcome=Outcome.UNSTABLE, reason=_with_more(found))
-    return replace(sifted, medians=medians[:, sound])
+    return replace(sifted, medians=medians[:, sound], sound=sound)
 
 
 def judged(processes: Sequence[Samples], arms: npt.NDArray[np.int8], metrics: Sequence[Metric]) -> list[Verdict]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from harness.measure.blocks import ALL, Blocks, kept
+from harness.measure.blocks import ALL, Blocks
 from harness.measure.conditions import Bracket
 from harness.measure.process import PLAIN, Process
 from harness.measure.quantity import QUANTITIES
@@ -110,9 +110,3 @@ def test_a_gpu_in_no_condition_costs_the_block(after: dict[str, Any], because: s
     assert often.void[ALL][0] is Outcome.INCONCLUSIVE
     assert because in often.void[ALL][1]
     assert often.voids(LATENCY) == often.voids(MEMORY) == often.void[ALL]
-
-
-def test_which_blocks_were_kept() -> None:
-    whole = np.arange(24.0).reshape(1, 6, 2, 2)
-    for chosen in ([0, 1, 2, 3, 4, 5], [1, 2, 5], [0, 3], []):
-        assert np.flatnonzero(kept(whole, whole[:, chosen])).tolist() == chosen

@@ -188,6 +188,7 @@ def test_a_block_with_a_flawed_process_is_left_out_whole(how: Callable[[Samples]
     sifted = sift(spoil([5], how), ARMS, [GPU])
     assert sifted.outcome is None
     assert sifted.medians.shape == (1, BLOCKS - 1, 2, 2)
+    assert np.flatnonzero(~sifted.sound).tolist() == [1]
     whole = sift(processes(), ARMS, [GPU]).medians
     np.testing.assert_array_equal(sifted.medians, np.delete(whole, 1, axis=1))
     assert len(sifted.found) == 1
