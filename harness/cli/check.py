@@ -13,7 +13,7 @@ import typer
 from harness.cli import options
 from harness.cli.exits import FAILED, NOTHING, PASSED
 from harness.cli.output import leave, print_table, progress_bar, repeat, say
-from harness.cli.target import model_of, named_plan, with_profile
+from harness.cli.target import admits, model_of, named_plan, with_profile
 from harness.errors import SpecError
 from harness.settings import BEST, Settings
 from harness.spec import POINTS, EngineSpec, ModelSpec, ToleranceOverride, recipe
@@ -82,6 +82,7 @@ def check(
         in_process=in_process,
     )
     asked = with_profile(model_of(model, settings.models), profile or ())
+    admits(asked, {"--build-option": build_option})
     asked = _with_options(asked, settings, inputs, outputs, atol, rtol)
     specs = [EngineSpec.of(asked, recipe(name)) for name in _said(settings, "precision", ("fp32",))]
 

@@ -9,7 +9,7 @@ import typer
 from harness.cli import options
 from harness.cli.exits import FAILED, NOTHING, PASSED
 from harness.cli.output import leave, print_table, progress_bar, say, shown
-from harness.cli.target import named_plan
+from harness.cli.target import admits, named_plan
 from harness.errors import SpecError
 from harness.settings import BEST
 
@@ -24,7 +24,9 @@ OF_A, OF_B = "of A, where it is not as for both", "of B, where it is not as for 
 def diff(
     a: Annotated[str, typer.Argument(help="a plan, or a model's name, an .onnx or .toml file to build", metavar="A")],
     b: Annotated[str | None, typer.Argument(help="what to compare it with (default: A)", metavar="[B]")] = None,
-    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="precision of both")] = "fp32",
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="NAME", help="precision of both (default: fp32)")
+    ] = None,
     a_precision: Annotated[str | None, typer.Option("--a-precision", metavar="NAME", help=OF_A)] = None,
     b_precision: Annotated[str | None, typer.Option("--b-precision", metavar="NAME", help=OF_B)] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="backend that loads both")] = BEST,
@@ -55,9 +57,10 @@ def diff(
     """Match the layers of two engines, by name and by origin, and show what changed from A to B.
 
     Exits with 0 when nothing differs in their layers and in the device memory that they take, with 1 when
-    something does, and with 3 when one of them tells of no layer. A plan is code: load only what you trust.
+    something does, and with 3 when one of them tells of no layer. What is said of both is for those that are
+    built; an option for a plan alone that says how to build is refused. A plan is code: load only what you trust.
     """
-    from harness.cli.engines import Asked, chosen, report
+    from harness.cli.engines import FP32, Asked, chosen, report
     from harness.report.engine_report import EngineDiff
     from harness.runtime.workbench import Workbench
 
@@ -78,13 +81,13 @@ def diff(
         target: str, own_precision: str | None, own_backend: str | None, own_option: Sequence[str] | None
     ) -> Asked:
         read = options.settings(
-            precision=[own_precision or precision], backend=[own_backend or backend], build_option=own_option
+            precision=[own_precision or precision or FP32], backend=[own_backend or backend], build_option=own_option
         )
         own = dict(read.build_option) if own_option else {}
         if named_plan(target) and not (named_plan(a) and named_plan(b or a)):  # what is said of both is for the model
-            return Asked(target, own_precision or "fp32", read.backend[0], own)
+            return Asked(target, own_precision or FP32, read.backend[0], own)
         given = {**dict(settings.build_option), **own}
-        return Asked(target, own_precision or precision, read.backend[0], given, profile or ())
+        return Asked(target, own_precision or precision or FP32, read.backend[0], given, profile or ())
 
     asked = (
         side(a, a_precision, a_backend, a_build_option),
@@ -93,6 +96,14 @@ def diff(
     if asked[0] == asked[1] and not rebuild:
         raise SpecError("A and B are one engine: name another B, give an option to one of them, or --rebuild")
     specs = [one.spec(settings.models) for one in asked]
+    both = {"--precision": precision, "--build-option": build_option, "--profile": profile}
+    if any(spec.model.source.kind != "plan" for spec in specs):
+        both = {}  # what is said of both is for the one that is built
+    admits(specs[0].model, {**both, "--a-precision": a_precision, "--a-build-option": a_build_option})
+    admits(
+        specs[1].model,
+        {**both, "--b-precision": b_precision, "--b-build-option": b_build_option, "--rebuild": rebuild},
+    )
     with Workbench(settings, trusted=(*named_plan(a), *named_plan(b or a))) as bench, progress_bar() as progress:
         choices = [chosen(bench, one, spec) for one, spec in zip(asked, specs, strict=True)]
         reports = [

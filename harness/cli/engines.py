@@ -8,7 +8,6 @@ from pathlib import Path
 
 from harness.cli.output import say, shown
 from harness.cli.target import model_of, with_profile
-from harness.errors import SpecError
 from harness.report.engine_report import EngineReport
 from harness.report.layers import DETAILED, read
 from harness.runtime.backend.protocol import Progress
@@ -16,13 +15,15 @@ from harness.runtime.choice import Choice, choose, needs_of
 from harness.runtime.workbench import Workbench
 from harness.spec import EngineSpec, recipe
 
+FP32 = "fp32"  # the precision of what nothing is said of: the model as it is
+
 
 @dataclass(frozen=True)
 class Asked:
     """One engine, as the command line names it."""
 
     target: str  # a model's name, or a file
-    precision: str = "fp32"
+    precision: str = FP32
     backend: str = "best"
     build_option: Mapping[str, str] | None = None
     profile: Sequence[str] = ()
@@ -33,28 +34,11 @@ class Asked:
         SpecError for a target that is none, a precision or option that there is not, and a profile that the
         model does not admit.
         """
-        model = model_of(self.target, models)
-        if model.source.kind == "plan":
-            self._refuse_what_was_settled()
-        model = with_profile(model, self.profile)
+        model = with_profile(model_of(self.target, models), self.profile)
         config = model.config.with_options(dict(self.build_option or {}))
         if config.profiling_verbosity is None:
             config = replace(config, profiling_verbosity=DETAILED)
         return EngineSpec.of(model, recipe(self.precision), config)
-
-    def _refuse_what_was_settled(self) -> None:
-        """SpecError for what is asked of a builder: a plan has been built."""
-        asked = {
-            "--precision": self.precision != "fp32",
-            "--build-option": bool(self.build_option),
-            "--profile": bool(self.profile),
-        }
-        given = [name for name, is_given in asked.items() if is_given]
-        if given:
-            raise SpecError(
-                f"{self.target}: is a plan, which was built before: {' and '.join(given)} can't change it: "
-                "name the model in its place"
-            )
 
 
 def chosen(bench: Workbench, asked: Asked, spec: EngineSpec) -> Choice:

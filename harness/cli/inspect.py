@@ -12,7 +12,7 @@ import typer
 from harness.cli import options
 from harness.cli.exits import NOTHING, PASSED
 from harness.cli.output import leave, print_table, progress_bar, say, shown
-from harness.cli.target import named_plan
+from harness.cli.target import admits, named_plan
 from harness.errors import SpecError
 from harness.settings import BEST
 
@@ -40,7 +40,9 @@ def inspect(
         Path | None, typer.Option("--raw", metavar="FILE", help="write what the inspector itself says, its JSON, there")
     ] = None,
     profile: options.Profiles = None,
-    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="precision of the engine")] = "fp32",
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="NAME", help="precision of the engine (default: fp32)")
+    ] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="backend that loads it")] = BEST,
     build_option: options.BuildOptions = None,
     models: options.Models = None,
@@ -56,10 +58,11 @@ def inspect(
 ) -> None:
     """Show an engine's layers: precision, shapes, tactics, weights, what was fused, and the memory that it takes.
 
-    A model is built with profiling_verbosity=DETAILED, unless --build-option says otherwise. A plan is code:
-    load only what you trust. Exits with 3 when the engine tells of no layer.
+    A model is built with profiling_verbosity=DETAILED, unless --build-option says otherwise; a plan is as it is,
+    and an option that says how to build is refused. A plan is code: load only what you trust. Exits with 3 when
+    the engine tells of no layer.
     """
-    from harness.cli.engines import Asked, chosen, report
+    from harness.cli.engines import FP32, Asked, chosen, report
     from harness.report.engine_report import layer_as_json
     from harness.report.layers import ORDERS, matching
     from harness.runtime.workbench import Workbench
@@ -68,7 +71,7 @@ def inspect(
         raise SpecError(f"--sort {sort!r}: choose from {', '.join(SORTS)}")
     settings = options.settings(
         backend=[backend],
-        precision=[precision],
+        precision=[precision or FP32],
         build_option=build_option,
         models=models,
         cache=cache,
@@ -80,8 +83,9 @@ def inspect(
         probe_timeout=probe_timeout,
         in_process=in_process,
     )
-    asked = Asked(target, precision, settings.backend[0], dict(settings.build_option), profile or ())
+    asked = Asked(target, precision or FP32, settings.backend[0], dict(settings.build_option), profile or ())
     spec = asked.spec(settings.models)
+    admits(spec.model, {"--precision": precision, "--build-option": build_option, "--profile": profile})
     with Workbench(settings, trusted=named_plan(target)) as bench, progress_bar() as progress:
         choice = chosen(bench, asked, spec)
         found, told = report(bench, asked, spec, choice, progress=progress)

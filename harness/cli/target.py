@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from harness.spec.profile import Profile, Range
 from harness.spec.source import OnnxFile, PlanFile
 
 PLANS = (".plan", ".engine", ".trt")
+# Build options that count for a plan, too: what it is loaded with, and that it brings a runtime of its own.
+LOADING = ("plugins=", "flags=VERSION_COMPATIBLE")
 
 
 def model_of(target: str, extra: Sequence[Path] = ()) -> ModelSpec:
@@ -43,6 +45,24 @@ def named_plan(target: str) -> tuple[Path, ...]:
     """The plan that ``target`` itself is, and is trusted for: naming it is what loads it. Else none."""
     file = Path(target)
     return (file,) if file.suffix in PLANS and file.is_file() else ()
+
+
+def admits(model: ModelSpec, given: Mapping[str, str | Sequence[str] | bool | None]) -> None:
+    """SpecError when ``model`` is a plan and an option says how to build it.
+
+    ``given`` has options as they were typed, by name: None, False or nothing for those that were not.
+    """
+    if model.source.kind != "plan":
+        return
+    for option, typed in given.items():
+        values = [typed] if isinstance(typed, str) else [""] if typed is True else typed or ()
+        for value in values:
+            if not (option.endswith("build-option") and value.startswith(LOADING)):
+                said = f"{option} {value}".strip()
+                raise SpecError(
+                    f"{model.origin or model.id}: is a plan, which was built before: {said} can't change it: "
+                    "leave it out, or name the model in the plan's place"
+                )
 
 
 def with_profile(model: ModelSpec, given: Sequence[str]) -> ModelSpec:

@@ -194,6 +194,12 @@ class TestGolden:
         done = trt("check", "a.plan", *FAKE, "fake", "--inputs", given, "--outputs", wanted, "--json")
         assert done.code == 0
         assert verdicts(done) == [("given", "passed", "compare")]
+        built = trt("check", "a.plan", *FAKE, "fake", "--inputs", given, "--build-option", "optimization_level=1")
+        assert built.code == 2
+        assert (
+            "a.plan: is a plan, which was built before: --build-option optimization_level=1 can't change it"
+            in built.err
+        )
         alone = trt("check", "a.plan", *FAKE, "fake")
         assert alone.code == 2
         assert "a plan has no ONNX to run as an oracle: give --inputs and --outputs" in alone.err

@@ -131,6 +131,28 @@ class TestInspect:
         assert "MatMul" in told.out
         assert "profiling_verbosity" not in told.err
 
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("--precision", "fp16"),
+            ("--precision", "fp32"),
+            ("--build-option", "optimization_level=1"),
+            ("--build-option", "flags=FP16"),
+            ("--profile", "batch=1:2:8"),
+        ],
+    )
+    def test_how_to_build_is_nothing_to_say_of_a_plan(self, trt: Trt, own: Path, option: str, value: str) -> None:
+        done = trt("inspect", plan(trt, own, "a.plan"), *FAKE, option, value)
+        assert done.code == 2
+        assert f"a.plan: is a plan, which was built before: {option} {value} can't change it" in done.err
+
+    def test_what_a_plan_is_loaded_with_is(self, trt: Trt, own: Path, tmp_path: Path) -> None:
+        file = plan(trt, own, "a.plan", "--build-option", "flags=VERSION_COMPATIBLE")
+        (tmp_path / "libmine.so").touch()
+        loading = ("--build-option", "flags=VERSION_COMPATIBLE", "--build-option", "plugins=libmine.so")
+        assert trt("inspect", file, *FAKE, *loading).code == 0
+        assert trt("inspect", file, *FAKE).code == 1, "it brings code, and nobody has said that it may"
+
     def test_what_tells_of_no_layer_is_not_covered(self, trt: Trt, own: Path) -> None:
         done = trt("inspect", own, *PROFILE, *FAKE, "--build-option", "profiling_verbosity=NONE")
         assert done.code == 3
@@ -215,7 +237,7 @@ class TestDiff:
         for command in refused:
             done = trt(*command, *FAKE)
             assert done.code == 2, command
-            assert f"old.plan: is a plan, which was built before: {option[0]} can't change it" in done.err
+            assert f"old.plan: is a plan, which was built before: {' '.join(command[-2:])} can't change it" in done.err
         told = trt("diff", file, own, *(() if option[0] in PROFILE else PROFILE), *option, *FAKE)
         assert told.code in (0, 1), told.err
 
@@ -226,6 +248,28 @@ class TestDiff:
         done = trt("diff", file, own, *PROFILE, *FAKE)
         assert done.code == 1
         assert "they differ: kind 1" in done.out
+
+    def test_how_to_build_is_nothing_to_say_of_a_plan(self, trt: Trt, own: Path) -> None:
+        one, other = (plan(trt, own, name) for name in ("one.plan", "other.plan"))
+        for said, wrong in (
+            (
+                (one, own, *PROFILE, "--a-precision", "fp16"),
+                "one.plan: is a plan, which was built before: --a-precision fp16",
+            ),
+            (
+                (own, one, *PROFILE, "--b-build-option", "workspace=1MiB"),
+                "one.plan: is a plan, which was built before: --b-build-option workspace=1MiB",
+            ),
+            ((one, other, "--precision", "fp16"), "one.plan: is a plan, which was built before: --precision fp16"),
+            ((one, other, *PROFILE), "one.plan: is a plan, which was built before: --profile batch=1:2:8"),
+            ((one, "--rebuild"), "one.plan: is a plan, which was built before: --rebuild"),
+        ):
+            done = trt("diff", *said, *FAKE)
+            assert (done.code, f"{wrong} can't change it" in done.err) == (2, True), done.err
+        assert trt("diff", one, own, *PROFILE, *FAKE, "--precision", "fp32").code == 0, (
+            "it is for the one that is built"
+        )
+        assert trt("diff", one, other, *FAKE).code == 0
 
     def test_options_of_both_and_of_one(self, trt: Trt, own: Path) -> None:
         """B's own option holds, and the one of both where it has none."""
