@@ -268,6 +268,13 @@ def trt_can(_trt: Story, trt_backend: str) -> Callable[[str], bool]:
 
 
 @pytest.fixture
+def trt_version(_trt: Story, trt_backend: str) -> str:
+    """The version of the library that the cell's backend builds and runs with: of TensorRT, not of its bindings."""
+    probe = _trt.run.probes[trt_backend]
+    return str(probe.environment.get("library_version") or probe.version)
+
+
+@pytest.fixture
 def trt_interface(_trt: Story) -> Interface:
     """What the model takes and gives: as its file declares, or, without a file, as its engine says."""
     source = _trt.case.model.source

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.types import Array, Arrays
     from harness.runtime.backend.hosted import HostedBackend
 
-HEADER = 64  # bytes: the header of a plan of TensorRT 8.6 or later begins with "ptrt", that of TensorRT-RTX with "vtrt"
-VERSIONED, VERSION = b"vtrt", 24  # where TensorRT-RTX has its version in it, a byte for each number; 8.6 has none there
+# The header of a plan of TensorRT (8.6 or later) or of TensorRT-RTX, as trtexec --getPlanVersionOnly reads it
+# (NVIDIA/TensorRT, samples/common/sampleEngines.cpp) and as plans of TensorRT-RTX 1.7 have it.
+HEADER = 64  # bytes
+TAGS = (b"ftrt", b"vtrt")  # its first four
+FORMAT = range(4, 8)  # where the format of the header itself stands, which is 0
+VERSION = range(24, 27)  # where the library's version stands then, a byte for each number, if it does
 CUTS, FLIPS = 24, 48  # places where a plan is cut short, and bits of it that are flipped
 WEIGHTS = 4  # bits that are flipped inside weights, and run
 GIGABYTE = 1 << 30
@@ -40,10 +44,13 @@ class Forged:
     runs: bool = False
 
 
-def forgeries(good: Array, seed: int, model: Path, folder: Path, weights: tuple[bytes, ...] = ()) -> Iterator[Forged]:
+def forgeries(
+    good: Array, seed: int, model: Path, folder: Path, weights: tuple[bytes, ...] = (), version: str = ""
+) -> Iterator[Forged]:
     """Every kind, of the plan ``good``. The same for the same ``seed``; files go to ``folder``.
 
-    ``weights`` are those of ``model`` as bytes, to be looked for in the plan.
+    ``weights`` are those of ``model`` as bytes, to be looked for in the plan, as is the ``version`` of the library
+    that built it, "8.6.0": a plan that holds it nowhere known has no forgeries of the kind "version".
     """
     import numpy as np
 
@@ -71,8 +78,9 @@ def forgeries(good: Array, seed: int, model: Path, folder: Path, weights: tuple[
     for place, length in list(_found(good, weights))[:WEIGHTS]:
         at = place + draw.randrange(length)
         yield Forged("weights", f"a bit of byte {at}, in a weight", changed((at, 1 << 4)), runs=True)
-    for at in range(VERSION, VERSION + 3) if good[:4].tobytes() == VERSIONED else ():
-        yield Forged("version", f"one more in byte {at}", changed((at, int(good[at]) ^ (int(good[at]) + 1) & 0xFF)))
+    for kind, places in _numbers(good, version).items():
+        for at in places:
+            yield Forged(kind, f"one more in byte {at}", changed((at, int(good[at]) ^ (int(good[at]) + 1) & 0xFF)))
     for what, data in _foreign(good):
         yield of("another backend's", what, data)
     yield of("text", "a sentence", b"This is no plan at all.\n" * 100)
@@ -101,6 +109,18 @@ def damaged(whole: Array, good: Array, forged: Iterable[Forged]) -> Iterator[For
         yield Forged(one.kind, f"{one.what}, without a head", one.plan)
 
 
+def _numbers(good: Array, version: str) -> dict[str, range]:
+    """Where a plan of a TensorRT's says by numbers who can read it: its "format", and the library's "version"."""
+    header = good[:HEADER].tobytes()
+    if not header.startswith(TAGS):
+        return {}
+    # The patch is left out: a plan may be of another one than the library names.
+    wanted = bytes(int(number) & 0xFF for number in re.findall(r"\d+", version)[:2])
+    at = VERSION.start
+    there = len(wanted) == 2 and header[at : at + 2] == wanted
+    return {"format": FORMAT, **({"version": VERSION} if there else {})}
+
+
 def _found(good: Array, weights: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
     """Places and lengths of ``weights`` that stand in the plan as they are; a builder may have laid them out anew."""
     whole = good.tobytes()
@@ -116,7 +136,7 @@ def _foreign(good: Array) -> Iterator[tuple[str, bytes]]:
     from harness.runtime.backend.onnxruntime import FORMAT
 
     whole = good.tobytes()
-    for magic in (b"ptrt", b"vtrt", _MAGIC):
+    for magic in (*TAGS, _MAGIC):
         if not whole.startswith(magic):
             yield f"it begins with {magic!r}", magic + whole[len(magic) :]
     if not whole.startswith(b"{"):

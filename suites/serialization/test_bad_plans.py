@@ -41,6 +41,7 @@ def test_bad_plans(
     trt_hosts: Hosts,
     trt_inputs: Arrays,
     weights: tuple[bytes, ...],
+    trt_version: str,
     trt_record: dict[str, Any],
     tmp_path: Path,
 ) -> None:
@@ -50,7 +51,7 @@ def test_bad_plans(
     """
     model = trt_spec.model.source.path()
     trial = Trial(trt_hosts(), trt_plan.data, trt_inputs, trt_spec.config.plugins)
-    for forged in forgeries(trt_plan.data, SEED, model, tmp_path, weights):
+    for forged in forgeries(trt_plan.data, SEED, model, tmp_path, weights, trt_version):
         trial(forged)
         if trial.over:
             break
@@ -62,7 +63,12 @@ def test_bad_plans(
 
 @on_one
 def test_damaged_files(
-    trt_spec: EngineSpec, trt_plan: BuiltPlan, weights: tuple[bytes, ...], trt_record: dict[str, Any], tmp_path: Path
+    trt_spec: EngineSpec,
+    trt_plan: BuiltPlan,
+    weights: tuple[bytes, ...],
+    trt_version: str,
+    trt_record: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
     """Whatever TensorRT would make of it: of what lies in a cache no changed byte is taken for a plan."""
     good, key = trt_plan.data, trt_plan.plan_key
@@ -70,7 +76,7 @@ def test_damaged_files(
     path = cache.path(key)
     cache.put(key, good, {}, {})
     whole = np.fromfile(path, np.uint8)
-    forged = forgeries(good, SEED, trt_spec.model.source.path(), tmp_path, weights)
+    forged = forgeries(good, SEED, trt_spec.model.source.path(), tmp_path, weights, trt_version)
     tried, problems = Counter[str](), []
     for file in damaged(whole, good, forged):
         tried[file.kind] += 1

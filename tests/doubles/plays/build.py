@@ -48,7 +48,7 @@ def write_plan(world: World, blueprint: Blueprint) -> bytes:
 
 
 def magic(world: World) -> bytes:
-    return b"vtrt" if world.rtx else b"ptrt"
+    return b"vtrt" if world.rtx else b"ftrt"
 
 
 def read_plan(world: World, data: bytes) -> Blueprint | str:
