@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.runtime import inventory
 from harness.runtime.backend.protocol import Array
+from harness.runtime.envelope import Sealed
 from harness.runtime.store import Store
 
 WRITERS = 64  # processes that may share a cache without any of them seeing it grow past its limit
@@ -50,8 +51,12 @@ class PlanCache:
 
         A damaged, foreign or older entry is renamed to ``*.bad`` with a `CacheWarning` that says why.
         """
-        found = self._store.get(plan_key)
+        found = self.entry(plan_key)
         return None if found is None else found.payload
+
+    def entry(self, plan_key: str) -> Sealed | None:
+        """As `get`, with the facts that were kept beside the plan."""
+        return self._store.get(plan_key)
 
     def put(
         self, plan_key: str, plan: Array, facts: Mapping[str, Any], producer: Mapping[str, Any] | None = None

@@ -54,6 +54,7 @@ REPEATED = "repeated"  # in `StageError.detail`: it failed before, and was not t
 class BuiltPlan:
     """A plan and how it was come by. ``seconds`` holds what was spent now: "export", "parse", "build".
 
+    ``took`` holds what its build took, now or when it was made for the cache; nothing where nobody knows.
     ``timing_cache`` is what that of a build has become, None where it went by none; ``facts`` tells its
     SHA-256 and size in bytes, before and after.
     """
@@ -65,6 +66,7 @@ class BuiltPlan:
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     timing_cache: Array | None = None
+    took: Mapping[str, float] = field(default_factory=dict)
 
     def unproven(self, probe: Probe) -> str:
         """Why a test that did no more than ask for this plan has shown nothing; "" where it has.
@@ -214,16 +216,16 @@ class EnginePool:
         cache = self._cache if _is_reproducible(spec) and not rebuilt else None
         if cache is None:
             return self._build(spec, backend, plan_key, progress, made, stream, rebuilt or build > 0, timing_cache)[0]
-        found = cache.get(plan_key)
+        found = cache.entry(plan_key)
         if found is None:
             with cache.lock(plan_key):
-                found = cache.get(plan_key)  # another process may have built it meanwhile
+                found = cache.entry(plan_key)  # another process may have built it meanwhile
                 if found is None:
                     built, keep = self._build(spec, backend, plan_key, progress, made, stream, build > 0)
                     if keep:
                         cache.put(plan_key, built.data, self._facts(spec, built), environment(self._probe(backend)))
                     return built
-        return BuiltPlan(found, key, plan_key, cached=True)
+        return BuiltPlan(found.payload, key, plan_key, cached=True, took=found.facts.get("seconds", {}))
 
     def close(self) -> None:
         """Close every engine, in use or not, and give back what builds found out about tactics."""
@@ -354,7 +356,7 @@ class EnginePool:
         self.builds += 1
         seconds = {"export": exported, **plan.seconds}
         facts = _facts_of_timing(before, plan.timing_cache)
-        return BuiltPlan(plan.data, spec.key, plan_key, False, seconds, facts, plan.timing_cache), plan.keep
+        return BuiltPlan(plan.data, spec.key, plan_key, False, seconds, facts, plan.timing_cache, seconds), plan.keep
 
     def _learning(self, request: BuildRequest, backend: str, progress: Progress | None) -> tuple[Array | None, Plan]:
         """What is known of tactics here, and a build that goes by it and adds to it."""
@@ -416,7 +418,8 @@ class Handle:
     ``timings`` holds the seconds spent for it by stage: "export", "parse", "build", "deserialize",
     "context", "run", "measure", "serialize", "refit", "inspect". A stage that an earlier handle or run paid
     for is missing. ``builds`` counts the plans that were built for it, ``facts`` and ``timing_cache`` are
-    those of the last.
+    those of the last. ``took`` holds the seconds of the build of its plan, whoever paid for it, as far as
+    they are known.
     """
 
     def __init__(
@@ -433,6 +436,7 @@ class Handle:
         self.timings: dict[str, float] = {}
         self.builds = 0
         self.facts: dict[str, Any] = {}
+        self.took: Mapping[str, float] = {}
         self.timing_cache: Array | None = None
         self._pool, self._progress, self._wanted = pool, progress, wanted
         self._sessions: list[PooledSession] = []
@@ -558,7 +562,7 @@ class Handle:
         if plan is not None:
             self.builds += not plan.cached
             self.facts.update(plan.facts)
-            self.timing_cache = plan.timing_cache
+            self.timing_cache, self.took = plan.timing_cache, plan.took
         if plan is not None or self._wanted.given is not None:
             for stage, seconds in {**(plan.seconds if plan else {}), **loaded.info.seconds}.items():
                 self._spent(stage, seconds)

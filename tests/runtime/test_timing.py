@@ -233,7 +233,9 @@ def test_a_build_goes_by_what_those_before_it_found_out(
     assert second.facts["timing_cache"]["before"]["sha256"] == digest(backend.given[1])
     assert second.facts["timing_cache"]["before"] == first.facts["timing_cache"]["after"]
     assert second.facts["timing_cache"]["after"]["size"] > first.facts["timing_cache"]["after"]["size"]
-    assert pool.plan(specs[0], "fake").facts == {}, "nothing was built"
+    again = pool.plan(specs[0], "fake")
+    assert (again.facts, again.seconds) == ({}, {}), "nothing was built"
+    assert again.took == first.took == first.seconds, "and it is known what it took"
 
 
 def test_another_worker_goes_by_it_too(pool: EnginePool, specs: list[EngineSpec], tmp_path: Path) -> None:
