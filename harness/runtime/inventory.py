@@ -44,6 +44,8 @@ class Item:
                 return envelope.glimpsed(file)
         except FileNotFoundError:
             return _NOTHING
+        except OSError as error:
+            raise EnvelopeError(f"can't be read: {error.strerror}") from None
 
     def verify(self) -> str:
         """Why it can't be trusted; "" when every byte is as it was written, or it is gone by now."""
@@ -131,7 +133,7 @@ def stale(found: Iterable[Item], here: Mapping[str, str]) -> Iterator[Removal]:
             continue
         try:
             producer = item.header().producer
-        except (EnvelopeError, OSError) as error:
+        except EnvelopeError as error:
             yield Removal(item, str(error))
             continue
         backend, made_by = str(producer.get("backend", "")), producer.get("fingerprint")

@@ -65,9 +65,11 @@ class Timings:
         try:
             with self.file.open("rb") as opened:
                 found = envelope.read(opened)
-            if (found.kind, found.key) != (KIND, fingerprint):
+            if found.kind != KIND:
+                raise EnvelopeError(f"holds a {found.kind}, and no {KIND}")
+            if found.key != fingerprint:
                 made_by = f"{found.producer.get('backend', '')} {found.producer.get('version', '')}".strip()
-                raise EnvelopeError(f"holds a {found.kind} of another GPU or version ({made_by or 'unknown'})")
+                raise EnvelopeError(f"is for another GPU or version ({made_by or 'unknown'})")
         except FileNotFoundError:
             return  # the first night
         except (EnvelopeError, OSError) as error:

@@ -87,6 +87,7 @@ def test_a_folder_that_is_not_there(trt: Trt, command: str) -> None:
 
 
 def test_verify_finds_what_cannot_be_trusted(trt: Trt, kept: Path) -> None:
+    (kept / f"{KEYS[4]}.bad").write_bytes(b"known to be bad, and no entry")
     assert trt("cache", "verify", "--cache", kept).code == 0
     damaged = kept / f"{KEYS[0]}.plan"
     data = damaged.read_bytes()
@@ -98,6 +99,26 @@ def test_verify_finds_what_cannot_be_trusted(trt: Trt, kept: Path) -> None:
     assert done.json["entries"] == 4
     assert names(kept) == before, "nothing is changed"
     assert f"{damaged.name} is damaged" in trt("cache", "verify", "--cache", kept).out
+
+
+def test_entries_that_say_nothing_are_listed_with_the_reason(trt: Trt, kept: Path) -> None:
+    (kept / f"{KEYS[0]}.plan").write_bytes(b"TRTHPLAN" + bytes(100))
+    (kept / f"{KEYS[4]}.plan").mkdir()
+    for age, key in enumerate((KEYS[4], KEYS[0], KEYS[2], KEYS[3])):
+        os.utime(kept / f"{key}.plan", (1e9 - age, 1e9 - age))
+    listed = trt("cache", "ls", "--cache", kept, "--json")
+    assert listed.code == 0
+    assert [entry["key"] for entry in listed.json["entries"]][1:] == [KEYS[4], KEYS[0], KEYS[2], KEYS[3]], (
+        "newest first"
+    )
+    problems = {entry["key"]: entry["problem"] for entry in listed.json["entries"] if "problem" in entry}
+    assert problems == {
+        KEYS[0]: "is no envelope of this project: it begins with b'TRTHPLAN'",
+        KEYS[4]: "can't be read: Is a directory",
+    }
+    shown = trt("cache", "ls", "--cache", kept).out
+    assert "can't be read: Is a directory" in shown
+    assert "is no envelope of this project" in shown
 
 
 def prune(trt: Trt, folder: Path, *more: str) -> Any:
@@ -122,6 +143,11 @@ def test_prune_takes_away_what_is_of_no_more_use(trt: Trt, kept: Path) -> None:
     # What was made by a backend that is not here may be of use elsewhere.
     assert names(kept) == sorted([f"{KEYS[0]}.plan", f"{KEYS[1]}.timing", f"{KEYS[2]}.plan", "mine.plan"])
     assert prune(trt, kept) == {}
+
+
+def test_prune_leaves_what_a_backend_made_that_is_not_here(trt: Trt, kept: Path) -> None:
+    done = trt("cache", "prune", "--cache", kept, "--backend", "fake:absent", "--in-process", "--json")
+    assert (done.code, done.json["removed"]) == (0, [])
 
 
 def test_prune_keeps_to_a_size(trt: Trt, kept: Path) -> None:

@@ -30,6 +30,7 @@ def test_each_measure_names_it_alone(measure: str) -> None:
 def test_like_builds_name_none() -> None:
     assert outliers({name: [v for n, v in enumerate(values) if n != 3] for name, values in SEEN.items()}) == ()
     assert outliers({"size": [7.0] * 5, "error": [0.0] * 5}) == ()
+    assert outliers({"size": [0.0] * 5}) == ()
 
 
 def test_two_that_stand_apart_do_not_hide_each_other() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from harness.errors import SpecError
 from harness.runtime import cache as caches
-from harness.runtime import held, inventory
+from harness.runtime import envelope, held, inventory
 from harness.runtime.cache import WRITERS, PlanCache, default_folder
 from harness.runtime.envelope import FORMAT, HEAD, MAGIC, EnvelopeError
 from harness.runtime.store import CacheWarning, Store
@@ -67,7 +67,7 @@ def flip(data: bytes, at: int) -> bytes:
         (lambda data: flip(data, len(data) - 1), "is damaged: its SHA-256 differs"),  # the plan
         (lambda data: flip(data, HEAD + 9), "is damaged: its SHA-256 differs"),  # the header
         (lambda data: data[:-1], "is cut short: "),
-        (lambda data: data + b"\0", "is damaged: "),
+        (lambda data: data + b"\0", "bytes, where its head speaks of"),
         (lambda data: data[:20], "is cut short: 20 bytes"),
         (lambda _: b"", "is cut short: 0 bytes"),
         (lambda data: data + b"x", "where its head speaks of"),
@@ -97,6 +97,61 @@ def test_the_entry_of_another_plan_is_foreign(cache: PlanCache, entry: Path) -> 
         assert cache.get(OTHER) is None
 
 
+def test_an_entry_of_another_kind_is_foreign(cache: PlanCache) -> None:
+    timings = Store(cache.folder, "timing cache")
+    timings.put(KEY, PLAN, {}, {})
+    timings.path(KEY).rename(cache.path(KEY))
+    with pytest.warns(CacheWarning, match=f"holds another entry, the timing cache {KEY}"):
+        assert cache.get(KEY) is None
+
+
+def test_what_cannot_be_read_costs_a_warning(cache: PlanCache) -> None:
+    cache.path(KEY).mkdir()
+    with pytest.warns(CacheWarning, match=r"could not be read \(Is a directory\): it is made anew"):
+        assert cache.get(KEY) is None
+
+
+def test_an_entry_is_used_where_nothing_can_be_written(
+    cache: PlanCache, entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    assert entry.exists()
+    monkeypatch.setattr(os, "utime", refused)
+    np.testing.assert_array_equal(cache.get(KEY), PLAN)
+
+
+def test_an_entry_is_not_taken_away_while_it_is_read(
+    cache: PlanCache, entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, removed = envelope.read, []
+
+    def reads(file: Any) -> Any:
+        removed.append(inventory.items(cache.folder)[0].remove())
+        return read(file)
+
+    monkeypatch.setattr(envelope, "read", reads)
+    assert cache.get(KEY) is not None
+    (item,) = inventory.items(cache.folder)
+    assert item.verify() == ""
+    assert removed == [False, False]
+    assert entry.exists()
+
+
+def test_of_two_that_find_an_entry_damaged_one_sets_it_aside(
+    cache: PlanCache, entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: Any) -> Any:
+        entry.replace(entry.with_suffix(".bad"))  # by the other, just now
+        raise EnvelopeError("is cut short")
+
+    monkeypatch.setattr(envelope, "read", read)
+    with pytest.warns(CacheWarning, match="is cut short; set aside") as heard:
+        assert cache.get(KEY) is None
+    assert len(heard) == 1, "nobody says that it could not be read"
+
+
 def test_a_damaged_entry_fails_nothing_where_warnings_are_errors(cache: PlanCache, entry: Path) -> None:
     entry.write_bytes(b"")
     with warnings.catch_warnings(record=True) as heard:
@@ -112,7 +167,37 @@ def test_a_full_disk_costs_a_warning(cache: PlanCache, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "fdopen", full)
     with pytest.warns(CacheWarning, match="could not be written .No space left on device"):
         cache.put(KEY, PLAN, {})
+    with pytest.warns(CacheWarning, match="could not be written"):
+        PlanCache(cache.folder, limit=1 << 20).put(KEY, PLAN, {})
     assert list(cache.folder.iterdir()) == []
+
+
+def test_an_entry_is_whole_when_it_gets_its_name(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = Path.replace
+
+    def opened(path: Path, target: Path) -> Path:
+        np.testing.assert_array_equal(envelope.opened(path.read_bytes()).payload, PLAN)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", opened)
+    cache.put(KEY, PLAN, {})
+    assert cache.path(KEY).exists()
+
+
+def test_an_unfinished_entry_that_was_swept_away_is_begun_again(
+    cache: PlanCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its being held."""
+    take = held.take
+
+    def late(handle: int) -> bool:
+        monkeypatch.setattr(held, "take", take)
+        inventory.make_room(cache.folder, 1 << 20)
+        return take(handle)
+
+    monkeypatch.setattr(held, "take", late)
+    cache.put(KEY, PLAN, {})
+    np.testing.assert_array_equal(cache.get(KEY), PLAN)
 
 
 def test_a_folder_that_cannot_be_is_a_clear_error(tmp_path: Path) -> None:
@@ -174,6 +259,17 @@ def test_locks_do_not_pile_up(cache: PlanCache) -> None:
         with cache.lock(f"{number:064x}"):
             pass
     assert list(cache.folder.iterdir()) == []
+
+
+def test_an_interrupted_wait_leaves_nothing_open(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    monkeypatch.setattr(held.fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt), cache.lock(KEY):
+        pass
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
 def test_whoever_waited_for_a_lock_that_was_taken_away_waits_for_the_next(cache: PlanCache) -> None:
@@ -319,6 +415,78 @@ def test_files_of_others_are_left_alone(cache: PlanCache) -> None:
     (cache.folder / f"{OTHER}.plan").symlink_to(mine[0])
     inventory.make_room(cache.folder, 0)
     assert all(path.read_bytes() == b"mine" for path in mine)
+    (link,) = inventory.items(cache.folder)
+    assert (link.size, link.path.is_symlink()) == (link.path.lstat().st_size, True)
+
+
+def test_what_is_not_there_any_more_is_nothing(cache: PlanCache, entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others tidy up, too, between a look at the folder and a look at the file."""
+    assert inventory.items(cache.folder / "absent") == []
+    (item,) = inventory.items(cache.folder)
+    entry.unlink()
+    assert (item.header().producer, item.verify(), item.remove()) == ({}, "", False)
+    cache.put(KEY, PLAN, {})
+    scandir = os.scandir
+
+    def then_gone(folder: Path) -> list[os.DirEntry[str]]:
+        found = list(scandir(folder))
+        entry.unlink()
+        return found
+
+    monkeypatch.setattr(inventory.os, "scandir", then_gone)
+    assert inventory.items(cache.folder) == []
+
+
+def test_verify_says_why(cache: PlanCache, entry: Path) -> None:
+    entry.rename(cache.path(OTHER))
+    cache.path(KEY).mkdir()
+    unreadable, foreign = sorted(inventory.items(cache.folder), key=lambda item: item.key)
+    assert unreadable.verify() == "can't be read: Is a directory"
+    with pytest.raises(EnvelopeError, match="can't be read: Is a directory"):
+        unreadable.header()
+    assert foreign.verify() == f"holds another entry, the plan {KEY}"
+    assert not unreadable.remove()
+
+
+def test_what_was_put_in_the_place_of_an_item_stays(
+    cache: PlanCache, entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = held.take
+
+    def late(handle: int) -> bool:
+        monkeypatch.setattr(held, "take", take)
+        cache.put(KEY, PLAN, {})  # by another process, just now
+        return take(handle)
+
+    (item,) = inventory.items(cache.folder)
+    monkeypatch.setattr(held, "take", late)
+    assert not item.remove()
+    assert entry.exists()
+
+
+def test_room_is_made_by_one_process_at_a_time(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waited looks again: what the one before has taken away is room enough."""
+    keys = fill(cache, 4)
+    size = cache.path(keys[0]).stat().st_size
+
+    @contextlib.contextmanager
+    def waited(_: Path) -> Iterator[None]:
+        cache.path(keys[0]).unlink()
+        yield
+
+    monkeypatch.setattr(held, "locked", waited)
+    inventory.make_room(cache.folder, 3 * size)
+    assert present(cache, keys) == [False, True, True, True]
+
+
+def test_where_there_is_room_nobody_waits_for_who_makes_it(cache: PlanCache) -> None:
+    fill(cache, 1)
+    thread = threading.Thread(target=inventory.make_room, args=(cache.folder, 1 << 20))
+    with held.locked(cache.folder / f"{'0' * 64}.lock"):
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+    thread.join(20)
 
 
 def test_what_killed_processes_left_goes_with_the_next_plan(cache: PlanCache) -> None:
@@ -355,6 +523,17 @@ def test_the_plan_of_another_user_is_not_loaded(cache: PlanCache, entry: Path, m
         assert cache.get(KEY) is None
     assert entry.exists()
     assert PlanCache(cache.folder, trusted=True).get(KEY) is not None
+
+
+@pytest.mark.parametrize(("owner", "loaded"), [(0, True), (1000, True), (1001, False)])
+def test_what_the_user_or_the_system_has_put_there_is(
+    cache: PlanCache, entry: Path, monkeypatch: pytest.MonkeyPatch, owner: int, loaded: bool
+) -> None:
+    assert entry.exists()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("harness.runtime.store._owner", lambda _: owner)
+    with contextlib.nullcontext() if loaded else pytest.warns(CacheWarning, match="another user"):
+        assert (cache.get(KEY) is not None) == loaded
 
 
 def test_a_good_entry_is_not_set_aside_for_a_bad_one_that_it_replaced(

@@ -99,12 +99,25 @@ def test_what_a_changed_file_says_of_itself_takes_nothing_down(tmp_path: Path) -
 def test_a_forged_header_is_no_entry(tmp_path: Path) -> None:
     """With the right digest, but of no header that this project writes."""
     store = Store(tmp_path, "plan")
-    for header in (b"", b"[]", b"null", b'{"kind": "plan"}', b"\xff", b"[" * 100_000, b'{"payload": 1}'):
+    other = b'{"facts": {}, "key": "%s", "kind": "plan", "made": %s, "producer": %s}'
+    headers = [b"", b"[]", b"null", b'{"kind": "plan"}', b"\xff", b"[" * 100_000, b'{"payload": 1}']
+    headers += [other % (KEY.encode(), *types) for types in ((b'"now"', b"{}"), (b"1.0", b"[]"))]
+    for header in headers:
         head = envelope._BEFORE.pack(envelope.MAGIC, envelope.FORMAT, len(header), PAYLOAD.nbytes)
         digest = envelope._digest(head, header, PAYLOAD)
         store.path(KEY).write_bytes(head + digest + header + PAYLOAD.tobytes())
         with pytest.warns(CacheWarning, match="foreign"):
             assert store.get(KEY) is None
+
+
+def test_a_header_of_any_length_is_not_read(tmp_path: Path) -> None:
+    """Listing reads headers, and who wrote one may say that it is all of a large file."""
+    path = tmp_path / f"{KEY}.plan"
+    with path.open("wb") as file:
+        file.write(envelope._BEFORE.pack(envelope.MAGIC, envelope.FORMAT, 1 << 25, 0))
+        file.truncate(envelope.HEAD + (1 << 25))
+    with pytest.raises(EnvelopeError, match="is damaged"):
+        inventory.items(tmp_path)[0].header()
 
 
 def test_a_boundary_that_moved_is_seen() -> None:

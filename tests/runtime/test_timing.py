@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import BuildError, ParseError, SpecError
+from harness.errors import BuildError, ParseError, SpecError, StageError
+from harness.runtime import envelope, held
 from harness.runtime.backend.fake import FakeBackend
 from harness.runtime.backend.protocol import REFUSED_TIMINGS, Array, BuildRequest, Plan
 from harness.runtime.cache import PlanCache
+from harness.runtime.envelope import Sealed
 from harness.runtime.pool import EnginePool
-from harness.runtime.store import CacheWarning
+from harness.runtime.store import CacheWarning, Store
 from harness.runtime.timing import Timings, digest
 from harness.spec import BuildConfig, EngineSpec, recipe
 from tests.runtime import models
@@ -83,6 +86,7 @@ def test_nothing_new_is_not_written(timings: Timings) -> None:
     written = file.stat().st_ino
     learn(timings, cache_of(1), cache_of(1), no_merge)
     learn(timings, cache_of(9), cache_of(1), no_merge)
+    learn(timings, cache_of(9), cache_of(9), no_merge)  # the build found out nothing
     assert file.stat().st_ino == written
 
 
@@ -145,12 +149,21 @@ def test_what_is_known_here_and_there_is_merged(fresh: Timings, night: Path, tmp
 def test_bringing_in_the_same_again_merges_nothing(fresh: Timings) -> None:
     """Every worker does."""
     bring_in(fresh, no_merge)
+    (file,) = fresh.folder.iterdir()
+    written = file.stat().st_ino
     bring_in(fresh, no_merge)
     assert fresh.known(HERE).tolist() == [1, 2]
+    assert file.stat().st_ino == written
 
 
 def test_without_a_file_there_is_nothing_to_bring_in(timings: Timings) -> None:
-    bring_in(timings, no_merge)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        heard: list[str] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "warn", lambda _, message: heard.append(message))
+            bring_in(timings, no_merge)
+    assert heard == [], "the first night is nothing to warn of"
     assert timings.known(HERE).nbytes == 0
     timings.give_back(HERE)
     assert timings.file is not None
@@ -160,7 +173,7 @@ def test_without_a_file_there_is_nothing_to_bring_in(timings: Timings) -> None:
 
 
 def test_a_file_for_another_gpu_is_not_used(fresh: Timings) -> None:
-    with pytest.warns(CacheWarning, match=r"of another GPU or version \(tensorrt 8\.6\.1\): nothing is taken from it"):
+    with pytest.warns(CacheWarning, match=r"is for another GPU or version \(tensorrt 8\.6\.1\): nothing is taken from it"):
         fresh.bring_in(ELSEWHERE, no_merge, PRODUCER)
     assert fresh.known(ELSEWHERE).nbytes == 0
 
@@ -172,6 +185,26 @@ def test_a_file_that_cannot_be_trusted_is_not_used(fresh: Timings, night: Path, 
         bring_in(fresh, no_merge)
     assert fresh.known(HERE).nbytes == 0
     assert night.exists(), "it is the user's own"
+
+
+def test_a_file_of_something_else_is_not_used(fresh: Timings, night: Path) -> None:
+    envelope.write(night, Sealed("plan", HERE, cache_of(1), PRODUCER))
+    with pytest.warns(CacheWarning, match="holds a plan, and no timing cache: nothing is taken from it"):
+        bring_in(fresh, no_merge)
+    night.unlink()
+    night.mkdir()
+    with pytest.warns(CacheWarning, match="Is a directory: nothing is taken from it"):
+        bring_in(fresh, no_merge)
+    assert fresh.known(HERE).nbytes == 0
+
+
+def test_what_is_given_back_is_written_by_one_at_a_time(timings: Timings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the last to write might not have seen what another learnt."""
+    learn(timings, timings.known(HERE), cache_of(1))
+    held_then = []
+    monkeypatch.setattr(envelope, "write", lambda *_: held_then.append(held.is_locked(timings.folder / f"{HERE}.lock")))
+    timings.give_back(HERE)
+    assert held_then == [True]
 
 
 def test_a_file_that_cannot_be_written_costs_a_warning(timings: Timings, tmp_path: Path) -> None:
@@ -290,14 +323,15 @@ def test_a_timing_cache_that_a_builder_refuses_costs_a_warning(
     assert [bool(size) for size in sizes(backend)] == [False, True, False]
 
 
+@pytest.mark.parametrize("error", [ParseError("no such operator"), BuildError("no tactics")])
 def test_a_build_that_fails_for_another_reason_fails(
-    pool: EnginePool, backend: Watched, specs: list[EngineSpec], monkeypatch: pytest.MonkeyPatch
+    pool: EnginePool, backend: Watched, specs: list[EngineSpec], monkeypatch: pytest.MonkeyPatch, error: StageError
 ) -> None:
     def fails(*_: Any) -> Plan:
-        raise ParseError("no such operator")
+        raise error
 
     monkeypatch.setattr(FakeBackend, "build", fails)
-    with pytest.raises(ParseError):
+    with pytest.raises(type(error)):
         pool.plan(specs[0], "fake")
     assert len(backend.given) == 1
 
