@@ -195,10 +195,9 @@ class Refusals:
         try:
             self.subject.engine.refit(weights or {}, layers=layers)
         except RefitError as error:
-            if error.crash is not None:
-                self.problems.append(f"{what}: not refused: {error.crash}")
-                self.session = self.subject.session()  # says what became of the engine
-            elif named not in error.message:
+            if error.crash is not None:  # nothing more can be asked of the engine
+                pytest.fail(told([*self.problems, f"{what}: not refused: {error.crash}"]), pytrace=False)
+            if named not in error.message:
                 self.problems.append(f"{what}: refused, and {named!r} is not named: {error.message!r}")
         else:
             self.problems.append(f"{what}: it was taken")

@@ -118,7 +118,8 @@ class Lists:
             if twice:
                 self.problems.append(f"{what} that are listed more than once: {', '.join(twice)}")
         if self.listed.missing or self.listed.missing_places:
-            self.problems.append(f"nothing was given yet, and these are missing: {self.listed.missing}")
+            missing = (*self.listed.missing, *self.listed.missing_places)
+            self.problems.append(f"nothing was given yet, and these are missing: {missing}")
 
     def have_all_that_can_be_set(self) -> None:
         """A weight of the model's that is not listed is a constant by now, or the list has forgotten it."""

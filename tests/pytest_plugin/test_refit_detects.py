@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.errors import RefitError, RunError
 from harness.ledger.records import Record
 from harness.runtime.backend.fake import FakeEngine, FakeSession
-from tests.pytest_plugin.parts import ROOT
+from tests.pytest_plugin.parts import ROOT, complaints
 
 pytest_plugins = ("pytester",)
 Records = Callable[[], list[Record]]
@@ -29,6 +31,7 @@ CAUGHT = [  # fault, model, test, and words of the detector
     ("refit_drifts", "mlp", "test_refit_one_weight", START),
     ("roles_swapped", "mlp", "test_refit_by_layer_and_role", "values differ"),
     ("roles_swapped", "norm_batch", "test_refit_by_layer_and_role", "values differ"),
+    ("refit_ignored", "mlp", "test_refit_by_layer_and_role", "values differ"),
     ("refit_drifts", "mlp", "test_refit_by_layer_and_role", START),
     ("refit_deaf", "mlp", "test_refit_lists", "weights 'head.bias' are listed and were set: the outputs are as before"),
     ("refit_deaf", "norm_batch", "test_refit_lists", "SHIFT of layer 'BatchNormalization_0' is listed and was set"),
@@ -69,6 +72,8 @@ CAUGHT = [  # fault, model, test, and words of the detector
     ("borrowed_weights", "mlp", "test_refit_from_memory_that_is_gone", "not finite"),
     ("refits_anything", "mlp", "test_weights_are_fixed_without_refit", "DID NOT RAISE"),
     ("stale_refit", "mlp", "test_refit_under_open_sessions", "values differ"),
+    ("refit_ignored", "mlp", "test_refit_under_open_sessions", "values differ"),
+    ("refit_drifts", "mlp", "test_refit_under_open_sessions", START),
     (
         "stale_kept_graph",
         "mlp",
@@ -82,6 +87,7 @@ CAUGHT = [  # fault, model, test, and words of the detector
     ("parser_forgets", "mlp", "test_refit_from_a_file", "values differ"),
     ("refit_drifts", "mlp", "test_refit_from_a_file", START),
     ("marks_all", "mlp", "test_refit_of_marked_weights", "not marked, and listed"),
+    ("list_forgets", "mlp", "test_refit_of_marked_weights", "marked: stem.weight, head.weight; listed: stem.weight"),
     ("refit_first", "mlp", "test_refit_of_marked_weights", "values differ"),
     ("refit_drifts", "mlp", "test_refit_of_marked_weights", START),
     ("strips_nothing", "mlp", "test_refit_of_a_stripped_plan", "bytes smaller without"),
@@ -115,7 +121,7 @@ def test_a_fault_is_caught(
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     failed = [record for record in records() if record.verdict == "failed"]
     assert {record.cell.test for record in failed} == {test}
-    assert words in result.stdout.str()
+    assert words in complaints(records())
 
 
 # What no fault of the fake's is needed for: one method of it that is another.
@@ -125,7 +131,7 @@ def again(method: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[
     return lambda self, *given, **named: change(method(self, *given, **named))
 
 
-def refusing(method: Callable[..., Any], change: Callable[[Exception], Exception]) -> Callable[..., Any]:
+def refusing(method: Callable[..., Any], change: Callable[[RefitError], RefitError]) -> Callable[..., Any]:
     def changed(self: Any, *given: Any, **named: Any) -> Any:
         try:
             return method(self, *given, **named)
@@ -143,6 +149,75 @@ def forgetful(self: FakeEngine, *given: Any, **named: Any) -> Any:
 
 
 REFITS = [FakeEngine.refit]
+REFIT_FROM, RUN, WEIGHTS = FakeEngine.refit_from, FakeSession.run, FakeEngine.weights
+
+
+def unless_refused(refused: Callable[..., None]) -> Callable[..., None]:
+    """A refit, and ``refused(engine, weights, error)`` in the place of its refusal."""
+
+    def refit(self: FakeEngine, weights: Any, **named: Any) -> None:
+        try:
+            REFITS[0](self, weights, **named)
+        except RefitError as error:
+            refused(self, weights, error)
+
+    return refit
+
+
+def sulking(self: FakeEngine, weights: Any, **named: Any) -> None:
+    """Once a refit was refused none has any effect."""
+    before = {of: of.evaluator for of in (self, *self.sessions)}
+    unless_refused(upset)(self, weights, **named)
+    if vars(self).get("sulks"):
+        for of, evaluator in before.items():
+            of.evaluator = evaluator
+
+
+def upset(self: FakeEngine, _: Any, error: RefitError) -> None:
+    vars(self)["sulks"] = True
+    raise error
+
+
+def spoiling(self: FakeEngine, _: Any, error: RefitError) -> None:
+    """A refusal that leaves every output wrong."""
+    self.off = True
+    raise error
+
+
+def kept_as_floats(self: FakeEngine, weights: Any, error: RefitError) -> None:
+    """Refused, and taken all the same."""
+    REFITS[0](self, {name: array.astype(np.float32) for name, array in weights.items()})
+    raise error
+
+
+def once(self: FakeEngine, weights: Any, **named: Any) -> None:
+    """Only the first refit of an engine has any effect."""
+    if not vars(self).get("refitted"):
+        REFITS[0](self, weights, **named)
+        vars(self)["refitted"] = True
+
+
+def spoilt_by_the_parser(self: FakeEngine, model: str) -> None:
+    try:
+        REFIT_FROM(self, model)
+    except RefitError:
+        self.off = True
+        raise
+
+
+def off(which: Callable[[bool, bool], bool], factor: float) -> Callable[..., Any]:
+    """Runs of which the outputs are wrong by a ``factor``: ``which(graph, whether the engine was refitted)``."""
+
+    def run(self: FakeSession, inputs: Any, *, graph: bool = False, omit: str = "") -> Any:
+        outputs = RUN(self, inputs, graph=graph, omit=omit)
+        if which(graph, self.evaluator is not FIRST.setdefault(self._engine, self.evaluator)):
+            return {name: (array * np.float32(factor)).astype(array.dtype) for name, array in outputs.items()}
+        return outputs
+
+    return run
+
+
+FIRST: weakref.WeakKeyDictionary[FakeEngine, Any] = weakref.WeakKeyDictionary()  # what engines computed with at first
 
 
 @pytest.mark.parametrize(
@@ -176,7 +251,26 @@ REFITS = [FakeEngine.refit]
             "test_refit_one_weight",
             "the engine asks for weights that are not in the model's file: ['who?']",
         ),
+        (
+            "weights",
+            lambda self, given=None, *, layers=None: (
+                WEIGHTS(self, given, layers=layers)
+                if given or layers
+                else replace(WEIGHTS(self), missing_places=(("stem", "KERNEL"),))
+            ),
+            "test_refit_lists",
+            "nothing was given yet, and these are missing: (('stem', 'KERNEL'),)",
+        ),
         ("refit", forgetful, "test_refit_under_open_sessions", "the session that had run before the refit"),
+        ("refit", sulking, "test_refit_refused", "values differ"),
+        ("refit", unless_refused(kept_as_floats), "test_refit_of_another_float", START),
+        ("refit", unless_refused(spoiling), "test_weights_are_fixed_without_refit", "from the run before"),
+        ("refit", unless_refused(lambda *_: None), "test_refit_of_marked_weights", "DID NOT RAISE"),
+        ("refit", once, "test_refit_of_a_stripped_plan", "values differ"),
+        ("refit_from", spoilt_by_the_parser, "test_refit_from_a_file", START),
+        ("run", off(lambda graph, _: graph, 1 + 2**-20), "test_refit_under_a_graph", START),
+        ("run", off(lambda graph, changed: graph and changed, 2), "test_refit_under_a_graph", "values differ"),
+        ("run", off(lambda graph, changed: changed and not graph, 2), "test_refit_under_a_graph", "values differ"),
         (
             "refit_from",
             refusing(FakeEngine.refit_from, lambda _: RefitError("no")),
@@ -186,15 +280,50 @@ REFITS = [FakeEngine.refit]
     ],
 )
 def test_another_method_is_caught(
-    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, method: str, other: Any, test: str, words: str
+    project: pytest.Pytester,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    other: Any,
+    test: str,
+    words: str,
 ) -> None:
-    monkeypatch.setattr(FakeEngine, method, other)
+    monkeypatch.setattr(FakeSession if method == "run" else FakeEngine, method, other)
     result = run(project, of(test), "", "mlp")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert words in result.stdout.str()
+    assert words in complaints(records())
 
 
 FAKE_WEIGHTS = FakeEngine.weights
+
+
+def dying(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Where it would refuse, its process dies."""
+    return refusing(method, lambda error: RefitError(f"{error.message} (dead)", crash="signal 11 (SIGSEGV)"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "method", "test", "words"),
+    [
+        ("", "refit", "test_refit_refused", "one element more: not refused: signal 11 (SIGSEGV)"),
+        ("", "refit", "test_refit_of_another_float", "(dead)"),
+        ("nan_kept", "refit", "test_refit_of_nan", "(dead)"),
+        ("", "refit", "test_weights_are_fixed_without_refit", "(dead)"),
+        ("", "refit_from", "test_refit_from_a_file", "(dead)"),
+    ],
+)
+def test_a_crash_is_no_refusal(
+    project: pytest.Pytester,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    method: str,
+    test: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(FakeEngine, method, dying(getattr(FakeEngine, method)))
+    assert run(project, of(test), fault, "mlp").ret == pytest.ExitCode.TESTS_FAILED
+    assert words in complaints(records())
 
 
 def test_weights_that_are_not_listed_have_to_be_unknown(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
@@ -341,6 +470,32 @@ def test_a_kept_graph_may_be_refused(project: pytest.Pytester, records: Records,
     told = {record.cell.variant: record.facts["replay"] for record in records()}
     assert told["dropped"] == "of the new weights"
     assert told["kept"].startswith("refused: this graph was captured before a refit")
+    monkeypatch.setattr(FakeSession, "run", lambda *given, **named: dead(refused, *given, **named))
+    assert run(project, of("test_refit_under_a_graph"), "", "mlp").ret == pytest.ExitCode.TESTS_FAILED
+    assert {record.cell.variant: record.verdict for record in records()} == {"dropped": "passed", "kept": "failed"}
+
+
+def dead(run_: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    try:
+        return run_(*given, **named)
+    except RunError as error:
+        raise RunError(str(error), crash="signal 11 (SIGSEGV)") from None
+
+
+def test_a_graph_that_a_refit_drops_may_not_be_refused(
+    project: pytest.Pytester, records: Records, monkeypatch: pytest.MonkeyPatch
+):
+    """Our sessions capture it again."""
+
+    def refused(self: FakeSession, inputs: Any, *, graph: bool = False, omit: str = "") -> Any:
+        if graph and self.evaluator is not FIRST.setdefault(self._engine, self.evaluator):
+            raise RunError("no graph after a refit")
+        return RUN(self, inputs, graph=graph, omit=omit)
+
+    monkeypatch.setattr(FakeSession, "run", refused)
+    run(project, of("test_refit_under_a_graph"), "", "mlp")
+    dropped = next(record for record in records() if record.cell.variant == "dropped")
+    assert (dropped.verdict, "no graph after a refit" in dropped.message) == ("failed", True)
 
 
 def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records):

@@ -14,7 +14,7 @@ import pytest
 from harness.ledger.records import Record
 from harness.runtime import envelope
 from harness.runtime.store import Store
-from tests.pytest_plugin.parts import ROOT
+from tests.pytest_plugin.parts import ROOT, complaints
 
 pytest_plugins = ("pytester",)
 Records = Callable[[], list[Record]]
@@ -68,7 +68,7 @@ def test_a_fault_is_caught(
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     failed = [record for record in records() if record.verdict == "failed"]
     assert {record.cell.test for record in failed} == {test}
-    assert words in result.stdout.str()
+    assert words in complaints(failed)
 
 
 def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records) -> None:

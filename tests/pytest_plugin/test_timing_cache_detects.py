@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.ledger.records import Record
-from tests.pytest_plugin.parts import ROOT
+from tests.pytest_plugin.parts import ROOT, complaints
 
 pytest_plugins = ("pytester",)
 Records = Callable[[], list[Record]]
@@ -33,7 +33,7 @@ def test_a_fault_is_caught(project: pytest.Pytester, records: Records, fault: st
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     (record,) = records()
     assert (record.cell.test, record.verdict) == (test, "failed")
-    assert words in result.stdout.str()
+    assert words in complaints(records())
 
 
 @pytest.mark.parametrize("option", [(), ("--trt-build-option=optimization_level=0",)], ids=["", "level 0"])
