@@ -78,7 +78,7 @@ def test_options_build(
 
     def ask(config: BuildConfig) -> None:
         try:
-            assert trt_plans(config=config).data.nbytes > 0
+            assert trt_plans(config=config).data.nbytes > 0, "the plan is empty"
         except BuildError as error:
             if error.crash is None:
                 supported(row, trt_can)

@@ -22,7 +22,7 @@ again_and_again = pytest.mark.trt(models=CONTRASTING, precisions=("fp32", "fp16"
 def test_builds_again(trt_plans: Plans, trt_can: Callable[[str], bool], trt_record: dict[str, Any]) -> None:
     """Bytes are never compared: no two plans are the same."""
     plans = built(trt_plans, trt_record)
-    assert all(plan.data.nbytes for plan in plans)
+    assert all(plan.data.nbytes for plan in plans), f"plans are empty: {trt_record['plan_bytes']} bytes"
     if not trt_can("run"):  # or more is known of them there
         told(trt_record, {"size": [plan.data.nbytes for plan in plans]})
 

@@ -80,7 +80,8 @@ def test_stream_writer(trt_plan: BuiltPlan, trt_plans: Plans, trt_record: dict[s
     """A plan that is handed out piece by piece begins as any other, and is about as long."""
     streamed = trt_plans(stream=True)
     trt_record["plan_bytes"] = {"at once": trt_plan.data.nbytes, "by stream": streamed.data.nbytes}
-    assert streamed.data[:8].tobytes() == trt_plan.data[:8].tobytes()
+    begins, wanted = (plan.data[:8].tobytes() for plan in (streamed, trt_plan))
+    assert begins == wanted, f"by stream it begins with {begins!r}, at once with {wanted!r}"
     ratio = streamed.data.nbytes / trt_plan.data.nbytes
     assert 2 / 3 < ratio < 3 / 2, f"{streamed.data.nbytes} bytes by stream, {trt_plan.data.nbytes} at once"
 
@@ -108,9 +109,9 @@ def test_plan_without_its_weights(
     engine = trt_engines(config=config)
     whole, bare = engine.serialize(), engine.serialize(("EXCLUDE_WEIGHTS", "INCLUDE_REFIT"))
     trt_record["plan_bytes"] = {"whole": whole.nbytes, "without weights": bare.nbytes}
-    assert bare.nbytes < whole.nbytes
+    assert bare.nbytes < whole.nbytes, f"{bare.nbytes} bytes without weights, {whole.nbytes} with them"
     again = trt_load(bare, config=config)
     restored(again)
     for profile, (got, want) in enumerate(zip(everywhere(again.session), everywhere(engine.session), strict=True)):
         trt_relation.at(profile).require_same_bits(got.outputs, want.outputs, WRITER, got.inputs)
-    assert again.info.facts["refittable"]
+    assert again.info.facts["refittable"], "INCLUDE_REFIT was asked for, and the engine can't be refitted"

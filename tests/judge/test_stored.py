@@ -57,6 +57,27 @@ def test_convolutions_hold_theirs(found: Stored) -> None:
     assert ("node_of_d", "BIAS") not in found.places
 
 
+def test_what_is_computed_is_not_stored(tmp_path: Path) -> None:
+    """A kernel or a scale that an input, or another node, gives."""
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["": 17]>
+        net (float[n, 2, 4, 4] x, float[2, 2, 1, 1] k, float[2] s) => (float[n, 2, 4, 4] y)
+        <float[2] bias = {5, 6}, float[2] mean = {0, 1}, float[2] variance = {3, 8}>
+        {
+            a = Conv (x, k, bias)
+            y = BatchNormalization (a, s, bias, mean, variance)
+            words = Constant <value_string = "none"> ()
+        }
+        """
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(model, str(path))
+    found = stored(path)
+    assert found.names.keys() == {"bias", "mean", "variance"}
+    assert [place for place in found.places if place[1] != "CONSTANT"] == [("node_of_a", "BIAS")]
+
+
 def test_a_normalization_is_a_scale_and_a_shift(found: Stored) -> None:
     """With its own epsilon, or the one that ONNX says; in float32, and without a name."""
     assert found.places["first", "SCALE"].tolist() == [0.5, np.float32(2) / np.float32(3)]

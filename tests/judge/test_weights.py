@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,43 @@ def test_a_constant_used_in_another_way_as_well_is_none(model: ModelSpec) -> Non
     assert weights(model) == ("bias",)
 
 
+def test_neither_whole_numbers_nor_what_nobody_uses(model: ModelSpec) -> None:
+    proto = onnx.load(str(model.source.path()))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([1, 2, 3], np.int64), "whole"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([1, 2, 3], np.float32), "idle"))
+    proto.graph.input.append(helper.make_tensor_value_info("n", TensorProto.INT64, [3]))
+    proto.graph.node.append(helper.make_node("Add", ["n", "whole"], ["z"]))
+    onnx.save(proto, str(model.source.path()))
+    assert weights(model) == ("w", "bias")
+
+
+def test_weights_that_are_alike_become_unlike(model: ModelSpec) -> None:
+    """Or two that are swapped would give the same results."""
+    proto = onnx.load(str(model.source.path()))
+    (bias,) = (tensor for tensor in proto.graph.initializer if tensor.name == "bias")
+    proto.graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(bias), "again"))
+    proto.graph.node.insert(3, helper.make_node("Add", ["sum", "again"], ["more"]))
+    proto.graph.node[4].input[0] = "more"
+    onnx.save(proto, str(model.source.path()))
+    new = initializers(reweighted(model, ["bias", "again"], 1).source.path())
+    assert not np.array_equal(new["bias"], new["again"])
+
+
+def test_of_another_model_of_that_name_the_weights_are_others(model: ModelSpec, tmp_path: Path) -> None:
+    proto = onnx.load(str(model.source.path()))
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.eye(4, 6, dtype=np.float32), "w"))
+    path = tmp_path / "later.onnx"
+    onnx.save(proto, str(path))
+    later = replace(model, source=OnnxFile(path))
+    assert reweighted(model, ["bias"], 1).source.path() != reweighted(later, ["bias"], 1).source.path()
+    np.testing.assert_array_equal(initializers(reweighted(later, ["bias"], 1).source.path())["w"], np.eye(4, 6))
+
+
+def test_what_was_right_for_the_old_weights_is_forgotten(model: ModelSpec, tmp_path: Path) -> None:
+    known = replace(model, data=tmp_path / "in.npz", golden=(tmp_path / "in.npz", tmp_path / "out.npz"))
+    assert reweighted(known, ["w"], 1).golden is None
+
+
 def test_new_numbers_of_the_old_kind(model: ModelSpec) -> None:
     old, new = initializers(model.source.path()), initializers(reweighted(model, ["w"], 1).source.path())
     assert [name for name in old if not np.array_equal(old[name], new[name])] == ["w"]
@@ -86,8 +124,10 @@ def test_other_values_in_constants_too(model: ModelSpec) -> None:
     proto = onnx.load(str(model.source.path()))
     tensor = numpy_helper.from_array(np.array([0.5], np.float32))
     proto.graph.node.insert(0, helper.make_node("Constant", [], ["half"], value=tensor))
+    proto.graph.node.insert(0, helper.make_node("Constant", [], ["words"], value_string=b"no number"))
     onnx.save(proto, str(model.source.path()))
     new = {"bias": np.arange(6.0), "half": np.array([4.0], np.float32)}
+    assert revalued(model, {"words": np.zeros(1, np.float32)}).source.path().is_file(), "it is left as it is"
     changed = revalued(model, new)
     assert changed.source.path() == revalued(model, dict(reversed(new.items()))).source.path()
     assert changed.source.digest() != revalued(model, {"bias": new["bias"] + 1}).source.digest()

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.errors import BuildError
 from harness.ledger.records import Record
 from harness.runtime import envelope
+from harness.runtime.backend.fake import FakeBackend, FakeEngine
+from harness.runtime.backend.protocol import EngineInfo, Plan
+from harness.runtime.cache import PlanCache
 from harness.runtime.store import Store
 from tests.pytest_plugin.parts import ROOT, complaints
 
@@ -40,9 +44,13 @@ CAUGHT = [  # fault, model, test, and words of the detector
     ("other_rebuild", "conv", "test_rebuilds", "values differ"),
     ("streams_wrong", "conv", "test_weight_streaming", "bytes of weights on the device (now 64852)"),
     ("streams_nothing", "conv", "test_weight_streaming", "with 64852 of 129704 bytes of weights on the device"),
+    ("imprecise", "conv", "test_weight_streaming", "values differ"),
     ("lean_off", "conv", "test_version_compatibility", "values differ"),
+    ("lean_refuses", "conv", "test_version_compatibility", "not today"),
+    ("stub_mute", "conv", "test_version_compatibility", "deserialize"),
     ("stub_crash", "conv", "test_version_compatibility", "signal 11"),
     ("bug_forged", "conv", "test_bad_plans", "truncated: the first 64 of"),
+    ("mute_forged", "conv", "test_bad_plans", "empty: no byte: refused without a word"),
     ("hang_forged", "conv", "test_bad_plans", "no answer within 3 s"),
     ("hoards_forged", "conv", "test_bad_plans", "the host grew by"),
 ]
@@ -69,6 +77,145 @@ def test_a_fault_is_caught(
     failed = [record for record in records() if record.verdict == "failed"]
     assert {record.cell.test for record in failed} == {test}
     assert words in complaints(failed)
+
+
+# What no fault of the fake's is needed for: one method of it that is another.
+
+
+def later(change: Callable[[EngineInfo], EngineInfo]) -> Callable[[], Any]:
+    """Engines that are loaded after the first say otherwise of themselves."""
+
+    def made() -> Any:
+        loads = itertools.count()
+
+        def load(self: FakeBackend, *given: Any, **named: Any) -> Any:
+            engine = LOAD(self, *given, **named)
+            engine.info = change(engine.info) if next(loads) else engine.info
+            return engine
+
+        return load
+
+    return made
+
+
+def plans(change: Callable[[np.ndarray], np.ndarray], *, stream: bool = False) -> Callable[[], Any]:
+    """Plans, or those of a stream writer alone, are others than were built."""
+
+    def build(self: FakeBackend, request: Any, progress: Any = None) -> Plan:
+        built = BUILD(self, request, progress)
+        return replace(built, data=change(built.data)) if request.stream >= stream else built
+
+    return lambda: build
+
+
+def always(method: Callable[..., Any]) -> Callable[[], Any]:
+    return lambda: method
+
+
+def deaf_to_budgets(self: FakeEngine, _: int | None = None) -> Any:
+    return STREAM(self)
+
+
+def never_more(self: FakeEngine, budget: int | None = None) -> Any:
+    return STREAM(self, None if budget is None else min(budget, self.budget))
+
+
+def of_another_model(self: FakeEngine, *given: Any, **named: Any) -> Any:
+    return replace(LISTED(self, *given, **named), missing=("who?",))
+
+
+LOAD, BUILD, STREAM, LISTED = FakeBackend.load, FakeBackend.build, FakeEngine.stream, FakeEngine.weights
+SERIALIZE = FakeEngine.serialize
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "other", "test", "words"),
+    [
+        (
+            FakeBackend,
+            "load",
+            later(lambda info: replace(info, tensors=tuple(replace(one, format="CHW4") for one in info.tensors))),
+            "test_round_trip",
+            "CHW4",
+        ),
+        (FakeBackend, "load", later(lambda info: replace(info, profiles=7)), "test_round_trip", "assert 7 == 1"),
+        (FakeBackend, "load", later(lambda info: replace(info, facts={})), "test_round_trip", "dict_keys([])"),
+        (
+            FakeBackend,
+            "load",
+            later(lambda info: replace(info, facts={**info.facts, "refittable": False})),
+            "test_plan_without_its_weights",
+            "INCLUDE_REFIT was asked for",
+        ),
+        (
+            FakeEngine,
+            "serialize",
+            always(lambda self, _=(): SERIALIZE(self)),
+            "test_plan_without_its_weights",
+            "bytes without weights",
+        ),
+        (FakeEngine, "weights", always(of_another_model), "test_plan_without_its_weights", "in the model's file: who?"),
+        (FakeBackend, "build", plans(lambda data: data[1:], stream=True), "test_stream_writer", "b'AKEPLAN"),
+        (FakeBackend, "build", plans(lambda data: data.repeat(2)[::-1], stream=True), "test_stream_writer", "begins"),
+        (
+            FakeBackend,
+            "build",
+            plans(lambda data: np.concatenate((data, data)), stream=True),
+            "test_stream_writer",
+            "bytes by stream",
+        ),
+        (FakeBackend, "build", plans(lambda data: data[:0]), "test_options_build", "the plan is empty"),
+        (FakeBackend, "build", plans(lambda data: data[:0]), "test_builds_again", "plans are empty: [0, 0"),
+        (FakeEngine, "stream", always(deaf_to_budgets), "test_weight_streaming", "a budget of 64852 bytes was asked"),
+        (FakeEngine, "stream", always(never_more), "test_weight_streaming", "of 129704 bytes of weights 0 may come"),
+        (PlanCache, "get", always(lambda *_: None), "test_damaged_files", "it can tell a good one"),
+    ],
+)
+def test_another_method_is_caught(
+    project: pytest.Pytester,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    method: str,
+    other: Callable[[], Any],
+    test: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(owner, method, other())
+    assert run(project, test, "fake", "conv").ret == pytest.ExitCode.TESTS_FAILED
+    assert words in complaints(records())
+
+
+@pytest.mark.parametrize(("crash", "verdict"), [(None, "not_covered"), ("signal 11 (SIGSEGV)", "failed")])
+def test_an_option_that_is_not_there_may_be_refused_and_kill_nothing(
+    project: pytest.Pytester, records: Records, monkeypatch: pytest.MonkeyPatch, crash: str | None, verdict: str
+) -> None:
+    def build(self: FakeBackend, request: Any, progress: Any = None) -> Plan:
+        if "WEIGHT_STREAMING" in request.config.flags:
+            raise BuildError("no", log=("[E] no",), crash=crash)
+        return BUILD(self, request, progress)
+
+    step = FakeBackend.probe_step
+
+    def probed(self: FakeBackend, name: str) -> Any:
+        found, facts = step(self, name)
+        return tuple(one for one in found if one.name != "weight_streaming"), facts
+
+    monkeypatch.setattr(FakeBackend, "build", build)
+    monkeypatch.setattr(FakeBackend, "probe_step", probed)
+    run(project, "test_options_build", "fake", "reshape_values")
+    streamed = {record.verdict for record in records() if "streamed" in record.cell.variant}
+    assert streamed == {verdict}
+
+
+def test_builds_that_can_not_run_are_told_apart_by_their_size(
+    project: pytest.Pytester, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = FakeBackend.probe_step
+    monkeypatch.setattr(FakeBackend, "probe_step", lambda self, name: ((), {}) if name == "run" else step(self, name))
+    assert run(project, "test_builds_again", "fake:rebuild_outlier", "conv").ret == 0
+    (record,) = records()
+    assert record.facts["build_outliers"] == ["build 2: size 2 times that of the others"]
 
 
 def test_an_honest_backend_passes_everything(project: pytest.Pytester, records: Records) -> None:

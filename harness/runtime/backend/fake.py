@@ -216,10 +216,13 @@ class Fault(str, enum.Enum):
     SHUFFLED = "shuffled"  # samples come in another order than that in which they were taken
     # runtimes beside the full one
     LEAN_OFF = "lean_off"  # off in the lean runtime
+    LEAN_REFUSES = "lean_refuses"  # the lean runtime loads nothing
+    STUB_MUTE = "stub_mute"  # the dispatch runtime refuses a plan without a lean one, and says nothing
     STUB_CRASH = "stub_crash"  # the dispatch runtime dies of a plan without a lean one
     # plans that are none
     CRASH_FORGED = "crash_forged"
     HANG_FORGED = "hang_forged"
+    MUTE_FORGED = "mute_forged"  # refused without a word
     BUG_FORGED = "bug_forged"  # an exception that is nobody's refusal
     HOARDS_FORGED = "hoards_forged"  # memory, without bounds
     TAKES_FORGED = "takes_forged"  # a plan cut short or damaged is taken for the last good one
@@ -393,6 +396,8 @@ class FakeBackend:
             _crash()
         if self._fault is Fault.HANG_FORGED:
             _hang()
+        if self._fault is Fault.MUTE_FORGED:
+            raise DeserializeError("")
         if self._fault is Fault.BUG_FORGED:
             raise ZeroDivisionError("a bug in the backend") from error
         if self._fault is Fault.HOARDS_FORGED:
@@ -410,7 +415,11 @@ class FakeBackend:
         if self._kind == "dispatch" and not engine.carries_runtime:
             if self._fault is Fault.STUB_CRASH:
                 _crash()
+            if self._fault is Fault.STUB_MUTE:
+                raise DeserializeError("")
             raise DeserializeError("Unexpected call to stub: the plan has no lean runtime", log=(_COMPLAINT,))
+        if self._kind == "lean" and self._fault is Fault.LEAN_REFUSES:
+            raise DeserializeError("not today", log=(_COMPLAINT,))
         if self._kind == "lean" and self._fault is Fault.LEAN_OFF:
             engine.off = True
 
