@@ -82,7 +82,8 @@ def test_a_foreign_one_is_refused(trt_engines: Engines, config: BuildConfig, not
         if not is_refused(trt_engines, config, np.frombuffer(data, np.uint8))
     ]
     assert not believed, "a builder went by these"
-    assert known(trt_engines(config=config, rebuilt=True, timing_cache=whole)).nbytes == whole.nbytes
+    again = known(trt_engines(config=config, rebuilt=True, timing_cache=whole)).nbytes
+    assert again == whole.nbytes, f"after the refusals the good one grew from {whole.nbytes} to {again} bytes"
 
 
 @timed
@@ -93,7 +94,8 @@ def test_an_unknown_tactic_is_an_error(trt_engines: Engines, config: BuildConfig
     filled = known(trt_engines(config=config, rebuilt=True, timing_cache=nothing_yet))
     with pytest.raises(BuildError):
         trt_engines(config=strict, rebuilt=True, timing_cache=nothing_yet)
-    assert known(trt_engines(config=strict, rebuilt=True, timing_cache=filled)).nbytes == filled.nbytes
+    after = known(trt_engines(config=strict, rebuilt=True, timing_cache=filled)).nbytes
+    assert after == filled.nbytes, f"all was known, and {filled.nbytes} bytes became {after}"
 
 
 def known(engine: Handle) -> Array:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from harness.errors import BuildError
 from harness.ledger.records import Record
+from harness.runtime.backend.fake import FakeBackend
+from harness.runtime.backend.protocol import Plan
 from tests.pytest_plugin.parts import ROOT, complaints
 
 pytest_plugins = ("pytester",)
@@ -33,6 +39,66 @@ def test_a_fault_is_caught(project: pytest.Pytester, records: Records, fault: st
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     (record,) = records()
     assert (record.cell.test, record.verdict) == (test, "failed")
+    assert words in complaints(records())
+
+
+BUILD = FakeBackend.build
+
+
+def grows_after_a_refusal(self: FakeBackend, request: Any, progress: Any = None) -> Plan:
+    try:
+        built = BUILD(self, request, progress)
+    except BuildError:
+        vars(self)["refused"] = True
+        raise
+    assert built.timing_cache is not None
+    more = np.zeros(len(vars(self).keys() & {"refused"}), np.uint8)
+    return replace(built, timing_cache=np.concatenate((built.timing_cache, more)))
+
+
+def forgets(self: FakeBackend, request: Any, progress: Any = None) -> Plan:
+    return replace(BUILD(self, request, progress), timing_cache=None)
+
+
+def finds_out_nothing(self: FakeBackend, request: Any, progress: Any = None) -> Plan:
+    return replace(BUILD(self, request, progress), timing_cache=np.zeros(0, np.uint8))
+
+
+def fails_otherwise(self: FakeBackend, request: Any, progress: Any = None) -> Plan:
+    try:
+        return BUILD(self, request, progress)
+    except BuildError:
+        raise BuildError("no tactics, by the way") from None
+
+
+def dies(self: FakeBackend, request: Any, progress: Any = None) -> Plan:
+    try:
+        return BUILD(self, request, progress)
+    except BuildError as error:
+        raise BuildError("dead", crash="signal 11 (SIGSEGV)", detail=error.detail) from None
+
+
+@pytest.mark.parametrize(
+    ("build", "test", "words"),
+    [
+        (grows_after_a_refusal, "test_a_foreign_one_is_refused", "after the refusals the good one grew"),
+        (grows_after_a_refusal, "test_an_unknown_tactic_is_an_error", "all was known, and"),
+        (forgets, "test_reuse_spares_a_build", "the build gave no timing cache back"),
+        (finds_out_nothing, "test_reuse_spares_a_build", "the build found out nothing"),
+        (fails_otherwise, "test_a_foreign_one_is_refused", "no tactics, by the way"),
+        (dies, "test_a_foreign_one_is_refused", "dead"),
+    ],
+)
+def test_another_builder_is_caught(
+    project: pytest.Pytester,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+    build: Callable[..., Plan],
+    test: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(FakeBackend, "build", build)
+    assert run(project, "", "mlp", "--trt-precision=fp32", "-k", test).ret == pytest.ExitCode.TESTS_FAILED
     assert words in complaints(records())
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from suites.serialization.forged import HEADER, Forged, forgeries
+from harness.errors import RunError
+from suites.serialization.forged import HEADER, Forged, Trial, forgeries
 
 # As TensorRT-RTX 1.7.1.116 writes it: tag, format, four bytes whatever, size of the plan, version.
 BEGINNING = b"vtrt" + bytes(4) + bytes.fromhex("0200000000000000 9417040000000000 01070174")
@@ -95,3 +96,39 @@ def test_the_plans_of_all_other_backends(tmp_path: Path, beginning: bytes, count
     others = [one for one in forged(tmp_path, good, "") if one.kind == "another backend's"]
     assert len(others) == count
     assert all(isinstance(one.plan, np.ndarray) and one.plan[:4].tobytes() != good[:4].tobytes() for one in others)
+
+
+# What becomes of them ----------------------------------------------------------------------------
+
+
+class Host:
+    """Takes every plan, and counts what is run."""
+
+    def __init__(self) -> None:
+        self.runs, self.generation, self.facts = 0, 1, {"pid": 0}
+        self.client = self
+
+    def alive(self, generation: int) -> bool:
+        return generation == self.generation
+
+    def load(self, *_: object) -> Host:
+        return self
+
+    session = load
+
+    def run(self, _: object) -> None:
+        self.runs += 1
+        raise RunError("no matter")
+
+    def close(self) -> None: ...
+
+
+def test_a_forged_plan_that_is_taken_is_not_run_unless_it_may_be() -> None:
+    host = Host()
+    trial = Trial(host, plan(), {})  # type: ignore[arg-type]
+    trial(Forged("bit", "one", plan()))
+    assert host.runs == 0
+    trial(Forged("weights", "one", plan(), runs=True))
+    assert host.runs == 1
+    assert trial.table == {kind: {"tried": 1, "accepted": 1, "words": []} for kind in ("bit", "weights")}
+    assert not trial.problems
