@@ -261,6 +261,27 @@ def test_lean_off(request_: BuildRequest) -> None:
     assert not right(FakeBackend("lean_off", "lean").load(data))
 
 
+def test_lean_refuses(request_: BuildRequest) -> None:
+    data = plan(with_flags(request_, *EXCLUDED), "lean_refuses")
+    assert right(FakeBackend("lean_refuses").load(data))
+    with pytest.raises(DeserializeError, match="not today"):
+        FakeBackend("lean_refuses", "lean").load(data)
+
+
+def test_stub_mute(request_: BuildRequest) -> None:
+    with pytest.raises(DeserializeError) as caught:
+        FakeBackend("stub_mute", "dispatch").load(plan(with_flags(request_, *EXCLUDED)))
+    assert (caught.value.message, caught.value.log) == ("", ())
+
+
+def test_mute_forged(request_: BuildRequest) -> None:
+    backend = FakeBackend("mute_forged")
+    assert right(backend.load(plan(request_)))
+    with pytest.raises(DeserializeError) as caught:
+        backend.load(FORGED)
+    assert (caught.value.message, caught.value.log) == ("", ())
+
+
 @pytest.fixture
 def host(request: pytest.FixtureRequest) -> Iterator[Any]:
     backend: Any = create(request.param, HostSettings(run_timeout=2))
