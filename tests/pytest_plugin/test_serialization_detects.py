@@ -154,7 +154,13 @@ SERIALIZE = FakeEngine.serialize
             "test_plan_without_its_weights",
             "bytes without weights",
         ),
-        (FakeEngine, "weights", always(of_another_model), "test_plan_without_its_weights", "in the model's file: who?"),
+        (
+            FakeEngine,
+            "weights",
+            always(of_another_model),
+            "test_plan_without_its_weights",
+            "in the model's file: ['who?']",
+        ),
         (FakeBackend, "build", plans(lambda data: data[1:], stream=True), "test_stream_writer", "b'AKEPLAN"),
         (FakeBackend, "build", plans(lambda data: data.repeat(2)[::-1], stream=True), "test_stream_writer", "begins"),
         (

@@ -471,12 +471,12 @@ def test_room_is_made_by_one_process_at_a_time(cache: PlanCache, monkeypatch: py
 
     @contextlib.contextmanager
     def waited(_: Path) -> Iterator[None]:
-        cache.path(keys[0]).unlink()
+        cache.path(keys[3]).unlink()
         yield
 
     monkeypatch.setattr(held, "locked", waited)
     inventory.make_room(cache.folder, 3 * size)
-    assert present(cache, keys) == [False, True, True, True]
+    assert present(cache, keys) == [True, True, True, False]
 
 
 def test_where_there_is_room_nobody_waits_for_who_makes_it(cache: PlanCache) -> None:
