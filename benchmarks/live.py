@@ -6,39 +6,18 @@ the difference in cycles: a slower model of exactly known slowness.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cuda.bindings import driver
 from cuda.bindings import runtime as cudart
 
+from benchmarks.spin import kernel, launch
 from harness.runtime.backend.nv.backend import NvBackend
 from harness.runtime.backend.nv.measure import measured
 from harness.runtime.sampling import GPU, Sampling
 
-# The driver compiles it for the device at hand.
-SPIN = b"""
-.version 7.0
-.target sm_70
-.address_size 64
-
-.visible .entry spin(.param .u64 cycles)
-{
-    .reg .u64 %begin, %now, %asked;
-    .reg .pred %early;
-    ld.param.u64 %asked, [cycles];
-    mov.u64 %begin, %clock64;
-again:
-    mov.u64 %now, %clock64;
-    sub.u64 %now, %now, %begin;
-    setp.lt.u64 %early, %now, %asked;
-    @%early bra again;
-    ret;
-}
-"""
 BARE = 1000  # runs of the bare loop
 WARM = 200  # before them
 
@@ -106,16 +85,3 @@ def rate(cycles: int = 2_000_000) -> float:
         return float(np.median(found))
 
     return cycles / (seconds(2 * cycles) - seconds(cycles))
-
-
-def kernel() -> Any:
-    status, module = driver.cuModuleLoadData(SPIN)
-    assert status == driver.CUresult.CUDA_SUCCESS, status
-    status, function = driver.cuModuleGetFunction(module, b"spin")
-    assert status == driver.CUresult.CUDA_SUCCESS, status
-    return function
-
-
-def launch(spin: Any, cycles: int, stream: int) -> None:
-    (status,) = driver.cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, ((cycles,), (ctypes.c_uint64,)), 0)
-    assert status == driver.CUresult.CUDA_SUCCESS, status
