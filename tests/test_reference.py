@@ -18,6 +18,7 @@ import pytest
 from harness.cli import exits
 from harness.cli.bench import bench
 from harness.cli.compare import compare
+from harness.cli.soak import soak
 from harness.ledger.expectations import _TYPES as FAILURE_KEYS
 from harness.ledger.records import VERDICTS, Record
 from harness.measure.finding import Said
@@ -60,9 +61,9 @@ def public_fixtures() -> Iterator[str]:
 
 
 def own_options() -> list[str]:
-    """What ``bench`` and ``compare`` have beside the settings that they share with others."""
+    """What ``bench``, ``compare`` and ``soak`` have beside the settings that they share with others."""
     shared = {row.name for row in Settings.table()} | {"json", "profile"}
-    names = {*inspect.signature(compare).parameters, *inspect.signature(bench).parameters} - shared
+    names = {name for command in (compare, bench, soak) for name in inspect.signature(command).parameters} - shared
     return sorted(name.replace("_", "-") for name in names - {"a", "b", "target"})
 
 
@@ -108,7 +109,7 @@ def test_the_tables_are_those_of_the_code(text: str) -> None:
         ("build options", [field.name for field in dataclasses.fields(BuildConfig)]),
         ("kinds of inputs", get_args(Kind)),
         ("outcomes of a comparison", [said.value for said in Said]),
-        ("options of bench and compare", [f"--{name}" for name in own_options()]),
+        ("options of bench, compare and soak", [f"--{name}" for name in own_options()]),
     ],
 )
 def test_every_name_is_there(code: set[str], what: str, names: list[str]) -> None:

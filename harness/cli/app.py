@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 import harness
-from harness.cli import bench, build, cache, check, compare, diff, doctor, expectations, inspect, models, report, shapes
+from harness.cli import (
+    bench,
+    build,
+    cache,
+    check,
+    compare,
+    diff,
+    doctor,
+    expectations,
+    inspect,
+    models,
+    report,
+    shapes,
+    soak,
+)
 from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
 from harness.cli.output import print_json, repeat, say
 from harness.errors import ComparisonFailure, Regression, SpecError, StageError, UnsupportedError
@@ -38,6 +52,7 @@ app.command("shapes")(shapes.shapes)
 app.command("inspect")(inspect.inspect)
 app.command("diff")(diff.diff)
 app.command("bench")(bench.bench)
+app.command("soak")(soak.soak)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(expectations.app, name="expectations")

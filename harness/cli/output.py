@@ -28,6 +28,7 @@ STYLES = {
     "PASS": "green",
     "IMPROVEMENT": "green",
     "FAILED": "bold red",
+    "LEAK": "bold red",
     "REGRESSION": "bold red",
     "HOST CHANGED": "yellow",
     "UNSTABLE": "yellow",

@@ -16,6 +16,7 @@ class Said(str, enum.Enum):
     """Outcomes of verdicts, and what else may be said; the worst comes first."""
 
     FAILED = "FAILED"  # it does not build, load or run, or gives wrong numbers
+    LEAK = "LEAK"  # what rounds of building, loading, running and dropping take and do not give back
     REGRESSION = "REGRESSION"
     HOST_CHANGED = "HOST_CHANGED"
     UNSTABLE = "UNSTABLE"
@@ -26,7 +27,7 @@ class Said(str, enum.Enum):
     NOT_COVERED = "NOT_COVERED"
 
 
-BAD = (Said.FAILED, Said.REGRESSION)
+BAD = (Said.FAILED, Said.LEAK, Said.REGRESSION)
 OPEN = (Said.HOST_CHANGED, Said.UNSTABLE, Said.INCONCLUSIVE)
 SETTLED = (Said.PASS, Said.IMPROVEMENT)
 _RANK = {said: rank for rank, said in enumerate(Said)}

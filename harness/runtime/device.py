@@ -78,6 +78,12 @@ def free_memory() -> int:
     return int(free)
 
 
+def taken_memory() -> int:
+    """Bytes of the current device that somebody has taken, this process or another."""
+    free, total = check(cudart.cudaMemGetInfo())
+    return int(total) - int(free)
+
+
 def l2_cache() -> int:
     """Bytes of the current device's second-level cache."""
     attribute = cudart.cudaDeviceAttr.cudaDevAttrL2CacheSize

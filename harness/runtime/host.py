@@ -65,6 +65,7 @@ from harness.runtime.backend.protocol import (
     Streaming,
     Weights,
 )
+from harness.runtime.footprint import footprint
 from harness.runtime.probing import Found, ProbedInSteps
 from harness.runtime.sampling import Samples, Sampling
 from harness.runtime.wire import Arena, Channel, error_to_value
@@ -153,6 +154,7 @@ class Host:
             "inspect": self.inspect,
             "residue": self.residue,
             "peak_memory": self.peak_memory,
+            "footprint": footprint,
             "close_session": self.close_session,
             "close_engine": self.close_engine,
             "invoke": invoke,

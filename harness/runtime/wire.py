@@ -46,6 +46,7 @@ from harness.runtime.backend.protocol import (
     Streaming,
 )
 from harness.runtime.capability import Capability, Probe, State
+from harness.runtime.footprint import Footprint
 from harness.runtime.sampling import Samples, Sampling, Stop
 from harness.spec.build import BuildConfig
 from harness.spec.precision import Recipe
@@ -57,6 +58,7 @@ VALUES: dict[str, type[Any]] = {
         BuildRequest,
         Capability,
         EngineInfo,
+        Footprint,
         IOTensor,
         Plan,
         Probe,

@@ -31,7 +31,7 @@ def test_starting_is_light() -> None:
     assert time.perf_counter() - started < 5  # seconds, on the slowest of machines; 0.2 on a usual one
 
 
-COMMANDS = ["doctor", "models", "build", "check", "inspect", "diff", "expectations", "report", "cache"]
+COMMANDS = ["doctor", "models", "build", "check", "inspect", "diff", "expectations", "report", "cache", "soak"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

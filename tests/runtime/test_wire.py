@@ -39,6 +39,7 @@ from harness.runtime.backend.protocol import (
     poison,
 )
 from harness.runtime.capability import Capability, Probe, State
+from harness.runtime.footprint import Footprint
 from harness.runtime.sampling import Samples, Sampling, Stop
 from harness.spec import RECIPES, BuildConfig
 
@@ -143,6 +144,8 @@ VALUES = [
     Capability("run", State.NEEDS_GPU, "cudaError 35", "a GPU"),
     Residue(1, 2, 3, 4, ("an error",)),
     Streaming(4, 3, 2, 1),
+    Footprint(6, 5, 4, 3, 2, 1),
+    Footprint(4, 3, 2, 1),
     Refittable(("w",), (("Conv_0", "KERNEL"),), ("b",), (("Conv_0", "BIAS"),)),
     State.USELESS,
     Sampling(graph=True, streams=2),

@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import json
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -169,6 +170,10 @@ class Fault(str, enum.Enum):
     STALE_REFIT = "stale_refit"  # sessions that are open at a refit keep the weights that they had
     OTHER_CONTEXT = "other_context"  # the last output of another open session of the engine, where there is one
     LEAK = "leak"  # a closed session lives on
+    # what every build leaves behind in the process
+    LEAKS_MEMORY = "leaks_memory"  # n kB
+    LEAKS_FILES = "leaks_files"  # an open file
+    LEAKS_THREADS = "leaks_threads"  # a thread
     # refits
     REFIT_IGNORED = "refit_ignored"  # accepted, and nothing is replaced
     REFIT_FIRST = "refit_first"  # only the first of the weights given is replaced
@@ -236,6 +241,7 @@ PARAMETERS = {  # form of what follows ``=`` in the name of a fault
     Fault.SWAP_ROWS_ABOVE: "<n>",
     Fault.MASK_IGNORED: "<input>",
     Fault.SLOWER: "<n>",
+    Fault.LEAKS_MEMORY: "<n>",
 }
 _SPOILT = {  # samples, once they are taken
     Fault.SLOWING: slowing,
@@ -356,6 +362,7 @@ class FakeBackend:
             raise BuildError(f"{request.name}: the builder returned None instead of a plan", log=(_COMPLAINT,))
         if progress:
             progress("Writing", 1, 1)
+        self._leak(fault)
         seconds = {"parse": parsed - started, "build": time.perf_counter() - parsed}
         known = None if timings is None else timings.serialized()
         return Plan(np.frombuffer(data, np.uint8), seconds, timing_cache=known)
@@ -465,6 +472,14 @@ class FakeBackend:
                 detail={"node": node.name, "operator": node.op_type, "reason": "not today"},
             )
         return model
+
+    def _leak(self, fault: Fault) -> None:
+        if fault is Fault.LEAKS_MEMORY:
+            self._hoard.append(np.ones(1000 * self._mischief.number, np.uint8))  # written to, so that it is there
+        elif fault is Fault.LEAKS_FILES:
+            os.open(os.devnull, os.O_RDONLY)
+        elif fault is Fault.LEAKS_THREADS:
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
 
     @property
     def _maker(self) -> str:

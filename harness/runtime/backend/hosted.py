@@ -28,6 +28,7 @@ from harness.runtime.backend.protocol import (
 )
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.client import HostClient, HostDied
+from harness.runtime.footprint import Footprint
 from harness.runtime.probing import Found, probe
 from harness.runtime.sampling import Samples, Sampling, observed
 
@@ -147,6 +148,13 @@ class HostedBackend:
         return int(
             self.client.request("peak_memory", {}, stage="memory", timeout=self.timeouts.run, summary="peak memory")
         )
+
+    def footprint(self) -> Footprint:
+        """What the host's process holds now, once its garbage is collected."""
+        found: Footprint = self.client.request(
+            "footprint", {}, stage="memory", timeout=self.timeouts.run, summary="footprint"
+        )
+        return found
 
     def close(self) -> None:
         self.client.close()
