@@ -301,6 +301,19 @@ def test_what_was_forgotten_is_counted(double: Bench) -> None:
     assert double.backend.residue() == Residue(sessions=1), "for ever"
 
 
+def test_a_footprint_has_what_is_taken_of_the_device(double: Bench) -> None:
+    from harness.runtime import device
+    from harness.runtime.footprint import footprint
+
+    double.session(double.engine(double.relu(), RELU_RANGE)).run({"x": floats(4, 2)})
+    before = footprint().device
+    assert before is not None
+    with device.Buffer() as buffer:
+        buffer.reserve(1 << 20)
+        assert footprint().device == before + (1 << 20)
+    assert footprint().device == before
+
+
 def test_a_session_that_can_not_be_made_leaves_nothing(double: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.errors import DeserializeError
 

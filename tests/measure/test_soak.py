@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
+import types
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import UnsupportedError
+from harness.errors import RunError, UnsupportedError
 from harness.judge.metamorphic import same_bits
 from harness.measure.finding import Finding, Said
 from harness.measure.quantity import BYTES
@@ -282,6 +285,27 @@ def test_a_footprint() -> None:
     assert after.heap is not None
     assert after.heap - before.heap == pytest.approx(held.nbytes, rel=0.1)
     assert after.files == before.files + 1
+
+
+def test_what_waits_for_the_collector_is_no_leak() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+    waiting = weakref.ref(Cycle())
+    footprint()
+    assert waiting() is None
+
+
+def test_the_device_is_asked_where_it_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead() -> int:
+        raise RunError("no driver")
+
+    module = types.SimpleNamespace(taken_memory=lambda: 7 << 20, CudaError=RunError)
+    monkeypatch.setitem(sys.modules, "harness.runtime.device", module)
+    assert footprint().device == 7 << 20
+    module.taken_memory = dead
+    assert footprint().device is None
 
 
 def test_a_kernel_without_a_sum_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:

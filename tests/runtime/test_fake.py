@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,7 @@ from harness.runtime.backend.protocol import (
 )
 from harness.runtime.capability import State
 from harness.runtime.fingerprint import fingerprint
+from harness.runtime.footprint import footprint
 from harness.spec import RECIPES, BuildConfig
 from tests.runtime import test_fake_plans, test_fake_samples
 from tests.runtime.test_fake_refits import TRIED
@@ -945,6 +948,33 @@ def test_other_tactics(request_: BuildRequest) -> None:
     again, others = timed("other_tactics", request_, cache)
     assert again.nbytes == cache.nbytes
     assert others != tactics
+
+
+def open_files() -> set[str]:
+    """Those on nothing, by number."""
+    return {file.name for file in Path("/proc/self/fd").iterdir() if os.path.realpath(file) == os.devnull}
+
+
+def test_leaks_memory(request_: BuildRequest) -> None:
+    backend = FakeBackend("leaks_memory=3000")
+    backend.build(request_)
+    before = footprint().private
+    for _ in range(4):
+        backend.build(request_)
+    assert footprint().private - before == pytest.approx(12e6, rel=0.2)
+
+
+def test_leaks_files(request_: BuildRequest) -> None:
+    before = open_files()
+    FakeBackend("leaks_files").build(request_)
+    (left,) = open_files() - before
+    os.close(int(left))
+
+
+def test_leaks_threads(request_: BuildRequest) -> None:
+    before = threading.active_count()
+    FakeBackend("leaks_threads").build(request_)
+    assert threading.active_count() == before + 1
 
 
 IN_A_HOST = {fault for fault, _, _ in CRASHES} | {"crash_probe", "hang_probe"}  # in test_host
