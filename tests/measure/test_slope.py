@@ -106,7 +106,9 @@ def test_a_leak_that_an_allocator_rounds() -> None:
 def test_noise_that_adds_up_is_rarely_taken_for_a_leak() -> None:
     """A random walk of far more than the quantum: pairs of rounds alone would call most of these a slope."""
     walks = [LEVEL + np.cumsum(noise(500, MB, seed)) for seed in range(200)]
-    assert sum(slope(list(walk), QUANTUM).leaks for walk in walks) <= 5  # of 1 that is to be expected
+    found = [slope(list(walk), QUANTUM) for walk in walks]
+    assert sum(one.leaks for one in found) <= 5  # of 1 that is to be expected
+    assert all(one.low <= one.estimate <= one.high for one in found), "both intervals are in it"
 
 
 def test_outliers_do_not_move_it() -> None:
@@ -114,6 +116,14 @@ def test_outliers_do_not_move_it() -> None:
     values[[15, 40, 97, 99]] += 500 * MB
     found = slope(list(values), QUANTUM)
     assert abs(found.estimate) < 1e3
+    assert not found.leaks
+
+
+def test_floors_alone_are_no_slope() -> None:
+    """Now and then a round that holds less, each time a little more than the last; all others are flat."""
+    values = [LEVEL - (50 * MB - 5 * MB * (number // 50) if number % 50 == 25 else 0) for number in range(500)]
+    found = slope(values, QUANTUM)
+    assert found.estimate == 0
     assert not found.leaks
 
 
