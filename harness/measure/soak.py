@@ -273,7 +273,7 @@ class Soak:
 def told(slope: Slope, unit: str) -> str:
     """``grows by 1.02 MB a round (0.98 to 1.06) over 45 rounds``; of what does not, what would have been seen."""
     scale, name = _scale(slope.estimate, unit)
-    estimate, low, high = (f"{value / scale:.{DIGITS[name]}f}" for value in (slope.estimate, slope.low, slope.high))
+    estimate, low, high = (f"{value / scale:,.{DIGITS[name]}f}" for value in (slope.estimate, slope.low, slope.high))
     a_round = f"{estimate} {name} a round ({low} to {high}) over {slope.rounds} rounds, the first {slope.warm_up} aside"
     if slope.leaks:
         return f"grows by {a_round}"
@@ -289,7 +289,7 @@ DIGITS = {"MB": 2, "kB": 2, BYTES: 0, **{one.unit: 3 for one in WATCHED if one.u
 def amount(value: float, unit: str) -> str:
     """``1.02 MB``, ``12 bytes``, ``0.025 files``."""
     scale, name = _scale(value, unit)
-    return f"{value / scale:.{DIGITS[name]}f} {name}"
+    return f"{value / scale:,.{DIGITS[name]}f} {name}"
 
 
 def _scale(value: float, unit: str) -> tuple[float, str]:
