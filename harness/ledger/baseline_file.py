@@ -1,0 +1,152 @@
+"""Policies, baselines and quarantines as one file in the user's repository, small enough to be reviewed.
+
+::
+
+    schema = 1
+
+    [policy.latency]            # or memory, size, build, once
+    tolerance = 0.01            # relative loss up to which a cell passes
+    cap = 0.05                  # to which a cell's own noise may widen it
+    drift = 0.03                # what a cell may lose since the pinned release
+    gated = true                # whether a regression fails
+
+    [[quarantine]]
+    cell = "bert*"              # glob
+    owner = "ada"
+    reason = "two kernels take turns"
+    until = 2026-12-31          # the last day that it holds
+
+    [[baseline]]                # or [[release]], of what is pinned
+    key = "5f..."
+    cell = "bert-fp16-opt-tensorrt on NVIDIA H200"
+    plans = ["a1..."]
+    sessions = ["20260131-142501-9f3a", "20260201-142503-11ab"]
+    reason = "release 3.2"
+    actor = "ada"
+    at = 2026-02-02T09:00:00+00:00
+    environment = { library = "8.6.1", driver = "580.159.04" }
+
+    [baseline.metrics."gpu, graph"]
+    unit = "s"
+    values = [0.0001442, 0.0001443]
+    spread = 0.0012
+    tolerance = 0.01
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from harness.errors import SpecError
+from harness.ledger.baselines import Baseline, Baselines, Known, Quarantine
+from harness.ledger.policy import DEFAULTS
+
+SCHEMA = 1
+FILE = "trt-baselines.toml"  # in the root folder, unless a setting names another
+DIGITS = 6  # of a value that is written: far finer than any change that could be shown
+
+
+def read(path: Path) -> Baselines:
+    """What ``path`` holds; where there is no file the default policies alone. SpecError names what is wrong."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Baselines(DEFAULTS)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not TOML: {error}") from None
+    try:
+        return _understood(document)
+    except (SpecError, TypeError, KeyError, ValueError, AttributeError) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise SpecError(f"{path}: {said}") from None
+
+
+def _understood(document: dict[str, Any]) -> Baselines:
+    if document.pop("schema", None) != SCHEMA:
+        raise SpecError(f"schema: expected {SCHEMA}")
+    unknown = sorted(document.keys() - {"policy", "quarantine", "baseline", "release"})
+    if unknown:
+        raise SpecError(f"unknown key {unknown[0]!r}: known are policy, quarantine, baseline, release")
+    policies = dict(DEFAULTS)
+    for kind, table in document.get("policy", {}).items():
+        if kind not in policies:
+            raise SpecError(f"policy.{kind}: unknown: known are {', '.join(DEFAULTS)}")
+        policies[kind] = dataclasses.replace(policies[kind], **table)
+    active = [_baseline(table) for table in document.get("baseline", [])]
+    releases = [_baseline(table) for table in document.get("release", [])]
+    for found in (active, releases):
+        keys = [one.key for one in found]
+        twice = next((one.cell for one in found if keys.count(one.key) > 1), None)
+        if twice:
+            raise SpecError(f"{twice}: there twice: a cell has one baseline, and is pinned once")
+    quarantines = tuple(Quarantine(**table) for table in document.get("quarantine", []))
+    for one in quarantines:
+        if not (one.owner.strip() and one.reason.strip()) or type(one.until) is not datetime.date:
+            raise SpecError(f"quarantine of {one.cell}: owner, reason and until, a date without quotes, are needed")
+    return Baselines(policies, {one.key: one for one in active}, {one.key: one for one in releases}, quarantines)
+
+
+def _baseline(table: Mapping[str, Any]) -> Baseline:
+    metrics = {
+        name: Known(**{**known, "values": tuple(float(one) for one in known["values"])})
+        for name, known in table["metrics"].items()
+    }
+    lists = {name: tuple(table[name]) for name in ("plans", "sessions")}
+    return Baseline(**{**table, **lists, "metrics": metrics})
+
+
+def write(path: Path, baselines: Baselines) -> None:
+    """Whole, or as it was. The same baselines give the same text, so that a change of one shows as that one's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text_of(baselines), encoding="utf-8")
+    temporary.replace(path)
+
+
+def text_of(baselines: Baselines) -> str:
+    """The file's text, cells in alphabetical order. Policies that are the default are left out."""
+    document: dict[str, Any] = {"schema": SCHEMA}
+    policies = {kind: policy for kind, policy in baselines.policies.items() if policy != DEFAULTS.get(kind)}
+    if policies:
+        document["policy"] = {kind: dataclasses.asdict(policy) for kind, policy in sorted(policies.items())}
+    if baselines.quarantines:
+        document["quarantine"] = [dataclasses.asdict(one) for one in baselines.quarantines]
+    for name, found in (("baseline", baselines.active), ("release", baselines.releases)):
+        if found:
+            document[name] = [_table(one) for one in sorted(found.values(), key=lambda one: (one.cell, one.key))]
+    return tomli_w.dumps(document, multiline_strings=False)
+
+
+def _table(baseline: Baseline) -> dict[str, Any]:
+    table = {
+        item.name: getattr(baseline, item.name)
+        for item in dataclasses.fields(baseline)
+        if getattr(baseline, item.name) not in ("", None)
+    }
+    return {
+        **table,
+        "plans": list(baseline.plans),
+        "sessions": list(baseline.sessions),
+        "environment": dict(sorted(baseline.environment.items())),
+        "metrics": {name: _known(known) for name, known in sorted(baseline.metrics.items())},
+    }
+
+
+def _known(known: Known) -> dict[str, Any]:
+    return {
+        "unit": known.unit,
+        "values": [_rounded(value) for value in known.values],
+        "spread": _rounded(known.spread),
+        "tolerance": _rounded(known.tolerance),
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

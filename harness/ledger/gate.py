@@ -1,0 +1,308 @@
+"""Whether a cell got worse than its baseline, and whose doing that is.
+
+Tonight's processes are held against what the baseline's sessions measured: that is cheap, and tells only what is worth
+a second look. What decides is fresh: the baseline's plans and the candidate's, interleaved in tonight's environment
+(`harness.measure.contest`). So an old plan that is slower tonight than it used to be is never taken for a slower
+candidate.
+
+Three questions are kept apart (`Question`): whether a changed *environment* runs the same plan as fast, whether a
+*rebuilt* engine is as fast, and whether another *installation* of the library builds and runs as fast. Where the
+baseline's plan can't be run beside the candidate's, history alone decides, and the ruling says so.
+
+Only a confirmed regression fails, and only where a baseline was accepted. What has none is measured and told.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtr, stdtrit
+
+from harness.ledger.baselines import Baseline, Known
+from harness.ledger.policy import Policy, kind_of
+from harness.measure.finding import BAD, Finding, Said
+from harness.measure.metric import Metric
+from harness.measure.quantity import Quantity
+from harness.measure.stats import CONFIDENCE, ROUNDING
+from harness.measure.verdict import told
+
+Array = npt.NDArray[np.float64]
+Perf = Literal["off", "screen", "gate"]
+SUSPECT = 0.05  # one-sided: what would be this rare by chance is measured again
+ALARM = 0.0025  # one-sided, of a loss that history alone is to show: nothing fresh stands beside it
+HISTORY = 5  # sessions of a baseline from which on history alone may decide
+
+
+class Question(str, enum.Enum):
+    """What a ruling answers: what differs from the baseline, beside the night."""
+
+    ENVIRONMENT = "environment"  # the same plan, elsewhere or later
+    REBUILT = "rebuilt"  # another plan of the same library
+    INSTALLATION = "installation"  # another library
+    DRIFT = "drift"  # all that was lost since the pinned release
+
+
+@dataclass(frozen=True)
+class Tonight:
+    """What one session measured of a cell: ``values`` of its processes by metric, in the metric's unit."""
+
+    key: str
+    cell: str
+    session: str
+    plans: tuple[str, ...]
+    environment: Mapping[str, str]
+    values: Mapping[str, Array]
+
+
+class Rival(Protocol):
+    """Measures more of a cell tonight."""
+
+    def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
+        """What interleaved processes of the baseline's plans and of the candidate's say.
+
+        Or, in words, why the baseline's plans can't be measured. FAILED among the findings is the candidate's.
+        """
+
+    def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
+        """Fresh processes of the candidate."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What is said of one metric of a cell.
+
+    ``held`` says that it was compared with a baseline; ``fails`` that it fails the run. ``excuse`` is why a regression
+    does not: a quarantine, or a policy that does not gate.
+    """
+
+    finding: Finding
+    question: Question
+    held: bool = True
+    excuse: str = ""
+
+    @property
+    def fails(self) -> bool:
+        return self.held and not self.excuse and self.finding.said in BAD
+
+    def __str__(self) -> str:
+        excused = f" ({self.excuse})" if self.excuse else ""
+        return (
+            f"{self.finding.subject}: {self.finding.metric}: {self.finding.said.value}{excused}: {self.finding.words}"
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tonight against the sessions of a baseline, as a log ratio of cost with its interval; ``p`` that it got worse."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    p_better: float
+    sessions: int
+
+    def words(self, metric: Metric) -> str:
+        return f"{told(metric, self.estimate, self.low, self.high)} than {self.sessions} sessions before"
+
+
+def against_history(known: Known, values: Array, metric: Metric) -> Step:
+    """By the prediction interval of Student's t: sessions differ by more than their processes do.
+
+    What processes alone would leave of error is the least, so that two sessions that happen to agree promise nothing.
+    """
+    nights, processes = np.log(metric.cost(known.values)), np.log(metric.cost(values))
+    count = nights.size
+    estimate = float(np.median(processes) - nights.mean())
+    between = float(nights.var(ddof=1)) * (1 + 1 / count) if count > 1 else math.inf
+    within = max(known.spread, ROUNDING) ** 2 * (1 / processes.size + 1 / (processes.size * count))
+    error = math.sqrt(max(between, within))
+    degrees = max(count - 1, 1)
+    half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
+    p = float(stdtr(degrees, -estimate / error))
+    return Step(estimate, estimate - half, estimate + half, p, 1 - p, count)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Rules on cells. ``perf`` as in ``--trt-perf``; ``host`` says how the canaries moved since, or is ""."""
+
+    policies: Mapping[str, Policy]
+    quantities: Mapping[str, Quantity]
+    perf: Perf = "gate"
+    host: str = ""
+    quarantined: Mapping[str, str] = field(default_factory=dict)  # by cell: who owns it, why, until when
+
+    def rule(self, tonight: Tonight, baseline: Baseline | None, release: Baseline | None, rival: Rival) -> list[Ruling]:
+        """Of every metric that was measured, in that order, and of the drift since ``release`` where it is too much."""
+        if baseline is None:
+            return [self._unheld(tonight, name) for name in tonight.values]
+        question = asked(tonight, baseline)
+        rulings = {name: self._screened(tonight, baseline, name, question) for name in tonight.values}
+        suspects = [
+            name for name, ruling in rulings.items() if ruling.finding.said is Said.INCONCLUSIVE and ruling.held
+        ]
+        if suspects and self.perf == "gate":
+            rulings |= self._confirmed(tonight, baseline, suspects, question, rulings, rival)
+        drifted = list(self._drift(tonight, release, rival)) if release is not None else []
+        return [self._excused(ruling) for ruling in (*rulings.values(), *drifted)]
+
+    # Within --------------------------------------------------------------------------------------
+
+    def _policy(self, name: str) -> Policy:
+        return self.policies[kind_of(self.quantities[name])]
+
+    def _metric(self, name: str, known: Known) -> Metric:
+        return replace(self.quantities[name].metric, tolerance=known.tolerance)
+
+    def _unheld(self, tonight: Tonight, name: str) -> Ruling:
+        words = "no baseline is accepted: measured, and held against nothing"
+        finding = self._finding(tonight, name, Said.NOTED, words, None)
+        return Ruling(finding, Question.REBUILT, held=False)
+
+    def _finding(self, tonight: Tonight, name: str, said: Said, words: str, known: Known | None) -> Finding:
+        a = float(np.median(known.values)) if known else None
+        b = float(np.median(tonight.values[name]))
+        return Finding(tonight.cell, name, said, words, a, b, self.quantities[name].unit, self.quantities[name].decides)
+
+    def _screened(self, tonight: Tonight, baseline: Baseline, name: str, question: Question) -> Ruling:
+        """PASS, an improvement to be told, or a suspicion: INCONCLUSIVE."""
+        known = baseline.metrics.get(name)
+        if known is None:
+            return self._unheld(tonight, name)
+        metric = self._metric(name, known)
+        step = against_history(known, tonight.values[name], metric)
+        said, words = Said.PASS, step.words(metric)
+        if step.estimate > 0 and (step.p < SUSPECT or step.estimate >= math.log1p(known.tolerance)):
+            said, words = Said.INCONCLUSIVE, f"{words}; suspected, not confirmed"
+        elif step.high < 0 and step.p_better < ALARM:
+            said = Said.IMPROVEMENT
+        return Ruling(self._finding(tonight, name, said, words, known), question)
+
+    def _confirmed(
+        self,
+        tonight: Tonight,
+        baseline: Baseline,
+        suspects: Sequence[str],
+        question: Question,
+        screened: Mapping[str, Ruling],
+        rival: Rival,
+    ) -> dict[str, Ruling]:
+        if question is Question.ENVIRONMENT:
+            return self._by_history(tonight, baseline, suspects, question, "it is the same plan", rival)
+        found = rival.beside(baseline, suspects)
+        if isinstance(found, str):
+            return self._by_history(tonight, baseline, suspects, question, found, rival)
+        by_metric = {one.metric: one for one in found}
+        failed = next((one for one in found if one.said is Said.FAILED), None)
+        rulings = {}
+        for name in suspects:
+            fresh = by_metric.get(name, failed)
+            if fresh is None:
+                words = f"{screened[name].finding.words}; nothing fresh was said of it"
+                rulings[name] = Ruling(replace(screened[name].finding, words=words), question)
+                continue
+            words = f"{fresh.words}, beside the baseline's plan"
+            if fresh is failed:
+                words = f"{fresh.metric}: {fresh.words}"
+            if fresh.said in (Said.PASS, Said.IMPROVEMENT):
+                words += f"; the night moved both: {screened[name].finding.words}"
+            rulings[name] = Ruling(replace(fresh, subject=tonight.cell, metric=name, words=words), question)
+        return rulings
+
+    def _by_history(
+        self,
+        tonight: Tonight,
+        baseline: Baseline,
+        suspects: Sequence[str],
+        question: Question,
+        why: str,
+        rival: Rival,
+    ) -> dict[str, Ruling]:
+        """By fresh processes of the candidate, against what the baseline's sessions measured in their time."""
+        fresh = rival.again(suspects)
+        changed = changes(baseline.environment, tonight.environment)
+        rulings = {}
+        for name in suspects:
+            known = baseline.metrics[name]
+            metric = self._metric(name, known)
+            step = against_history(known, fresh[name], metric)
+            words = f"{step.words(metric)}, by history alone: {why}"
+            said = Said.INCONCLUSIVE
+            lost = step.p < ALARM and step.estimate >= math.log1p(known.tolerance)
+            if step.estimate < math.log1p(known.tolerance) and step.p >= SUSPECT:
+                said = Said.PASS
+            elif self.host:
+                said, words = Said.HOST_CHANGED, f"{words}; {self.host}"
+            elif lost and step.sessions < HISTORY:
+                words += f"; {step.sessions} sessions are too few to decide by, {HISTORY} are needed"
+            elif lost and question is Question.ENVIRONMENT and not changed:
+                said, words = Said.HOST_CHANGED, f"{words}; nothing that is recorded of the environment changed"
+            elif lost:
+                said = Said.REGRESSION
+            if changed and said is not Said.PASS:
+                words += f"; changed since: {', '.join(changed)}"
+            finding = self._finding(tonight, name, said, words, known)
+            rulings[name] = Ruling(replace(finding, timed=True), question)
+        return rulings
+
+    def _drift(self, tonight: Tonight, release: Baseline, rival: Rival) -> Iterator[Ruling]:
+        """What a cell lost since the pinned release, where that is more than it may: confirmed beside its plan."""
+        suspects = []
+        for name, values in tonight.values.items():
+            known = release.metrics.get(name)
+            if known is None:
+                continue
+            step = against_history(known, values, self._metric(name, known))
+            if step.estimate >= math.log1p(self._policy(name).drift) and step.p < SUSPECT:
+                suspects.append(name)
+        if not suspects:
+            return
+        question = Question.DRIFT
+        found: Sequence[Finding] | str = "only screened"
+        if self.perf == "gate" and asked(tonight, release) is not Question.ENVIRONMENT:
+            found = rival.beside(release, suspects)
+        for name in suspects:
+            allowed = f"{100 * self._policy(name).drift:g} % allowed since release {release.release}"
+            if isinstance(found, str):
+                step = against_history(
+                    release.metrics[name], tonight.values[name], self._metric(name, release.metrics[name])
+                )
+                words = f"{step.words(self._metric(name, release.metrics[name]))}, {allowed}; by history alone: {found}"
+                yield Ruling(self._finding(tonight, name, Said.INCONCLUSIVE, words, release.metrics[name]), question)
+                continue
+            fresh = next((one for one in found if one.metric == name), None)
+            if fresh is None or fresh.verdict is None:
+                continue
+            lost = fresh.verdict.low > 0 and fresh.verdict.estimate >= math.log1p(self._policy(name).drift)
+            said = Said.REGRESSION if lost else Said.PASS
+            yield Ruling(replace(fresh, subject=tonight.cell, said=said, words=f"{fresh.words}, {allowed}"), question)
+
+    def _excused(self, ruling: Ruling) -> Ruling:
+        quarantine = self.quarantined.get(ruling.finding.subject, "")
+        ungated = "" if self._policy(ruling.finding.metric).gated else "the policy does not gate it"
+        return replace(ruling, excuse=quarantine or ungated) if ruling.finding.said in BAD else ruling
+
+
+def asked(tonight: Tonight, baseline: Baseline) -> Question:
+    """What the candidate differs in from the baseline, beside the night."""
+    if set(tonight.plans) <= set(baseline.plans):
+        return Question.ENVIRONMENT
+    libraries = (one.get("library", "") for one in (baseline.environment, tonight.environment))
+    return Question.REBUILT if len(set(libraries)) == 1 else Question.INSTALLATION
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs of two environments: ``driver 580 (was 575)``."""
+    names = sorted(before.keys() | now.keys())
+    return [
+        f"{name} {now.get(name, 'unknown')} (was {before.get(name, 'unknown')})"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]

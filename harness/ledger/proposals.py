@@ -1,0 +1,157 @@
+"""What would become a cell's baseline: its latest sessions of one environment, beside the evidence to judge that by."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.ledger.baseline_file import text_of
+from harness.ledger.baselines import LEAST_SESSIONS, Baseline, Baselines, Known
+from harness.ledger.policy import RECENT, kind_of
+from harness.measure.metric import Metric
+from harness.measure.quantity import Quantity
+
+BUILDS = 3  # plans that are kept of a baseline whose sessions built anew: fewer say nothing of their spread
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one session: the median of its processes, in ``unit``, and their relative standard deviation."""
+
+    value: float
+    spread: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One session of a cell."""
+
+    session: str
+    plans: tuple[str, ...]
+    environment: Mapping[str, str]
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a proposal changes of one metric: the log ratio of its cost, above 0 where it gets worse."""
+
+    metric: Metric
+    before: Known | None
+    after: Known
+    cost: float
+
+    @property
+    def loosens(self) -> bool:
+        """Whether more is allowed than before: a worse level, or a wider tolerance."""
+        if self.before is None:
+            return False
+        worse = self.cost > min(self.before.tolerance, self.after.tolerance) / 2
+        return worse or self.after.tolerance > self.before.tolerance * (1 + 1e-6)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """``baseline`` in place of ``before``, and what that moves."""
+
+    baseline: Baseline
+    before: Baseline | None
+    moved: tuple[Moved, ...]
+
+    @property
+    def loosens(self) -> bool:
+        return any(one.loosens for one in self.moved)
+
+    @property
+    def markdown(self) -> str:
+        """The evidence, for whoever reviews it."""
+        what = "loosens" if self.loosens else "tightens or keeps" if self.before else "is the first"
+        lines = [
+            f"### {self.baseline.cell}",
+            "",
+            f"{what}; sessions {', '.join(self.baseline.sessions)}; "
+            + ", ".join(f"{name} {value}" for name, value in sorted(self.baseline.environment.items())),
+            "",
+            "| metric | before | after | change | tolerance | sessions apart by |",
+            "|---|---|---|---|---|---|",
+        ]
+        for one in self.moved:
+            before = _shown(one.before) if one.before else "-"
+            change = f"{one.metric.percent(one.cost):+.2f} %" if one.before else "-"
+            tolerance = f"{100 * one.after.tolerance:.1f} %"
+            if one.before and not math.isclose(one.before.tolerance, one.after.tolerance, rel_tol=1e-6):
+                tolerance = f"{100 * one.before.tolerance:.1f} to {tolerance}"
+            values = np.asarray(one.after.values)
+            apart = f"{100 * (values.max() / values.min() - 1):.2f} %"
+            lines.append(f"| {one.metric.name} | {before} | {_shown(one.after)} | {change} | {tolerance} | {apart} |")
+        return "\n".join(lines) + "\n"
+
+
+def proposed(
+    key: str,
+    cell: str,
+    seen: Sequence[Seen],
+    baselines: Baselines,
+    quantities: Mapping[str, Quantity],
+) -> Proposal | str:
+    """From the sessions of a cell, the oldest first; or why there is nothing to propose.
+
+    What counts are the last sessions in a row of one environment, and of one plan where the last two had the same.
+    """
+    if not seen:
+        return "no session measured it"
+    last = seen[-1]
+    recent: list[Seen] = []
+    frozen = len(seen) > 1 and seen[-2].plans == last.plans
+    for one in reversed(seen):
+        if one.environment != last.environment or (frozen and one.plans != last.plans):
+            break
+        recent.insert(0, one)
+    recent = recent[-RECENT:]
+    if len(recent) < LEAST_SESSIONS:
+        return f"{len(recent)} session in this environment: {LEAST_SESSIONS} are needed"
+    metrics = {}
+    for name, value in last.values.items():
+        if name not in quantities or any(name not in one.values for one in recent):
+            continue
+        policy = baselines.policies[kind_of(quantities[name])]
+        spread = float(np.median([one.values[name].spread for one in recent]))
+        metrics[name] = Known.of(value.unit, [one.values[name].value for one in recent], spread, policy)
+    if not metrics:
+        return "no metric was measured in all of its last sessions"
+    plans = tuple(dict.fromkeys(plan for one in reversed(recent) for plan in one.plans))[:BUILDS]
+    made = Baseline(key, cell, plans, tuple(one.session for one in recent), metrics, dict(last.environment))
+    before = baselines.active.get(key)
+    if before is not None and set(before.sessions) >= set(made.sessions):
+        return "it rests on these sessions already"
+    return Proposal(made, before, tuple(_moved(before, made, quantities)))
+
+
+def _moved(before: Baseline | None, made: Baseline, quantities: Mapping[str, Quantity]) -> list[Moved]:
+    found = []
+    for name, after in made.metrics.items():
+        metric = quantities[name].metric
+        known = before.metrics.get(name) if before else None
+        cost = 0.0
+        if known is not None:
+            cost = float(np.log(metric.cost(after.values)).mean() - np.log(metric.cost(known.values)).mean())
+        found.append(Moved(metric, known, after, cost))
+    return found
+
+
+def difference(baselines: Baselines, proposals: Sequence[Proposal], name: str) -> str:
+    """What accepting all of ``proposals`` changes in the file called ``name``, as a unified diff."""
+    after = baselines
+    for one in proposals:
+        after = after.with_accepted(one.baseline)
+    lines = (text_of(one).splitlines(keepends=True) for one in (baselines, after))
+    return "".join(difflib.unified_diff(*lines, f"a/{name}", f"b/{name}"))
+
+
+def _shown(known: Known) -> str:
+    return f"{float(np.median(known.values)):.6g} {known.unit}"

@@ -1,0 +1,255 @@
+"""Baselines: their life, their file, what is proposed, and that nothing loosens unseen."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import SpecError
+from harness.ledger.baseline_file import read, text_of, write
+from harness.ledger.baselines import Baseline, Baselines, Known, Quarantine
+from harness.ledger.policy import BUILDING, DEFAULTS, LATENCY, Policy, shown_by_one_more
+from harness.ledger.proposals import Proposal, Seen, Value, difference, proposed
+from harness.measure.quantity import PLAN_SIZE, QUANTITIES
+
+GRAPH = "gpu, graph"
+KNOWN_QUANTITIES = {one.name: one for one in (*QUANTITIES, PLAN_SIZE)}
+HERE = {"library": "8.6.1", "driver": "580"}
+AT = datetime.datetime(2026, 2, 2, 9, tzinfo=datetime.timezone.utc)
+EMPTY = Baselines(DEFAULTS)
+LATENCY_KNOWN = Known("s", (0.0001442, 0.0001443), 0.0012, 0.01)
+BERT = Baseline("5f", "bert", ("a1",), ("s1", "s2"), {GRAPH: LATENCY_KNOWN}, HERE, "release 3.2", "ada", AT)
+
+
+def session(
+    name: str, value: float = 1e-3, plan: str = "a1", environment: Mapping[str, str] = HERE, spread: float = 0.001
+) -> Seen:
+    return Seen(name, (plan,), environment, {GRAPH: Value(value, spread, "s")})
+
+
+def proposal(*seen: Seen, baselines: Baselines = EMPTY) -> Proposal:
+    made = proposed("5f", "bert", seen, baselines, KNOWN_QUANTITIES)
+    assert isinstance(made, Proposal), made
+    return made
+
+
+# Life --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("reason", "actor"), [("", "ada"), ("  ", "ada"), ("faster", ""), ("faster", " ")])
+def test_accepting_takes_a_reason_and_somebody(reason: str, actor: str) -> None:
+    with pytest.raises(SpecError, match="--reason, --actor"):
+        BERT.accepted(reason, actor, AT)
+
+
+def test_accepted_is_what_was_proposed_with_who_and_why() -> None:
+    made = BERT.accepted("faster", "eve", AT)
+    assert replace(made, reason=BERT.reason, actor=BERT.actor) == BERT
+    assert (made.reason, made.actor, made.at) == ("faster", "eve", AT)
+
+
+def test_a_new_baseline_leaves_the_release_where_it_is() -> None:
+    pinned = EMPTY.with_accepted(BERT).with_release("5f", "3.2")
+    moved = pinned.with_accepted(replace(BERT, plans=("b2",)))
+    assert moved.active["5f"].plans == ("b2",)
+    assert moved.releases["5f"].plans == ("a1",)
+    assert moved.releases["5f"].pinned
+
+
+def test_what_is_not_there_cant_be_pinned() -> None:
+    with pytest.raises(SpecError, match="accept one"):
+        EMPTY.with_release("5f", "3.2")
+    with pytest.raises(SpecError, match="name"):
+        EMPTY.with_accepted(BERT).with_release("5f", " ")
+
+
+# Tolerance ---------------------------------------------------------------------------------------------
+
+
+def test_one_session_is_no_baseline() -> None:
+    with pytest.raises(SpecError, match="accident"):
+        Known.of("s", [1e-3], 0.001, DEFAULTS[LATENCY])
+
+
+def test_a_tolerance_is_what_one_more_session_could_show() -> None:
+    """A change of that size is seen in nine of ten; by simulation."""
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(400):
+        history = np.exp(rng.normal(0, 0.004, 12))
+        size = shown_by_one_more(history)
+        logs = np.log(history)
+        more = rng.normal(size, 0.004)
+        bound = 2.201 * logs.std(ddof=1) * (1 + 1 / 12) ** 0.5  # t of 11 degrees, 97.5 %
+        found.append(more - logs.mean() > bound)
+    assert 0.85 < np.mean(found) < 0.97
+
+
+def test_a_tolerance_has_limits() -> None:
+    policy = Policy(0.01, 0.05, 0.03)
+    assert policy.tolerated([1.0, 1.0, 1.0]) == 0.01
+    assert policy.tolerated([1.0, 1.3, 0.8]) == 0.05
+    assert policy.tolerated([1.0]) == 0.05
+    middle = policy.tolerated(np.exp(np.random.default_rng(1).normal(0, 0.006, 30)).tolist())
+    assert 0.01 < middle < 0.05
+
+
+@pytest.mark.parametrize("given_", [(0, 0.05, 0.03), (0.06, 0.05, 0.03), (0.01, 0.05, 0)])
+def test_policies_that_make_no_sense(given_: tuple[float, float, float]) -> None:
+    with pytest.raises(SpecError, match="expected"):
+        Policy(*given_)
+
+
+# Proposals ---------------------------------------------------------------------------------------------
+
+
+def test_two_sessions_are_needed() -> None:
+    assert "2 are needed" in str(proposed("5f", "bert", [session("s1")], EMPTY, KNOWN_QUANTITIES))
+    assert proposed("5f", "bert", [], EMPTY, KNOWN_QUANTITIES) == "no session measured it"
+
+
+def test_sessions_of_another_environment_or_plan_dont_count() -> None:
+    old = session("s0", environment={**HERE, "driver": "1"})
+    assert "2 are needed" in str(proposed("5f", "bert", [old, session("s1")], EMPTY, KNOWN_QUANTITIES))
+    made = proposal(old, session("s1"), session("s2"))
+    assert made.baseline.sessions == ("s1", "s2")
+    mixed = proposal(session("s1", plan="z"), session("s2"), session("s3"))
+    assert mixed.baseline.sessions == ("s2", "s3")
+    assert mixed.baseline.plans == ("a1",)
+
+
+def test_sessions_that_built_anew_give_their_builds() -> None:
+    """No more than are kept, the latest first."""
+    made = proposal(*(session(f"s{number}", plan=f"p{number}") for number in range(5)))
+    assert made.baseline.plans == ("p4", "p3", "p2")
+    assert len(made.baseline.sessions) == 5
+
+
+def test_nothing_new_is_no_proposal() -> None:
+    accepted = EMPTY.with_accepted(BERT)
+    seen = [session("s1"), session("s2")]
+    assert "already" in str(proposed("5f", "bert", seen, accepted, KNOWN_QUANTITIES))
+
+
+def test_a_metric_that_a_session_lacks_is_left_out() -> None:
+    more = session("s2")
+    more = replace(more, values={**more.values, "plan size": Value(5e6, 0.0, "bytes")})
+    assert proposal(session("s1"), more).baseline.metrics.keys() == {GRAPH}
+
+
+@pytest.mark.parametrize(("value", "loosens"), [(1e-3, False), (0.97e-3, False), (1.03e-3, True)])
+def test_a_proposal_says_whether_it_loosens(value: float, loosens: bool) -> None:
+    before = EMPTY.with_accepted(replace(BERT, metrics={GRAPH: Known("s", (1e-3, 1e-3), 0.001, 0.01)}))
+    seen = [session("s8", value, "b2"), session("s9", value, "b2")]
+    made = proposal(*seen, baselines=before)
+    assert made.loosens is loosens
+    assert ("loosens" in made.markdown) is loosens
+
+
+def test_a_wider_tolerance_loosens() -> None:
+    before = EMPTY.with_accepted(replace(BERT, metrics={GRAPH: Known("s", (1e-3, 1e-3), 0.001, 0.01)}))
+    made = proposal(session("s8", 1e-3, "b2"), session("s9", 1.001e-3, "b2"), baselines=before)
+    assert made.moved[0].after.tolerance > 0.01
+    assert made.loosens
+
+
+def test_the_first_loosens_nothing() -> None:
+    made = proposal(session("s1"), session("s2"))
+    assert not made.loosens
+    assert "is the first" in made.markdown
+
+
+def test_the_difference_is_of_the_file() -> None:
+    made = proposal(session("s1"), session("s2"))
+    text = difference(EMPTY, [made], "trt-baselines.toml")
+    assert text.startswith("--- a/trt-baselines.toml\n+++ b/trt-baselines.toml\n")
+    added = "".join(line[1:] + "\n" for line in text.splitlines()[3:] if not line.startswith("-"))
+    assert added == text_of(EMPTY.with_accepted(made.baseline))
+
+
+# The file ----------------------------------------------------------------------------------------------
+
+FULL = Baselines(
+    {**DEFAULTS, BUILDING: Policy(0.3, 1.5, 2.0, gated=False)},
+    {"5f": BERT, "6a": replace(BERT, key="6a", cell="albert")},
+    {"5f": replace(BERT, release="3.2")},
+    (Quarantine("bert*", "ada", "two kernels take turns", datetime.date(2026, 12, 31)),),
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "sub" / "trt-baselines.toml"
+    write(file, FULL)
+    assert read(file) == FULL
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_no_file_is_no_baseline(tmp_path: Path) -> None:
+    assert read(tmp_path / "none.toml") == EMPTY
+
+
+def test_cells_are_in_order_whatever_came_first() -> None:
+    turned = replace(FULL, active=dict(reversed(FULL.active.items())))
+    assert text_of(turned) == text_of(FULL)
+    assert text_of(FULL).index('cell = "albert"') < text_of(FULL).index('cell = "bert"')
+
+
+@given(
+    st.floats(1e-9, 1e12),
+    st.floats(0, 1),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip),
+)
+def test_any_values_and_words(
+    tmp_path_factory: pytest.TempPathFactory, value: float, spread: float, words: str
+) -> None:
+    known = Known("s", (value, value), spread, 0.01)
+    file = tmp_path_factory.mktemp("file") / "b.toml"
+    write(file, EMPTY.with_accepted(replace(BERT, metrics={GRAPH: known}, cell=words, reason=words)))
+    (found,) = read(file).active.values()
+    assert (found.cell, found.reason) == (words, words)
+    assert found.metrics[GRAPH].values == pytest.approx(known.values, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("schema = 2", "schema: expected 1"),
+        ("", "schema: expected 1"),
+        ("schema =", "not TOML"),
+        ("schema = 1\nfoo = 1", "unknown key 'foo'"),
+        ("schema = 1\n[policy.speed]\ntolerance = 0.1", "policy.speed: unknown"),
+        ("schema = 1\n[policy.latency]\ntolerance = 0.1", "expected 0 < tolerance <= cap"),
+        ("schema = 1\n[policy.latency]\nlimit = 0.1", "limit"),
+        ('schema = 1\n[[baseline]]\nkey = "5f"', "no 'metrics'"),
+        (
+            'schema = 1\n[[quarantine]]\ncell = "b"\nowner = ""\nreason = "x"\nuntil = 2026-01-01',
+            "owner, reason and until",
+        ),
+        (
+            'schema = 1\n[[quarantine]]\ncell = "b"\nowner = "a"\nreason = "x"\nuntil = "2026-01-01"',
+            "a date without quotes",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "b.toml"
+    file.write_text(text)
+    with pytest.raises(SpecError, match="b.toml") as raised:
+        read(file)
+    assert words in str(raised.value)
+
+
+def test_a_cell_is_there_once(tmp_path: Path) -> None:
+    file = tmp_path / "b.toml"
+    text = text_of(EMPTY.with_accepted(BERT))
+    table = text[text.index("[[baseline]]") :]
+    file.write_text(text + "\n" + table)
+    with pytest.raises(SpecError, match="there twice"):
+        read(file)

@@ -1,0 +1,334 @@
+"""What a gate says of a cell, by what changed since its baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import stats
+
+from harness.ledger.baselines import Baseline, Known
+from harness.ledger.gate import Gate, Perf, Question, Ruling, Tonight, against_history, asked, changes
+from harness.ledger.policy import DEFAULTS, LATENCY, Policy
+from harness.measure.finding import Finding, Said
+from harness.measure.metric import Metric
+from harness.measure.quantity import PLAN_SIZE, QUANTITIES, Quantity
+from harness.measure.verdict import judge
+
+GRAPH, THROUGHPUT = "gpu, graph", "throughput"
+KNOWN_QUANTITIES = {one.name: one for one in (*QUANTITIES, PLAN_SIZE)}
+HERE = {"library": "8.6.1", "driver": "580", "gpu_uuid": "a"}
+CV = 0.001
+
+
+def near(middle: float, seed: int, count: int = 8, cv: float = CV) -> npt.NDArray[np.float64]:
+    return middle * np.exp(np.random.default_rng(seed).normal(0, cv, count))
+
+
+def known(middle: float = 1e-3, sessions: int = 10, seed: int = 1) -> Known:
+    return Known("s", tuple(near(middle, seed, sessions)), CV, 0.01)
+
+
+BASELINE = Baseline("k", "bert", ("plan-a",), ("s1", "s2"), {GRAPH: known()}, HERE)
+
+
+def tonight(
+    middle: float, plan: str = "plan-b", environment: Mapping[str, str] = HERE, metric: str = GRAPH, seed: int = 7
+) -> Tonight:
+    return Tonight("k", "bert", "tonight", (plan,), environment, {metric: near(middle, seed)})
+
+
+@dataclass
+class Planned:
+    """A rival whose plans are as fast tonight as is said: ``a`` the baseline's, ``b`` the candidate's."""
+
+    a: float = 1e-3
+    b: float = 1e-3
+    refused: str = ""
+    calls: list[str] = field(default_factory=list)
+
+    def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
+        self.calls.append(f"beside {baseline.plans[0]}")
+        if self.refused:
+            return self.refused
+        found = []
+        for name in metrics:
+            quantity = KNOWN_QUANTITIES[name]
+            medians = np.stack([near(self.a, 21, 16).reshape(8, 2), near(self.b, 22, 16).reshape(8, 2)], axis=1)
+            verdict = judge(medians, quantity.metric)
+            found.append(Finding.of("bert", quantity, verdict, self.a, self.b))
+        return found
+
+    def again(self, metrics: Sequence[str]) -> Mapping[str, npt.NDArray[np.float64]]:
+        self.calls.append("again")
+        return {name: near(self.b, 33, 16) for name in metrics}
+
+
+def ruled(
+    seen: Tonight,
+    rival: Planned,
+    baseline: Baseline | None = BASELINE,
+    release: Baseline | None = None,
+    perf: Perf = "gate",
+    **gate: object,
+) -> list[Ruling]:
+    made = Gate(DEFAULTS, KNOWN_QUANTITIES, perf)
+    return replace(made, **gate).rule(seen, baseline, release, rival)  # type: ignore[arg-type]
+
+
+def only(rulings: Sequence[Ruling]) -> Ruling:
+    (ruling,) = rulings
+    return ruling
+
+
+def test_as_fast_as_ever_measures_nothing_more() -> None:
+    rival = Planned()
+    ruling = only(ruled(tonight(1e-3), rival))
+    assert ruling.finding.said is Said.PASS
+    assert not ruling.fails
+    assert rival.calls == []
+
+
+def test_a_slower_plan_is_confirmed_beside_the_old_one() -> None:
+    rival = Planned(b=1.02e-3)
+    ruling = only(ruled(tonight(1.02e-3), rival))
+    assert rival.calls == ["beside plan-a"]
+    assert ruling.finding.said is Said.REGRESSION
+    assert ruling.question is Question.REBUILT
+    assert ruling.fails
+
+
+def test_a_slow_night_is_no_slow_plan() -> None:
+    """Both plans are slower tonight: the candidate is not."""
+    ruling = only(ruled(tonight(1.02e-3), Planned(a=1.02e-3, b=1.02e-3)))
+    assert ruling.finding.said is Said.PASS
+    assert "the night moved both" in ruling.finding.words
+    assert not ruling.fails
+
+
+def test_screening_alone_fails_nothing() -> None:
+    rival = Planned(b=1.1e-3)
+    ruling = only(ruled(tonight(1.1e-3), rival, perf="screen"))
+    assert ruling.finding.said is Said.INCONCLUSIVE
+    assert not ruling.fails
+    assert rival.calls == []
+
+
+def test_without_a_baseline_it_is_told() -> None:
+    ruling = only(ruled(tonight(5e-3), Planned(b=5e-3), baseline=None))
+    assert ruling.finding.said is Said.NOTED
+    assert not ruling.held
+    assert not ruling.fails
+
+
+def test_a_metric_that_the_baseline_lacks_is_told() -> None:
+    seen = Tonight("k", "bert", "tonight", ("plan-b",), HERE, {GRAPH: near(1e-3, 7), "plan size": np.array([5e6] * 8)})
+    graph, size = ruled(seen, Planned())
+    assert (graph.finding.said, size.finding.said) == (Said.PASS, Said.NOTED)
+
+
+def test_another_library_is_another_question() -> None:
+    elsewhere = {**HERE, "library": "10.16.0"}
+    ruling = only(ruled(tonight(1.05e-3, environment=elsewhere), Planned(b=1.05e-3)))
+    assert ruling.question is Question.INSTALLATION
+    assert ruling.fails
+
+
+def test_a_plan_that_cant_be_run_is_judged_by_history_and_says_so() -> None:
+    elsewhere = {**HERE, "library": "10.16.0"}
+    rival = Planned(b=1.05e-3, refused="no interpreter of 8.6.1 is named")
+    ruling = only(ruled(tonight(1.05e-3, environment=elsewhere), rival))
+    assert rival.calls == ["beside plan-a", "again"]
+    assert ruling.finding.said is Said.REGRESSION
+    assert "by history alone: no interpreter of 8.6.1 is named" in ruling.finding.words
+    assert ruling.fails
+
+
+def test_history_of_few_sessions_decides_nothing() -> None:
+    """Even where they agree by chance."""
+    few = replace(BASELINE, metrics={GRAPH: replace(known(sessions=4), tolerance=0.01)})
+    rival = Planned(b=1.3e-3, refused="it can't be loaded")
+    ruling = only(ruled(tonight(1.3e-3), rival, baseline=few))
+    assert ruling.finding.said is Said.INCONCLUSIVE
+    assert "too few" in ruling.finding.words
+    assert not ruling.fails
+
+
+def test_a_changed_environment_that_slows_the_same_plan() -> None:
+    ruling = only(ruled(tonight(1.03e-3, "plan-a", {**HERE, "driver": "590"}), Planned(b=1.03e-3)))
+    assert ruling.question is Question.ENVIRONMENT
+    assert ruling.finding.said is Said.REGRESSION
+    assert "driver 590 (was 580)" in ruling.finding.words
+
+
+def test_the_same_plan_in_the_same_environment_blames_the_host() -> None:
+    rival = Planned(b=1.03e-3)
+    ruling = only(ruled(tonight(1.03e-3, "plan-a"), rival))
+    assert rival.calls == ["again"]  # nothing can be put beside it
+    assert ruling.finding.said is Said.HOST_CHANGED
+    assert not ruling.fails
+
+
+def test_canaries_that_moved_leave_history_without_a_say() -> None:
+    seen = tonight(1.03e-3, "plan-a", {**HERE, "gpu_uuid": "b"})
+    ruling = only(ruled(seen, Planned(b=1.03e-3), host="canary_compute: +1.5 %"))
+    assert ruling.finding.said is Said.HOST_CHANGED
+    assert "canary_compute" in ruling.finding.words
+
+
+def test_a_suspicion_that_fresh_processes_do_not_share() -> None:
+    ruling = only(ruled(tonight(1.03e-3, "plan-a", {**HERE, "driver": "590"}), Planned(b=1e-3)))
+    assert ruling.finding.said is Said.PASS
+
+
+def test_a_loss_below_the_tolerance_is_no_regression_by_history() -> None:
+    wide = replace(BASELINE, metrics={GRAPH: replace(known(), tolerance=0.05)})
+    ruling = only(ruled(tonight(1.02e-3, "plan-a", {**HERE, "driver": "590"}), Planned(b=1.02e-3), baseline=wide))
+    assert ruling.finding.said is Said.INCONCLUSIVE
+
+
+def test_an_improvement_is_told_and_nothing_measured() -> None:
+    rival = Planned(b=0.95e-3)
+    ruling = only(ruled(tonight(0.95e-3), rival))
+    assert ruling.finding.said is Said.IMPROVEMENT
+    assert rival.calls == []
+
+
+def test_more_is_better_turns_it_round() -> None:
+    baseline = replace(BASELINE, metrics={THROUGHPUT: Known("runs/s", tuple(near(1000, 3, 10)), CV, 0.01)})
+    fewer = only(ruled(tonight(950, metric=THROUGHPUT), Planned(a=1000, b=950), baseline=baseline))
+    more = only(ruled(tonight(1050, metric=THROUGHPUT), Planned(a=1000, b=1050), baseline=baseline))
+    assert fewer.finding.said is Said.REGRESSION
+    assert more.finding.said is Said.IMPROVEMENT
+
+
+@pytest.mark.parametrize(("lost", "said"), [(0.025, None), (0.04, Said.REGRESSION)])
+def test_drift_since_a_release(lost: float, said: Said | None) -> None:
+    """The baseline was moved along, step by step; the release was not."""
+    slow = 1e-3 * (1 + lost)
+    near_it = replace(BASELINE, plans=("plan-z",), metrics={GRAPH: known(slow)})
+    release = replace(BASELINE, release="3.2")
+    rival = Planned(b=slow)
+    rulings = ruled(tonight(slow), rival, baseline=near_it, release=release)
+    assert rulings[0].finding.said is Said.PASS
+    assert [one.finding.said for one in rulings[1:]] == ([said] if said else [])
+    if said:
+        assert rulings[1].question is Question.DRIFT
+        assert rulings[1].fails
+        assert "release 3.2" in rulings[1].finding.words
+        assert rival.calls == ["beside plan-a"]
+
+
+def test_drift_that_only_history_shows_fails_nothing() -> None:
+    release = replace(BASELINE, release="3.2")
+    near_it = replace(BASELINE, plans=("plan-z",), metrics={GRAPH: known(1.04e-3)})
+    _, drift = ruled(tonight(1.04e-3), Planned(b=1.04e-3, refused="gone"), baseline=near_it, release=release)
+    assert drift.finding.said is Said.INCONCLUSIVE
+    assert "gone" in drift.finding.words
+
+
+def test_drift_that_the_night_alone_shows_passes() -> None:
+    release = replace(BASELINE, release="3.2")
+    near_it = replace(BASELINE, plans=("plan-z",), metrics={GRAPH: known(1.04e-3)})
+    _, drift = ruled(tonight(1.04e-3), Planned(a=1.04e-3, b=1.04e-3), baseline=near_it, release=release)
+    assert drift.finding.said is Said.PASS
+
+
+def test_a_quarantined_cell_is_measured_and_fails_nothing() -> None:
+    rival = Planned(b=1.02e-3)
+    ruling = only(ruled(tonight(1.02e-3), rival, quarantined={"bert": "ada, until 2026-12-31: two kernels take turns"}))
+    assert rival.calls == ["beside plan-a"]
+    assert ruling.finding.said is Said.REGRESSION
+    assert not ruling.fails
+    assert "ada" in str(ruling)
+
+
+def test_what_the_policy_does_not_gate_fails_nothing() -> None:
+    told = {**DEFAULTS, LATENCY: replace(DEFAULTS[LATENCY], gated=False)}
+    ruling = only(ruled(tonight(1.02e-3), Planned(b=1.02e-3), policies=told))
+    assert ruling.finding.said is Said.REGRESSION
+    assert not ruling.fails
+
+
+def test_a_candidate_that_fails_beside_the_old_plan_fails() -> None:
+    @dataclass
+    class Broken(Planned):
+        def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
+            return [Finding("bert", "side B", Said.FAILED, "it does not load")]
+
+    ruling = only(ruled(tonight(1.02e-3), Broken()))
+    assert ruling.finding.said is Said.FAILED
+    assert ruling.fails
+
+
+# History -----------------------------------------------------------------------------------------------
+
+
+def test_the_prediction_interval_covers() -> None:
+    """Of sessions that are apart by more than their processes: at 95 %, with two sessions and with thirty."""
+    rng = np.random.default_rng(5)
+    metric = Metric("latency")
+    for sessions in (2, 5, 30):
+        held = 0
+        for _ in range(2000):
+            nights = rng.normal(0, 0.005, sessions + 1)
+            values = np.exp(nights[:-1] + rng.normal(0, 0.0005, sessions))
+            processes = np.exp(nights[-1] + rng.normal(0, 0.001, 8))
+            step = against_history(Known("s", tuple(values), 0.001, 0.01), processes, metric)
+            held += step.low <= 0 <= step.high
+        assert 0.93 < held / 2000 < 0.99, sessions
+
+
+def test_it_is_students_prediction_interval() -> None:
+    values = np.exp([0.0, 0.01, -0.01, 0.02])
+    step = against_history(Known("s", tuple(values), 1e-9, 0.01), np.exp([0.05, 0.05]), Metric("latency"))
+    nights = np.log(values)
+    error = nights.std(ddof=1) * np.sqrt(1 + 1 / 4)
+    low, high = stats.t.interval(0.95, 3, loc=0.05 - nights.mean(), scale=error)
+    assert (step.low, step.high) == pytest.approx((low, high))
+    assert step.p == pytest.approx(stats.t.sf((0.05 - nights.mean()) / error, 3))
+
+
+def test_sessions_that_agree_by_chance_promise_nothing() -> None:
+    """What processes alone leave of error is the least."""
+    agreeing = Known("s", (1.0, 1.0, 1.0), 0.01, 0.01)
+    step = against_history(agreeing, near(1.0, 3, 8, 0.01), Metric("latency"))
+    assert step.high - step.low > 0.01
+
+
+# Which question ----------------------------------------------------------------------------------------
+
+
+def test_which_question() -> None:
+    three = replace(BASELINE, plans=("plan-a", "plan-b", "plan-c"))
+    assert asked(tonight(1, "plan-b"), three) is Question.ENVIRONMENT
+    assert asked(tonight(1, "plan-d"), three) is Question.REBUILT
+    assert asked(tonight(1, "plan-d", {**HERE, "library": "9"}), three) is Question.INSTALLATION
+    assert asked(tonight(1, "plan-d", {**HERE, "driver": "9"}), three) is Question.REBUILT
+
+
+def test_what_changed() -> None:
+    assert changes({"driver": "1", "gone": "x"}, {"driver": "2", "new": "y"}) == [
+        "driver 2 (was 1)",
+        "gone unknown (was x)",
+        "new y (was unknown)",
+    ]
+    assert changes(HERE, HERE) == []
+
+
+def test_a_policy_is_found_for_every_quantity() -> None:
+    from harness.ledger.policy import kind_of
+    from harness.measure.quantity import BUILD
+
+    kinds = {one.name: kind_of(one) for one in (*QUANTITIES, PLAN_SIZE, BUILD)}
+    assert kinds["gpu, graph"] == kinds["throughput"] == "latency"
+    assert kinds["host memory"] == "memory"
+    assert kinds["plan size"] == "size"
+    assert kinds["build"] == "build"
+    assert kinds["deserialize"] == "once"
+    assert set(kinds.values()) <= DEFAULTS.keys()
+    assert isinstance(KNOWN_QUANTITIES[GRAPH], Quantity)
+    assert all(isinstance(one, Policy) for one in DEFAULTS.values())
