@@ -149,8 +149,8 @@ def difference(baselines: Baselines, proposals: Sequence[Proposal], name: str) -
     after = baselines
     for one in proposals:
         after = after.with_accepted(one.baseline)
-    lines = (text_of(one).splitlines(keepends=True) for one in (baselines, after))
-    return "".join(difflib.unified_diff(*lines, f"a/{name}", f"b/{name}"))
+    before, now = (text_of(one).splitlines(keepends=True) for one in (baselines, after))
+    return "".join(difflib.unified_diff(before, now, f"a/{name}", f"b/{name}"))
 
 
 def _shown(known: Known) -> str:

@@ -254,9 +254,8 @@ def test_what_the_policy_does_not_gate_fails_nothing() -> None:
 
 
 def test_a_candidate_that_fails_beside_the_old_plan_fails() -> None:
-    @dataclass
     class Broken(Planned):
-        def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
+        def beside(self, *_: object) -> Sequence[Finding] | str:
             return [Finding("bert", "side B", Said.FAILED, "it does not load")]
 
     ruling = only(ruled(tonight(1.02e-3), Broken()))
