@@ -1,7 +1,7 @@
 """A simulated year of nights: cells whose true speed is known, a host that changes, and an owner who reads the rulings.
 
-Times are logs. A night's process of a plan on a cell takes what the plan takes, what tonight's environment adds to that,
-what the night adds (the same to all processes of the cell that night), and noise of its own. Only the first is a
+Times are logs. A night's process of a plan on a cell takes what the plan takes, what tonight's environment adds to
+that, what the night adds (the same to all processes of the cell that night), and noise of its own. Only the first is a
 plan's: the gate is to find just that, however the rest moves.
 """
 
@@ -235,7 +235,7 @@ class _Rival:
     cell: Cell
     night: int
 
-    def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
+    def beside(self, baseline: Baseline, _: Sequence[str]) -> Sequence[Finding] | str:
         """As `harness.measure.contest` does it, over this cell alone."""
         numbers = (int(baseline.plans[0].rpartition("/")[2]), self.cell.number(self.night))
         year = self.year

@@ -31,6 +31,8 @@ RUNTIMES = ("tensorrt_lean", "tensorrt_dispatch")  # that load plans of `tensorr
 BEST = "best"  # the first of BACKENDS that can do what a test needs
 Effort = Literal["dev", "ci", "nightly"]  # how many shapes are tried, and how they are chosen: `harness.strategies`
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
+Perf = Literal["off", "screen", "gate"]  # what becomes of performance: `harness.ledger.gate`
+PERFS: tuple[Perf, ...] = get_args(Perf)
 FAKE = "fake"  # plays a backend in the harness's own tests; "fake:nan" is one that misbehaves
 
 
@@ -157,6 +159,17 @@ def _effort(text: str) -> Effort:
     raise SpecError(f"unknown {text!r}: {suggestion(text, EFFORTS)}choose from {', '.join(EFFORTS)}")
 
 
+def _perf(text: str) -> Perf:
+    for mode in PERFS:
+        if text == mode:
+            return mode
+    raise SpecError(f"unknown {text!r}: {suggestion(text, PERFS)}choose from {', '.join(PERFS)}")
+
+
+def _installations(texts: Sequence[str], base: Path) -> tuple[tuple[str, str], ...]:
+    return tuple((version, _program(file, base)) for version, file in _pairs(texts, base))
+
+
 def _pairs(texts: Sequence[str], _base: Path) -> tuple[tuple[str, str], ...]:
     for text in texts:
         if not text.partition("=")[0] or "=" not in text:
@@ -271,6 +284,28 @@ class Settings:
     example: Example | None = _row(
         None, _last(Example.parse), "JSON", "try this one example, as a failure names it, in place of all others"
     )
+    perf: Perf = _row(
+        "off",
+        _last(_perf),
+        "MODE",
+        "whether performance is measured: off, screen (against baselines, failing nothing), gate (what looks slower is "
+        "measured beside the baseline's plan, and fails where that confirms it)",
+    )
+    perf_processes: int = _row(4, _last(_count), "NUMBER", "processes that a cell is measured in, each of its own")
+    perf_seconds: float = _row(1.0, _last(_seconds), "SECONDS", "a process samples no longer in one way to run")
+    baselines: Path | None = _row(
+        None, _path, "FILE", "baselines and policies (default: trt-baselines.toml in the root folder)"
+    )
+    kept: Path | None = _row(
+        None, _path, "DIR", "where the plans of baselines are kept (default: .trt-harness/plans in the root folder)"
+    )
+    installation: tuple[tuple[str, str], ...] = _row(
+        (),
+        _installations,
+        "VERSION=PYTHON",
+        "interpreter that has another version of the library, for plans of baselines that it built",
+        many=True,
+    )
     examples: Path | None = _row(
         None, _path, "FILE", "examples to try before any other, by model (default: examples.toml beside the tests)"
     )
@@ -279,6 +314,11 @@ class Settings:
     def effort_here(self) -> Effort:
         """The effort asked for; left out, that of a CI job where the variable CI says that this is one."""
         return self.effort or ("ci" if os.environ.get("CI") else "dev")
+
+    def under(self, program: str) -> Settings:
+        """The same, with this interpreter for every backend."""
+        names = ("tensorrt", "tensorrt_rtx", "onnxruntime", FAKE)
+        return dataclasses.replace(self, python=tuple((name, program) for name in names))
 
     @classmethod
     def table(cls) -> tuple[Setting, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from harness.cli import options
 from harness.cli.output import say
 from harness.cli.target import named_plan
 from harness.errors import SpecError, UnsupportedError
-from harness.settings import FAKE, Settings
+from harness.settings import Settings
 from harness.spec.profile import POINTS, Point
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ def python_of(python: str | None, settings: Settings) -> Settings:
     if python is None:
         return settings
     (_, program) = options.settings(python=[f"onnxruntime={python}"]).python[0]
-    names = ("tensorrt", "tensorrt_rtx", "onnxruntime", FAKE)
-    return dataclasses.replace(settings, python=tuple((name, program) for name in names))
+    return settings.under(program)
 
 
 def bench_of(terms: Terms, python: str | None, targets: Sequence[str]) -> Workbench:

@@ -18,7 +18,7 @@ import enum
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,9 @@ from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
 from harness.measure.stats import CONFIDENCE, ROUNDING
 from harness.measure.verdict import told
+from harness.settings import Perf
 
 Array = npt.NDArray[np.float64]
-Perf = Literal["off", "screen", "gate"]
 SUSPECT = 0.05  # one-sided: what would be this rare by chance is measured again
 ALARM = 0.0025  # one-sided, of a loss that history alone is to show: nothing fresh stands beside it
 HISTORY = 5  # sessions of a baseline from which on history alone may decide
@@ -50,7 +50,10 @@ class Question(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Tonight:
-    """What one session measured of a cell: ``values`` of its processes by metric, in the metric's unit."""
+    """What one session measured of a cell: ``values`` of its processes by metric, in the metric's unit.
+
+    ``notes`` say of a metric why it is no one number.
+    """
 
     key: str
     cell: str
@@ -58,6 +61,7 @@ class Tonight:
     plans: tuple[str, ...]
     environment: Mapping[str, str]
     values: Mapping[str, Array]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Rival(Protocol):
@@ -181,6 +185,8 @@ class Gate:
         said, words = Said.PASS, step.words(metric)
         if step.estimate > 0 and (step.p < SUSPECT or step.estimate >= math.log1p(known.tolerance)):
             said, words = Said.INCONCLUSIVE, f"{words}; suspected, not confirmed"
+        elif name in tonight.notes:
+            said, words = Said.UNSTABLE, f"{words}; {tonight.notes[name]}"
         elif step.high < 0 and step.p_better < ALARM:
             said = Said.IMPROVEMENT
         return Ruling(self._finding(tonight, name, said, words, known), question)

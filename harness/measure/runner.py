@@ -20,7 +20,6 @@ from harness.runtime.backend.protocol import EngineInfo
 from harness.runtime.qualify import Question
 from harness.runtime.sampling import Sampling
 from harness.runtime.telemetry import Monitor, Reading, monitor
-from harness.spec.source import PlanFile
 
 Array = npt.NDArray[Any]
 Tell = Callable[[str], None]
@@ -70,7 +69,7 @@ class Runner:
             except (StageError, UnsupportedError) as error:
                 self.journal.failure(self.name, side.name, str(error))
                 raise SideFailed(side, error) from error
-            made = self.journal.process(self.name, number, side.name, ordinal if self.rebuilt else 0, made)
+            made = self.journal.process(self.name, number, side.name, self._build_of(side, ordinal), made)
         for way, samples in made.samples.items():
             self._replays.setdefault(way, samples.replays)
         return made
@@ -79,18 +78,21 @@ class Runner:
         """A plan of ``side`` and its facts: "seconds" by stage, "nbytes". StageError and UnsupportedError."""
         facts = self.journal.builds.get((self.name, side.name, build))
         file = self.journal.folder / "plans" / f"{self.name}-{side.name}-{build}.plan"
-        if isinstance(side.spec.model.source, PlanFile):
-            file = side.spec.model.source.path()
+        if side.frozen:
+            file = side.given(build)
         if facts is None or not file.is_file():
             self.tell(f"{self.name}: build {build + 1} of {side.name}")
-            built = side.build()
-            if not side.frozen:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                temporary = file.with_suffix(".tmp")
-                built.data.tofile(temporary)
-                temporary.replace(file)
-            seconds = dict(built.seconds)
-            facts = self.journal.build(self.name, side.name, build, seconds=seconds, nbytes=built.data.nbytes)
+            seconds: dict[str, float] = {}
+            if not side.plans:
+                built = side.build()
+                seconds = dict(built.seconds)
+                if not side.frozen:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    temporary = file.with_suffix(".tmp")
+                    built.data.tofile(temporary)
+                    temporary.replace(file)
+            nbytes = file.stat().st_size
+            facts = self.journal.build(self.name, side.name, build, seconds=seconds, nbytes=nbytes)
         return file, facts
 
     def outputs(self, side: Side) -> Iterator[dict[str, Array]]:
@@ -112,7 +114,7 @@ class Runner:
     # Within --------------------------------------------------------------------------------------
 
     def _run(self, side: Side, ordinal: int) -> Process:
-        build = ordinal if self.rebuilt else 0
+        build = self._build_of(side, ordinal)
         plan, facts = self.plan(side, build)
         seconds = {} if side.frozen else {BUILD: float(facts["seconds"].get("build", 0.0))}
         nbytes = {PLAN_SIZE: int(facts["nbytes"])}
@@ -139,6 +141,10 @@ class Runner:
         if not file.is_file():
             write_arrays(file, outputs)
         return replace(made, seconds={**made.seconds, **seconds}, nbytes={**made.nbytes, **nbytes})
+
+    def _build_of(self, side: Side, ordinal: int) -> int:
+        """Which build the ``ordinal``-th process of ``side`` runs."""
+        return ordinal if self.rebuilt else ordinal % max(len(side.plans), 1)
 
     def _replays_of(self, way: str, sampling: Sampling) -> int:
         """Runs between two events: as many as in the first process, so that all can be compared."""

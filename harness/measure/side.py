@@ -34,7 +34,10 @@ RUNS = ("deserialize", "run")  # capabilities without which a side is built and 
 
 @dataclass(eq=False)
 class Side:
-    """``bench`` builds, in a host that ends before anything is measured; every process has a host of its own."""
+    """``bench`` builds, in a host that ends before anything is measured; every process has a host of its own.
+
+    With ``plans``, nothing is built: they are its builds, and processes take them in turn.
+    """
 
     name: str  # "A"
     spec: EngineSpec
@@ -44,6 +47,7 @@ class Side:
     point: Point = "opt"
     seed: int = 0
     asked: dict[str, Array] = field(default_factory=dict)  # the inputs, once there was a question
+    plans: tuple[Path, ...] = ()
 
     @property
     def title(self) -> str:
@@ -64,8 +68,15 @@ class Side:
 
     @property
     def frozen(self) -> bool:
-        """Whether it is a plan from elsewhere, which nobody here builds."""
-        return isinstance(self.spec.model.source, PlanFile)
+        """Whether its plans are there already, and nobody here builds."""
+        return bool(self.plans) or isinstance(self.spec.model.source, PlanFile)
+
+    def given(self, build: int) -> Path:
+        """The plan of a frozen side that is its ``build``-th."""
+        source = self.spec.model.source
+        if isinstance(source, PlanFile) and not self.plans:
+            return source.path()
+        return self.plans[build % len(self.plans)]
 
     def why_not_run(self) -> str:
         """Why its plans can't be run here; "" where they can."""

@@ -14,6 +14,7 @@ import pytest
 from harness.errors import HarnessError, SpecError, UnsupportedError
 from harness.ledger.completeness import lost
 from harness.ledger.records import Record
+from harness.pytest_plugin import perf
 from harness.pytest_plugin.cells import Ask, Case, cases, renamed, unknown
 from harness.pytest_plugin.problem import ModelFile
 from harness.pytest_plugin.run import Run, run_of
@@ -26,6 +27,7 @@ NEEDS = {  # by fixture requested
     "trt_engines": ("deserialize",),
     "trt_session": ("run",),
     "trt_latency": ("run",),
+    "trt_perf": ("run",),
     "trt_sessions": ("run",),
     "trt_walk": ("run",),
 }
@@ -56,7 +58,10 @@ def generate(metafunc: pytest.Metafunc) -> None:
             raise SpecError("it is marked trt(...) and requests none of the harness's fixtures, such as trt_cell")
         _refuse_impostors(metafunc)
         run = run_of(metafunc.config)
-        found: Sequence[Case | None] = list(cases(metafunc.function.__name__, ask, run.models, run.settings))
+        off = perf.FIXTURE in metafunc.fixturenames and run.settings.perf == "off"
+        found: Sequence[Case | None] = (
+            [] if off else list(cases(metafunc.function.__name__, ask, run.models, run.settings))
+        )
     except HarnessError as error:
         raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
     said = unknown(ask.models, run.catalog.models)
@@ -116,6 +121,8 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
         if isinstance(choice, UnsupportedError):
             missing[item] = choice
     run.cells = [(case.cell, item.path) for item, case in found]
+    measured = [case for item, case in found if perf.FIXTURE in getattr(item, "fixturenames", ())]
+    run.measured_cells = len({(case.order, case.cell.point) for case in measured})
     settled = Settled(asked, len(found), len(missing), tuple(item.nodeid for item, _ in found))
     # Nobody waits for the records: should their writer die, the worker that replaces it comes here, too.
     with contextlib.suppress(Timeout), FileLock(run.folder / "settling.lock", timeout=0):

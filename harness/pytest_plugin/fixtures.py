@@ -22,6 +22,7 @@ from harness.errors import BuildError, SpecError
 from harness.pytest_plugin.exploring import Explore, Watched
 from harness.pytest_plugin.latency import Latency, measuring
 from harness.pytest_plugin.outcome import repeat
+from harness.pytest_plugin.perf import Perf
 from harness.pytest_plugin.progress import reporter
 from harness.pytest_plugin.relation import Relation
 from harness.pytest_plugin.story import STORY, Judged, Story
@@ -244,6 +245,16 @@ def trt_latency(_trt: Story, benchmark: Any, request: pytest.FixtureRequest) -> 
     """
     measuring(benchmark)
     return Latency(_trt, request.getfixturevalue("trt_session"), request.getfixturevalue("trt_inputs"), benchmark)
+
+
+@pytest.fixture
+def trt_perf(_trt: Story, trt_spec: EngineSpec, trt_plan: BuiltPlan) -> Perf:
+    """Measures the cell in processes of its own, holds it against its baseline, and fails where it got worse.
+
+    ``trt_perf(wanted)`` rules on the metrics that ``wanted`` says of; ``--trt-perf`` says whether there are cells
+    at all. See `harness.pytest_plugin.perf.Perf`.
+    """
+    return Perf(_trt, trt_spec, trt_plan)
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ from harness.spec.source import EXPORT_VARIABLE, export_folder
 
 if TYPE_CHECKING:
     from harness.judge.oracle import Oracle
+    from harness.ledger.kept import Kept
+    from harness.pytest_plugin.perf import Night
     from harness.runtime.backend.hosted import HostedBackend
     from harness.runtime.backend.protocol import Backend
     from harness.runtime.pool import EnginePool
@@ -69,7 +71,10 @@ class Run:
         self._specs: dict[tuple[str, str], EngineSpec] = {}
         self._examples: dict[tuple[str, tuple[str, ...]], Examples] = {}
         self._choices: dict[tuple[str, tuple[str, ...]], str | UnsupportedError] = {}
+        self._installations: dict[tuple[str, str], Workbench] = {}
         self._runtimes: dict[str, Probe] = {}  # beside the cells' backends
+        self.nights: dict[tuple[str, str, str], Night | Exception] = {}  # by engine, backend and point
+        self.measured_cells = 0  # of which performance is to be measured
         self.problems: dict[str, None] = {}  # with known failures, from every process
 
     # What is asked --------------------------------------------------------------------------------
@@ -234,6 +239,29 @@ class Run:
                 backend.close()
                 raise
         return backend
+
+    @property
+    def baselines(self) -> Path:
+        """The file of baselines."""
+        from harness.ledger.baseline_file import FILE
+
+        return self.settings.baselines or self.config.rootpath / FILE
+
+    @functools.cached_property
+    def kept_plans(self) -> Kept:
+        """Where the plans of baselines are."""
+        from harness.ledger.kept import Kept
+
+        return Kept(self.settings.kept or self.home / "plans")
+
+    def installation(self, backend: str, program: str) -> Workbench:
+        """What works with another installation of ``backend``'s library, under its interpreter."""
+        if (backend, program) not in self._installations:
+            device = self.device if backend.startswith("tensorrt") else 0
+            bench = Workbench(self.settings.under(program), device=lambda: device, apart=True)
+            self._open.callback(bench.close)
+            self._installations[backend, program] = bench
+        return self._installations[backend, program]
 
     # What is kept ---------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.pytest_plugin.exploring import Explore, Watched
 from harness.pytest_plugin.latency import Latency
+from harness.pytest_plugin.perf import Perf
 from harness.pytest_plugin.relation import Relation
 from harness.spec import BuildConfig, EngineSpec, Example, Interface, ModelSpec, Profile
 from harness.spec.cell import Cell
@@ -43,6 +44,7 @@ __all__ = [
     "Load",
     "MakeInputs",
     "ModelSpec",
+    "Perf",
     "Plans",
     "Question",
     "Reference",

@@ -11,12 +11,13 @@ import pytest
 from scipy import stats
 
 from harness.ledger.baselines import Baseline, Known
-from harness.ledger.gate import Gate, Perf, Question, Ruling, Tonight, against_history, asked, changes
+from harness.ledger.gate import Gate, Question, Ruling, Tonight, against_history, asked, changes
 from harness.ledger.policy import DEFAULTS, LATENCY, Policy
 from harness.measure.finding import Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import PLAN_SIZE, QUANTITIES, Quantity
 from harness.measure.verdict import judge
+from harness.settings import Perf
 
 GRAPH, THROUGHPUT = "gpu, graph", "throughput"
 KNOWN_QUANTITIES = {one.name: one for one in (*QUANTITIES, PLAN_SIZE)}

@@ -1,0 +1,168 @@
+"""A cell's candidate: plans that were built tonight, measured in processes of their own, and beside a baseline's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import SpecError, UnsupportedError
+from harness.ledger.baselines import Baseline
+from harness.ledger.gate import Array, Tonight
+from harness.ledger.kept import Kept
+from harness.measure.bench import measured
+from harness.measure.contest import Contest, Effort
+from harness.measure.finding import Finding, Said
+from harness.measure.interleave import PROCESSES
+from harness.measure.journal import Journal
+from harness.measure.process import Process
+from harness.measure.quantity import Quantity, covered
+from harness.measure.runner import Runner
+from harness.measure.side import Side
+from harness.runtime.sampling import Sampling
+from harness.spec.canonical import digest
+
+MEASUREMENT = 1  # raise it when the same plan would measure otherwise: series of another number don't compare
+USUAL = 4  # processes of a screening
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell is measured: what people call the device, and what is recorded of the rest."""
+
+    device: str
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of(cls, environment: Mapping[str, Any]) -> Place:
+        """From what `harness.runtime.fingerprint.environment` tells."""
+        recorded = {
+            "library": environment.get("library_version") or environment.get("version"),
+            **{name: environment.get(name) for name in RECORDED},
+        }
+        device = str(environment.get("gpu") or environment.get("cpu") or "unknown device")
+        return cls(device, {name: str(value) for name, value in recorded.items() if value not in (None, "")})
+
+
+RECORDED = ("backend", "version", "driver", "cuda_driver", "cuda_runtime", "gpu_uuid", "host")
+
+
+def key_of(side: Side, place: Place) -> str:
+    """The cell: what was asked, where it is measured, and how. Versions are no part of it: nights are to compare."""
+    return digest(
+        {
+            "engine": side.spec.key,
+            "backend": side.backend,
+            "point": side.point,
+            "device": place.device,
+            "measurement": MEASUREMENT,
+        }
+    )
+
+
+@dataclass(eq=False)
+class Candidate:
+    """Of the cell ``cell``, which people read. ``side`` has the plans, whose digests are ``plans``.
+
+    ``opponent`` gives the side of a baseline, or says why there can be none. ``subjects`` cells of a run share its
+    errors. Whatever was measured already, by the journals in ``folder``, is not measured again.
+    """
+
+    cell: str
+    side: Side
+    plans: tuple[str, ...]
+    place: Place
+    ways: Mapping[str, Sampling]
+    quantities: Sequence[Quantity]
+    folder: Path
+    opponent: Callable[[Baseline], Side | str]
+    subjects: int = 1
+    processes: int = USUAL
+    once: Mapping[str, float] = field(default_factory=dict)  # measured elsewhere, once: "build", in seconds
+    tell: Callable[[str], None] = lambda _: None
+    missing: dict[str, str] = field(default_factory=dict)  # by metric, why it has no value
+    notes: dict[str, str] = field(default_factory=dict)  # by metric, why it is no one number
+
+    def tonight(self, session: str) -> Tonight:
+        """What processes of it measured. SideFailed where it can't be run."""
+        values = self._values(self.processes)
+        values |= {name: np.array([value]) for name, value in self.once.items()}
+        return Tonight(
+            key_of(self.side, self.place),
+            self.cell,
+            session,
+            self.plans,
+            self.place.environment,
+            values,
+            dict(self.notes),
+        )
+
+    def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
+        """Twice as many fresh processes."""
+        fresh = self._values(2 * self.processes, first=self.processes)
+        return {name: fresh.get(name, np.array([self.once.get(name, np.nan)])) for name in metrics}
+
+    def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
+        """Blocks of interleaved processes, as `harness.measure.contest` has them, without what only a build tells."""
+        other = self.opponent(baseline)
+        if isinstance(other, str):
+            return other
+        wanted = [
+            replace(one, metric=replace(one.metric, tolerance=baseline.metrics[one.name].tolerance))
+            for one in self.quantities
+            if one.name in metrics and one.name not in self.once
+        ]
+        if not wanted:
+            return "it is measured once a build"
+        request = {"contest": [dict(other.request), dict(self.side.request)], "plans": [baseline.plans, self.plans]}
+        folder = self.folder / f"beside-{digest(request)[:12]}"
+        effort = Effort()
+        with contextlib.closing(Journal(folder, request)) as journal:
+            sides = [replace(other, name="A"), replace(self.side, name="B")]
+            runner = Runner(self.cell, sides, self.ways, journal, False, self.tell, effort.blocks * PROCESSES)
+            with contextlib.closing(runner):
+                found = Contest(runner, wanted, effort, self.subjects).run()
+        lost = next((one for one in found if one.said is Said.FAILED and one.metric == "side A"), None)
+        return found if lost is None else f"the baseline's plan can't be run: {lost.words}"
+
+    # Within --------------------------------------------------------------------------------------
+
+    def _values(self, count: int, first: int = 0) -> dict[str, Array]:
+        """By metric, of ``count`` processes from number ``first`` on. Those that lack some are in ``missing``."""
+        request = {"screen": dict(self.side.request), "plans": self.plans, "ways": self.ways}
+        with contextlib.closing(Journal(self.folder / "alone", request)) as journal:
+            runner = Runner(self.cell, [self.side], self.ways, journal, False, self.tell, self.processes)
+            with contextlib.closing(runner):
+                processes = [runner.process(number, 0, number) for number in range(first, first + count)]
+        found, missing = covered(self.quantities, processes)
+        self.missing.update(missing)
+        self.notes.update({one.name: note for one in found if (note := measured(one, processes).note)})
+        return {one.name: _of(one, processes) for one in found}
+
+
+def opponent(mine: Side, kept: Kept, bench_of: Callable[[str], Side | str]) -> Callable[[Baseline], Side | str]:
+    """Gives the side of a baseline: its kept plans, under the installation that can run them."""
+
+    def side(baseline: Baseline) -> Side | str:
+        try:
+            plans = tuple(kept.path(name) for name in baseline.plans)
+        except SpecError as error:
+            return str(error)
+        found = bench_of(baseline.environment.get("library", ""))
+        if isinstance(found, str):
+            return found
+        try:
+            why = found.why_not_run()
+        except UnsupportedError as error:
+            return str(error)
+        return why or replace(found, plans=plans, asked=dict(mine.asked))
+
+    return side
+
+
+def _of(quantity: Quantity, processes: Sequence[Process]) -> Array:
+    return np.array([quantity.of(process) for process in processes], np.float64)

@@ -1,0 +1,200 @@
+"""Performance in pytest: what `trt_perf` gives: a cell measured in processes of its own, and held against a baseline.
+
+With ``--trt-perf off``, which is the default, tests that request it make no cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import Regression, StageError, UnsupportedError
+
+if TYPE_CHECKING:
+    from harness.ledger.baselines import Baselines
+    from harness.ledger.candidate import Candidate
+    from harness.ledger.gate import Gate, Ruling, Tonight
+    from harness.measure.quantity import Quantity
+    from harness.measure.side import Side
+    from harness.pytest_plugin.run import Run
+    from harness.pytest_plugin.story import Story
+    from harness.runtime.pool import BuiltPlan
+    from harness.spec import EngineSpec
+
+FIXTURE = "trt_perf"
+FOLDER = "perf"  # in a run's: the journals of its cells
+
+
+@dataclass(frozen=True, eq=False)
+class Perf:
+    """Measures the cell, once for all tests of its engine at this point, and rules on what a test asks for."""
+
+    story: Story
+    spec: EngineSpec
+    plan: BuiltPlan
+
+    def __call__(self, wanted: Callable[[Quantity], bool]) -> list[Ruling]:
+        """What is said of every ``wanted`` metric that was measured; its record holds them.
+
+        Regression where one got worse than its baseline, with all that did. UnsupportedError where none was measured.
+        """
+        night = self._night()
+        names = [name for name in night.tonight.values if wanted(night.quantities[name])]
+        lacking = {name: why for name, why in night.candidate.missing.items() if wanted(night.quantities[name])}
+        self.story.facts["perf"] = night.told(names, lacking)
+        if not names:
+            why = next(iter(lacking.values()), "no metric of this kind is measured by this backend")
+            raise UnsupportedError("measure", why)
+        rulings = night.ruled(names)
+        self.story.facts["perf"]["rulings"] = [_as_fact(ruling) for ruling in rulings]
+        failing = [str(ruling) for ruling in rulings if ruling.fails]
+        if failing:
+            raise Regression("\n".join(failing))
+        return rulings
+
+    def _night(self) -> Night:
+        key = self.spec.key, self.story.backend, self.story.case.cell.point
+        nights = self.story.run.nights
+        if key not in nights:
+            nights[key] = Night.of(self.story, self.spec, self.plan)
+        found = nights[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@dataclass(eq=False)
+class Night:
+    """One cell, measured."""
+
+    candidate: Candidate
+    tonight: Tonight
+    quantities: Mapping[str, Quantity]
+    gate: Gate
+    baselines: Baselines
+    journal: Path
+
+    @classmethod
+    def of(cls, story: Story, spec: EngineSpec, plan: BuiltPlan) -> Night | Exception:
+        """Measured now. What can't be is that, and not tried again."""
+        from harness.ledger.baseline_file import read
+        from harness.ledger.candidate import Candidate, Place, opponent
+        from harness.ledger.gate import Gate
+        from harness.measure.process import GRAPH, PLAIN
+        from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, quantities
+        from harness.measure.runner import SideFailed
+        from harness.measure.side import Side
+        from harness.runtime.machine import machine
+        from harness.runtime.sampling import Sampling
+
+        run, case = story.run, story.case
+        settings = run.settings
+        if run.is_worker and not story.backend.startswith("tensorrt"):
+            return UnsupportedError(
+                "measure", "other workers compute beside it, on the same processors", "run these tests with -n 0"
+            )
+        baselines = read(run.baselines)
+        sampling = Sampling(kept=2000, seconds=settings.perf_seconds, warmup_most=2 * settings.perf_seconds)
+        ways = {GRAPH: dataclasses.replace(sampling, graph=True), PLAIN: sampling}
+        wanted = (*quantities(tuple(ways), baselines.policies["latency"].tolerance), PLAN_SIZE, DEVICE_MEMORY)
+        kept = run.kept_plans
+        digest = kept.put(plan.data)
+        side = Side("B", spec, story.backend, run.bench, _device(run, story.backend), case.point, settings.seed)
+        side.plans = (kept.path(digest),)
+        place = Place.of({**run.environments[story.backend], **machine()})
+        cell = f"{dataclasses.replace(case.cell, test='', backend=story.backend).params} on {place.device}"
+        candidate = Candidate(
+            cell,
+            side,
+            (digest,),
+            place,
+            ways,
+            wanted,
+            run.folder / FOLDER / plan.plan_key[:16] / case.cell.point,
+            opponent(side, kept, lambda library: installed(run, side, library)),
+            subjects=max(run.measured_cells, 1),
+            processes=settings.perf_processes,
+            once={BUILD.name: plan.took["build"]} if "build" in plan.took else {},
+        )
+        known = {one.name: one for one in (*wanted, BUILD)}
+        try:
+            with story.spending("measure"), run.alone(story.backend):
+                tonight = candidate.tonight(run.id)
+        except SideFailed as failed:
+            return failed.error
+        except (StageError, UnsupportedError) as error:
+            return error
+        excuse = quarantine(baselines, cell)
+        gate = Gate(baselines.policies, known, settings.perf, quarantined={cell: excuse} if excuse else {})
+        return cls(candidate, tonight, known, gate, baselines, candidate.folder)
+
+    def ruled(self, names: Sequence[str]) -> list[Ruling]:
+        seen = dataclasses.replace(self.tonight, values={name: self.tonight.values[name] for name in names})
+        key = self.tonight.key
+        return self.gate.rule(seen, self.baselines.active.get(key), self.baselines.releases.get(key), self.candidate)
+
+    def told(self, names: Sequence[str], lacking: Mapping[str, str]) -> dict[str, Any]:
+        """For the record: what a store and a proposal are made of."""
+        import numpy as np
+
+        return {
+            "key": self.tonight.key,
+            "cell": self.tonight.cell,
+            "plans": list(self.tonight.plans),
+            "environment": dict(self.tonight.environment),
+            "values": {
+                name: {
+                    "unit": self.quantities[name].unit,
+                    "value": float(np.median(self.tonight.values[name])),
+                    "processes": self.tonight.values[name].tolist(),
+                }
+                for name in names
+            },
+            "missing": dict(lacking),
+            "notes": {name: note for name, note in self.tonight.notes.items() if name in names},
+            "journal": str(self.journal),
+        }
+
+
+def quarantine(baselines: Baselines, cell: str) -> str:
+    """Who answers for a cell that fails nothing, why and until when; "" where none does, or no longer."""
+    today = datetime.date.today()
+    for one in baselines.quarantines:
+        if fnmatch.fnmatchcase(cell, one.cell) and today <= one.until:
+            return f"quarantined by {one.owner} until {one.until}: {one.reason}"
+    return ""
+
+
+def installed(run: Run, mine: Side, library: str) -> Side | str:
+    """The side that runs plans of ``library``: this installation, or the one that the settings name for it."""
+    here = run.environments[mine.backend]
+    if library in ("", str(here.get("library_version") or here.get("version"))):
+        return mine
+    program = dict(run.settings.installation).get(library)
+    if program is None:
+        return (
+            f"its plan is of {mine.backend} {library}: name the interpreter that has it: "
+            f"--trt-installation {library}=PYTHON"
+        )
+    return dataclasses.replace(mine, bench=run.installation(mine.backend, program))
+
+
+def _device(run: Run, backend: str) -> int:
+    return run.device if backend.startswith("tensorrt") else 0
+
+
+def _as_fact(ruling: Ruling) -> dict[str, Any]:
+    from harness.report.findings import as_json
+
+    return {
+        **as_json(ruling.finding),
+        "question": ruling.question.value,
+        "held": ruling.held,
+        "fails": ruling.fails,
+        "excuse": ruling.excuse,
+    }
