@@ -1,0 +1,45 @@
+"""What records say of performance: the sessions of each cell, from which baselines are proposed and series drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.ledger.proposals import Seen, Value
+from harness.ledger.records import Record
+
+PERF = "perf"  # of a record's facts: see `harness.pytest_plugin.perf`
+
+
+@dataclass(frozen=True)
+class History:
+    """One cell through all sessions, the oldest first."""
+
+    key: str
+    cell: str
+    seen: tuple[Seen, ...] = field(default_factory=tuple)
+
+
+def histories(records: Iterable[Record]) -> dict[str, History]:
+    """By the key of the cell. A session's tests each measured some of its metrics; what came last of one counts."""
+    found: dict[str, dict[str, Seen]] = {}
+    titles: dict[str, str] = {}
+    for record in sorted(records, key=lambda record: record.started):
+        told = record.facts.get(PERF)
+        if not told:
+            continue
+        key = told["key"]
+        titles[key] = told["cell"]
+        sessions = found.setdefault(key, {})
+        before = sessions.get(record.run)
+        values = {**(before.values if before else {}), **{name: _value(one) for name, one in told["values"].items()}}
+        sessions[record.run] = Seen(record.run, tuple(told["plans"]), told["environment"], values)
+    return {key: History(key, titles[key], tuple(sessions.values())) for key, sessions in found.items()}
+
+
+def _value(told: dict[str, object]) -> Value:
+    processes = np.asarray(told["processes"], np.float64)
+    spread = float(np.log(processes).std(ddof=1)) if processes.size > 1 and (processes > 0).all() else 0.0
+    return Value(float(np.median(processes)), spread, str(told["unit"]))

@@ -1,0 +1,246 @@
+"""Performance in suites: measured where it is asked for, held against baselines, and failing where it got worse."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.ledger.baseline_file import read, write
+from harness.ledger.baselines import Baselines, Quarantine
+from harness.ledger.nights import histories
+from harness.ledger.policy import DEFAULTS
+from harness.ledger.proposals import Proposal, proposed
+from harness.ledger.records import Record, read_run
+from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, QUANTITIES
+from harness.pytest_plugin.perf import quarantine
+from harness.runtime.backend.fake import FAULT_VARIABLE
+from tests.pytest_plugin.parts import ROOT
+
+pytest_plugins = ("pytester",)
+QUANTITIES_BY_NAME = {one.name: one for one in (*QUANTITIES, PLAN_SIZE, DEVICE_MEMORY, BUILD)}
+TEST = """
+import pytest
+
+@pytest.mark.trt(models="mlp", over=("model", "backend"))
+def test_runs(trt_perf):
+    trt_perf(lambda quantity: quantity.name == "gpu, graph")
+"""
+INI = """
+[pytest]
+addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark
+"""
+AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+Nights = Callable[..., list[Record]]
+
+
+def run(folder: Path, fault: str, output: Path, *options: str) -> list[Record]:
+    """The records of one night in a process of its own, on the fake backend, by a fault if one is given."""
+    given = ["--trt-backend=fake", "--trt-perf-seconds=0.1", "--trt-perf-processes=2", f"--trt-output={output}"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", *given, *options]
+    subprocess.run(command, cwd=folder, env={**os.environ, FAULT_VARIABLE: fault}, capture_output=True, check=False)
+    runs = list(output.iterdir()) if output.is_dir() else []
+    return [record for one in runs for record in read_run(one).records]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after two honest nights, whose proposal was accepted."""
+    folder = tmp_path_factory.mktemp("first")
+    (folder / "test_it.py").write_text(TEST)
+    (folder / "tox.ini").write_text(INI)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "TRT_HARNESS_EXPORTS"):
+            patch.delenv(name, raising=False)
+        records = [record for number in (1, 2) for record in run(folder, "", folder / f"n{number}", "--trt-perf=gate")]
+    accept(folder / "trt-baselines.toml", records)
+    return folder
+
+
+@pytest.fixture
+def nights(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Nights:
+    """Runs nights in a project without any baseline."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    project.makepyfile(test_it=TEST)
+    numbers = itertools.count(1)
+
+    def night(fault: str = "", *options: str, perf: str = "gate") -> list[Record]:
+        return run(project.path, fault, project.path / f"night-{next(numbers)}", f"--trt-perf={perf}", *options)
+
+    return night
+
+
+@pytest.fixture
+def accepted(project: pytest.Pytester, nights: Nights, first: Path) -> Path:
+    """The file of baselines of a project that has two honest nights behind it."""
+    assert nights
+    shutil.copytree(first / ".trt-harness", project.path / ".trt-harness")
+    return Path(shutil.copy(first / "trt-baselines.toml", project.path))
+
+
+def accept(file: Path, records: list[Record]) -> Path:
+    baselines = read(file)
+    for history in histories(records).values():
+        made = proposed(history.key, history.cell, history.seen, baselines, QUANTITIES_BY_NAME)
+        assert isinstance(made, Proposal), made
+        baselines = baselines.with_accepted(made.baseline.accepted("the first", "a test", AT))
+    write(file, baselines)
+    return file
+
+
+def ruling(records: list[Record]) -> dict[str, Any]:
+    (record,) = records
+    (found,) = record.facts["perf"]["rulings"]
+    return {**found, "verdict": record.verdict, "message": record.message}
+
+
+def test_off_makes_no_cells(nights: Nights) -> None:
+    assert nights(perf="off") == []
+
+
+def test_without_a_baseline_it_is_measured_and_passes(project: pytest.Pytester, nights: Nights) -> None:
+    found = ruling(nights())
+    assert (found["verdict"], found["said"], found["held"]) == ("passed", "NOTED", False)
+    (plan,) = (project.path / ".trt-harness" / "plans").iterdir()
+    assert plan.suffix == ".plan"
+
+
+def test_the_record_tells_what_was_measured(nights: Nights) -> None:
+    (record,) = nights()
+    told = record.facts["perf"]
+    (value,) = told["values"].values()
+    assert value["unit"] == "s"
+    assert len(value["processes"]) == 2
+    assert min(value["processes"]) <= value["value"] <= max(value["processes"])
+    assert told["environment"]["library"] == record.environment["version"]
+    assert told["cell"] == "mlp-fake on fake GPU"
+    assert record.seconds["measure"] > 0
+
+
+def test_an_honest_night_passes(accepted: Path, nights: Nights) -> None:
+    assert accepted.is_file()
+    found = ruling(nights())
+    assert (found["verdict"], found["held"]) == ("passed", True)
+    assert found["said"] in ("PASS", "HOST_CHANGED")
+    assert not found["fails"]
+
+
+@pytest.fixture
+def elsewhere(accepted: Path) -> tuple[str, str]:
+    """Names an interpreter for the plans of the baseline: what has a fault is another version."""
+    (baseline,) = read(accepted).active.values()
+    return "--trt-installation", f"{baseline.environment['library']}={sys.executable}"
+
+
+def test_a_slower_library_fails_beside_the_old_plan(nights: Nights, elsewhere: tuple[str, str]) -> None:
+    found = ruling(nights("slower=20", *elsewhere))
+    assert found["verdict"] == "failed"
+    assert (found["said"], found["question"], found["fails"]) == ("REGRESSION", "installation", True)
+    assert 18 < found["change_percent"] < 22
+    assert "beside the baseline's plan" in found["words"]
+    assert found["words"] in found["message"]
+
+
+def test_screening_fails_nothing(nights: Nights, elsewhere: tuple[str, str]) -> None:
+    found = ruling(nights("slower=20", *elsewhere, perf="screen"))
+    assert (found["verdict"], found["said"]) == ("passed", "INCONCLUSIVE")
+    assert "suspected" in found["words"]
+
+
+def test_without_its_installation_history_alone_is_said(accepted: Path, nights: Nights) -> None:
+    (baseline,) = read(accepted).active.values()
+    found = ruling(nights("slower=20"))
+    assert (found["verdict"], found["said"]) == ("passed", "INCONCLUSIVE")
+    assert f"--trt-installation {baseline.environment['library']}=PYTHON" in found["words"]
+    assert "2 sessions are too few" in found["words"]
+
+
+@pytest.mark.parametrize("owner", ["", "ada"])
+def test_a_quarantined_cell_fails_nothing(accepted: Path, nights: Nights, owner: str) -> None:
+    """By a history that is long enough to decide alone."""
+    held = read(accepted)
+    (baseline,) = held.active.values()
+    metrics = {name: dataclasses.replace(known, values=known.values * 3) for name, known in baseline.metrics.items()}
+    why = Quarantine("mlp-*", owner, "two kernels take turns", datetime.date.today())
+    held = held.with_accepted(dataclasses.replace(baseline, metrics=metrics))
+    write(accepted, dataclasses.replace(held, quarantines=(why,) if owner else ()))
+    found = ruling(nights("slower=20"))
+    assert found["said"] == "REGRESSION"
+    assert found["verdict"] == ("passed" if owner else "failed")
+    assert (owner in found["excuse"]) if owner else not found["excuse"]
+
+
+@pytest.mark.parametrize(("cell", "days", "holds"), [("mlp-*", 0, True), ("mlp-*", -1, False), ("bert*", 0, False)])
+def test_a_quarantine_ends_and_is_of_some_cells(cell: str, days: int, holds: bool) -> None:
+    until = datetime.date.today() + datetime.timedelta(days)
+    baselines = Baselines(DEFAULTS, quarantines=(Quarantine(cell, "ada", "why", until),))
+    assert bool(quarantine(baselines, "mlp-fake on fake GPU")) is holds
+
+
+def test_a_kept_plan_that_was_changed_is_not_loaded(
+    project: pytest.Pytester, nights: Nights, elsewhere: tuple[str, str]
+) -> None:
+    (plan,) = (project.path / ".trt-harness" / "plans").iterdir()
+    plan.write_bytes(plan.read_bytes()[:-1] + b"x")
+    found = ruling(nights("slower=20", *elsewhere))
+    assert found["said"] == "INCONCLUSIVE"
+    assert "not the plan that was kept" in found["words"]
+
+
+def test_what_cant_be_run_fails_as_it_would_anywhere(nights: Nights) -> None:
+    (record,) = nights("crash_run@mlp")
+    assert record.verdict == "failed"
+    assert record.stage == "run"
+
+
+def test_a_metric_that_is_not_measured_is_not_covered(project: pytest.Pytester, nights: Nights) -> None:
+    project.makepyfile(test_it=TEST.replace('"gpu, graph"', '"throughput"'))
+    (record,) = nights()
+    assert record.verdict == "not_covered"
+
+
+def test_beside_other_workers_on_a_cpu_it_is_not_covered(project: pytest.Pytester) -> None:
+    project.makepyfile(TEST)
+    output = project.path / "out"
+    given = ["--trt-perf=screen", "--trt-backend=onnxruntime", f"--trt-output={output}"]
+    project.runpytest_subprocess("-n", "1", *given)
+    (run,) = output.iterdir()
+    (record,) = read_run(run).records
+    assert record.verdict == "not_covered"
+    assert "-n 0" in record.fix
+
+
+def test_a_file_of_baselines_that_is_wrong_is_named(project: pytest.Pytester, nights: Nights) -> None:
+    (project.path / "trt-baselines.toml").write_text("schema = 7")
+    (record,) = nights()
+    assert record.verdict == "failed"
+    assert "trt-baselines.toml: schema: expected 1" in record.message
+
+
+def test_two_tests_of_an_engine_share_what_was_measured(project: pytest.Pytester, nights: Nights) -> None:
+    size = TEST.replace("test_runs", "test_size").replace('"gpu, graph"', '"plan size"')
+    project.makepyfile(test_it=TEST + size.partition("import pytest")[2])
+    runs, plan_size = nights()
+    assert runs.facts["perf"]["journal"] == plan_size.facts["perf"]["journal"]
+    journal = Path(runs.facts["perf"]["journal"]) / "alone" / "journal.jsonl"
+    kinds = [json.loads(line)["kind"] for line in journal.read_text().splitlines()]
+    assert kinds.count("process") == 2
+    assert set(histories([runs, plan_size]).popitem()[1].seen[0].values) == {"gpu, graph", "plan size"}
+
+
+def test_default_policies_are_those_of_no_file(tmp_path: Path) -> None:
+    assert read(tmp_path / "none.toml") == Baselines(DEFAULTS)
