@@ -11,6 +11,7 @@
     │   ├── DeserializeError
     │   ├── RefitError
     │   └── RunError
+    ├── StoreError             the store of measurements can't be opened, read or written: nothing is lost
     ├── ComparisonFailure      it ran and the numbers are wrong (also an AssertionError)
     └── Regression             it ran and got worse than its baseline (also an AssertionError)
 
@@ -101,6 +102,10 @@ class RunError(StageError):
 STAGES: dict[str, type[StageError]] = {
     error.stage: error for error in (ParseError, BuildError, DeserializeError, RefitError, RunError)
 }
+
+
+class StoreError(HarnessError):
+    """A store can't be opened, read or written: where, why, and what to do. What was stored still is."""
 
 
 class ComparisonFailure(HarnessError, AssertionError):

@@ -1,0 +1,164 @@
+"""What is written to a store at once: values without numbers of rows, which the store finds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from harness.ledger import schema
+from harness.ledger.store import Store, add, numbered
+from harness.spec.canonical import canonical_json, digest
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is measured again and again: one metric of one cell, as `identity` has it."""
+
+    cell_key: str
+    cell: str
+    metric: str
+    unit: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The cell's key says what was asked, on which product, how, and by which version of the measurement."""
+        return {"cell": self.cell_key, "metric": self.metric, "unit": self.unit}
+
+    @functools.cached_property
+    def key(self) -> str:
+        return digest(self.identity)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run, ``at`` seconds since 1970, of a ``commit`` of whatever is tested, as far as it is known."""
+
+    name: str
+    at: float
+    commit: str = ""
+
+    @functools.cached_property
+    def key(self) -> str:
+        return digest(self.name)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One value of a series in a session; ``artifact`` is the key of its samples."""
+
+    series: Series
+    session: Session
+    value: float
+    spread: float
+    processes: int
+    environment: Mapping[str, str]
+    plans: tuple[str, ...]
+    low: float | None = None
+    high: float | None = None
+    artifact: str | None = None
+
+
+@dataclass
+class Batch:
+    """All of it is written, or none. ``records``, ``comparisons`` and ``telemetry`` are rows without their numbers."""
+
+    sessions: list[Session] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    records: list[tuple[Session, dict[str, Any]]] = field(default_factory=list)
+    comparisons: list[tuple[Session, Series, dict[str, Any]]] = field(default_factory=list)
+    telemetry: list[tuple[Session, dict[str, Any]]] = field(default_factory=list)
+
+
+def write(store: Store, batch: Batch) -> int:
+    """Store all of ``batch`` in one transaction; how many records, measurements and so on were new. StoreError."""
+    return store.write(lambda connection: _written(connection, batch))
+
+
+def _written(connection: sa.Connection, batch: Batch) -> int:
+    every = {one.session for one in batch.measurements} | set(batch.sessions)
+    every |= {session for session, _ in (*batch.records, *batch.telemetry)}
+    every |= {session for session, _, _ in batch.comparisons}
+    sessions = numbered(connection, schema.session, (_row(one, "name", "at", "commit") for one in every))
+    series_ = {one.series for one in batch.measurements} | {one[1] for one in batch.comparisons}
+    series = numbered(
+        connection,
+        schema.series,
+        (
+            {**_row(one, "cell_key", "cell", "metric", "unit"), "identity": canonical_json(one.identity)}
+            for one in series_
+        ),
+    )
+    environments = _environments(connection, batch.measurements)
+    plans = _plans(connection, {one.plans for one in batch.measurements})
+    artifacts = numbered(connection, schema.artifact, batch.artifacts)
+    new = add(
+        connection,
+        schema.measurement,
+        [
+            {
+                "series_id": series[one.series.key],
+                "session_id": sessions[one.session.key],
+                "value": one.value,
+                "low": one.low,
+                "high": one.high,
+                "spread": one.spread,
+                "processes": one.processes,
+                "environment_id": environments[id(one.environment)],
+                "plan_id": plans[one.plans],
+                "artifact_id": artifacts[one.artifact] if one.artifact else None,
+            }
+            for one in batch.measurements
+        ],
+    )
+    keyed = [
+        (schema.record, [{**row, "session_id": sessions[one.key]} for one, row in batch.records]),
+        (schema.telemetry, [{**row, "session_id": sessions[one.key]} for one, row in batch.telemetry]),
+        (
+            schema.comparison,
+            [{**row, "session_id": sessions[a.key], "series_id": series[b.key]} for a, b, row in batch.comparisons],
+        ),
+    ]
+    return new + sum(add(connection, table, [{"key": digest(row), **row} for row in rows]) for table, rows in keyed)
+
+
+def _row(one: Any, *names: str) -> dict[str, Any]:
+    return {"key": one.key, **{name: getattr(one, name) for name in names}}
+
+
+def _plans(connection: sa.Connection, every: set[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
+    rows = {digests: {"key": digest(digests), "digests": canonical_json(digests)} for digests in every}
+    found = numbered(connection, schema.plan, rows.values())
+    return {digests: found[row["key"]] for digests, row in rows.items()}
+
+
+def _environments(connection: sa.Connection, measurements: list[Measurement]) -> dict[int, int]:
+    """Numbers by the identity of the facts. Host and GPU have rows of their own, for whoever asks by them."""
+    objects = {id(one.environment): one.environment for one in measurements}
+    texts = {number: canonical_json(one) for number, one in objects.items()}
+    facts = {texts[number]: one for number, one in objects.items()}
+    hosts = {text: _part(one, name="host", cpu="cpu") for text, one in facts.items()}
+    gpus = {text: _part(one, uuid="gpu_uuid", product="gpu") for text, one in facts.items()}
+    host_of = numbered(connection, schema.host, filter(None, hosts.values()))
+    gpu_of = numbered(connection, schema.gpu, filter(None, gpus.values()))
+    rows: dict[str, dict[str, Any]] = {}
+    for text in facts:
+        host, gpu = hosts[text], gpus[text]
+        rows[text] = {
+            "key": digest(text),
+            "facts": text,
+            "host_id": host_of[host["key"]] if host else None,
+            "gpu_id": gpu_of[gpu["key"]] if gpu else None,
+        }
+    found = numbered(connection, schema.environment, rows.values())
+    return {number: found[str(rows[text]["key"])] for number, text in texts.items()}
+
+
+def _part(facts: Mapping[str, str], **names: str) -> dict[str, str] | None:
+    """A row of the facts that it is made of; None where the first is unknown."""
+    values = {column: facts.get(name, "") for column, name in names.items()}
+    return {"key": digest(values), **values} if next(iter(values.values())) else None

@@ -1,0 +1,130 @@
+"""What a store knows of a series, a cell, a night: the same answer, in the same order, from every database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from harness.ledger import schema
+from harness.ledger.nights import History
+from harness.ledger.proposals import Seen, Value
+from harness.ledger.store import Store
+
+
+@dataclass(frozen=True)
+class Point:
+    """One session of a series, ``at`` seconds since 1970. ``value``, ``low`` and ``high`` are in the series' unit."""
+
+    session: str
+    at: float
+    commit: str
+    value: float
+    low: float | None
+    high: float | None
+    spread: float
+    processes: int
+    environment: Mapping[str, str]
+    plans: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series by its names."""
+
+    key: str
+    cell_key: str
+    cell: str
+    metric: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was said of a metric in a session: a row of comparisons."""
+
+    session: str
+    cell: str
+    metric: str
+    question: str
+    outcome: str
+    fails: bool
+    estimate: float | None
+    words: str
+
+
+def lines(store: Store, cell: str = "%", metric: str = "%") -> list[Line]:
+    """The series whose cell and metric are like these, as SQL's LIKE has it; by cell, then metric."""
+    table = schema.series
+    asked = sa.select(table.c.key, table.c.cell_key, table.c.cell, table.c.metric, table.c.unit).where(
+        table.c.cell.like(cell), table.c.metric.like(metric)
+    )
+    found = [Line(*row) for row in store.read(lambda connection: connection.execute(asked).all())]
+    return sorted(found, key=lambda one: (one.cell, one.metric, one.key))
+
+
+def points(store: Store, key: str, since: float = float("-inf"), until: float = float("inf")) -> list[Point]:
+    """The sessions of the series with this ``key`` that began between ``since`` and ``until``, the oldest first."""
+    m, s, e, p = schema.measurement, schema.session, schema.environment, schema.plan
+    columns = (s.c.name, s.c.at, s.c.commit, m.c.value, m.c.low, m.c.high, m.c.spread, m.c.processes)
+    number = sa.select(schema.series.c.id).where(schema.series.c.key == key).scalar_subquery()
+    asked = (
+        sa.select(*columns, e.c.facts, p.c.digests)
+        .select_from(m.join(s).join(e).join(p))
+        .where(m.c.series_id == number)
+    )
+    rows = store.read(lambda connection: connection.execute(asked).all())
+    found = [Point(*row[:8], json.loads(row[8]), tuple(json.loads(row[9]))) for row in rows]
+    return sorted((one for one in found if since <= one.at <= until), key=lambda one: (one.at, one.session))
+
+
+def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, History]:
+    """By key, of all cells or of those with these keys: as `harness.ledger.nights.histories` has it of records."""
+    m, r, s, e, p = schema.measurement, schema.series, schema.session, schema.environment, schema.plan
+    asked = sa.select(
+        *(r.c.cell_key, r.c.cell, s.c.at, s.c.name, p.c.digests, e.c.facts),
+        *(r.c.metric, m.c.value, m.c.spread, r.c.unit),
+    ).select_from(m.join(r).join(s).join(e).join(p))
+    if cells is not None:
+        asked = asked.where(r.c.cell_key.in_(cells))
+    rows = sorted(tuple(row) for row in store.read(lambda connection: connection.execute(asked).all()))
+    found: dict[str, dict[str, Seen]] = {}
+    titles: dict[str, str] = {}
+    for key, cell, _, name, digests, facts, metric, value, spread, unit in rows:
+        titles[key] = cell
+        sessions = found.setdefault(key, {})
+        before: Mapping[str, Value] = sessions[name].values if name in sessions else {}
+        values = {**before, metric: Value(value, spread, unit)}
+        sessions[name] = Seen(name, tuple(json.loads(digests)), json.loads(facts), values)
+    return {key: History(key, titles[key], tuple(sessions.values())) for key, sessions in found.items()}
+
+
+def verdicts(store: Store, session: str) -> list[Told]:
+    """All that was said in a session, by cell and metric."""
+    c, r, s = schema.comparison, schema.series, schema.session
+    columns = (s.c.name, r.c.cell, r.c.metric, c.c.question, c.c.outcome, c.c.fails, c.c.estimate, c.c.words)
+    asked = sa.select(*columns).select_from(c.join(r).join(s)).where(s.c.name == session)
+    rows = store.read(lambda connection: connection.execute(asked).all())
+    return sorted((Told(*row) for row in rows), key=lambda one: (one.cell, one.metric, one.question, one.words))
+
+
+def sessions(store: Store) -> list[tuple[str, float, str]]:
+    """Name, time and commit of each, the oldest first."""
+    s = schema.session
+    rows = store.read(lambda connection: connection.execute(sa.select(s.c.name, s.c.at, s.c.commit)).all())
+    return sorted((tuple(row) for row in rows), key=lambda row: (row[1], row[0]))
+
+
+def counts(store: Store) -> dict[str, int]:
+    """Rows by table."""
+
+    def count(connection: sa.Connection) -> dict[str, Any]:
+        return {
+            table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+            for table in schema.METADATA.sorted_tables
+        }
+
+    return store.read(count)

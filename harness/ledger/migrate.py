@@ -1,0 +1,41 @@
+"""Which schema a store has, and bringing it to another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+FOLDER = Path(__file__).parent / "migrations"
+HEAD = "head"
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision of the store behind ``connection``; None for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def revisions() -> tuple[str, ...]:
+    """All that are known, the first first."""
+    script = ScriptDirectory(str(FOLDER))
+    return tuple(step.revision for step in reversed(list(script.walk_revisions())))
+
+
+def migrate(connection: Connection, revision: str = HEAD) -> None:
+    """Bring the store to ``revision``, upwards or downwards; whole, or not at all, in the transaction of
+    ``connection``.
+
+    "base" is before the first: nothing is left.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.attributes["connection"] = connection
+    present = revision_of(connection)
+    known = revisions()
+    target = known[-1] if revision == HEAD else revision
+    down = target == "base" or (present is not None and known.index(target) < known.index(present))
+    (command.downgrade if down else command.upgrade)(config, target)

@@ -1,0 +1,241 @@
+"""Where measurements are kept over the years: SQLite in a file, or PostgreSQL by its address.
+
+Everything is written in batches, each a transaction: all of it is there once `Store.write` returns, or none. Rows are
+known by what they hold (`harness.ledger.schema`), so that whoever is not sure writes again. SQLite is opened with a
+write-ahead log, which readers and one writer share, and syncs each transaction: a killed process and a power cut lose
+nothing that was reported as stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from filelock import FileLock
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from harness.errors import StoreError
+from harness.ledger import migrate, schema
+from harness.ledger.raw import Samples
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+PATIENCE = 60.0  # seconds that a locked or absent database is waited for
+PAUSE = 0.5  # between two tries
+LOCK = 7_242_810_665  # of PostgreSQL's advisory ones: who migrates has it alone
+CHUNK = 500  # keys that one statement asks for
+_CAUSES = {
+    "disk is full": "the disk is full: make room, and write again",
+    "readonly database": "it can't be written: mind the permissions of the file and of its folder",
+    "unable to open database": "it can't be opened: does its folder exist, and may you write there?",
+    "database is locked": "another process has it locked: end that one, or wait, and write again",
+    "not a database": "it is no SQLite database",
+    "malformed": "it is damaged: restore it from a copy, or export what can still be read",
+}
+_PASSING = ("database is locked", "deadlock detected", "could not serialize", "connection", "terminat", "server closed")
+
+
+class Store:
+    """Use as a context. ``url`` is a path, for SQLite, or an address that SQLAlchemy knows.
+
+    A new one is made where there is none, unless ``create`` is False. StoreError where it can't be opened, and where it
+    has an older or a newer schema than this version of the project.
+    """
+
+    def __init__(
+        self, url: str | Path, *, create: bool = True, samples: Path | None = None, patience: float = PATIENCE
+    ) -> None:
+        self.url = address(url)
+        self._patience = patience
+        path = self.path
+        if path is not None and not create and not path.is_file():
+            raise StoreError(f"{path}: there is no store: one is made by whoever writes the first measurement")
+        folder = samples or (path.with_suffix(".samples") if path else None)
+        self.samples = Samples(folder) if folder else None
+        self.engine = _engine(self.url, patience)
+        try:
+            self._checked(create)
+        except BaseException:
+            self.engine.dispose()
+            raise
+
+    @property
+    def path(self) -> Path | None:
+        """The file of SQLite."""
+        found = self.url.database if self.url.get_backend_name() == "sqlite" else None
+        return Path(found) if found else None
+
+    @property
+    def name(self) -> str:
+        """As it may be shown: without a password."""
+        return str(self.path or self.url.render_as_string(hide_password=True))
+
+    def revision(self) -> str | None:
+        return self.read(migrate.revision_of)
+
+    def migrate(self, revision: str = migrate.HEAD) -> None:
+        """Bring it to ``revision``. Whoever comes second waits, and finds it done."""
+        with self._migrating():
+            self._work(lambda connection: migrate.migrate(connection, revision))
+
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """What ``work`` finds, in one transaction. StoreError."""
+        return self._work(work)
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """What ``work`` gives; all that it wrote is stored now. It is repeated where others were in its way."""
+        return self._work(work, writing=True)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # Within --------------------------------------------------------------------------------------
+
+    def _checked(self, create: bool) -> None:
+        present, known = self.revision(), migrate.revisions()
+        if present is None and create:
+            self.migrate()
+        elif present is None:
+            raise StoreError(f"{self.name}: there is no store")
+        elif present not in known:
+            raise StoreError(f"{self.name}: its schema {present} is newer than {known[-1]}: update trt-harness")
+
+    def require_head(self) -> None:
+        """StoreError where it has an older schema."""
+        present, last = self.revision(), migrate.revisions()[-1]
+        if present != last:
+            raise StoreError(
+                f"{self.name}: its schema is {present}, and {last} is needed: "
+                f"trt-harness store migrate --store {self.name}"
+            )
+
+    @contextlib.contextmanager
+    def _migrating(self) -> Iterator[None]:
+        if self.path is not None:
+            try:
+                with FileLock(self.path.with_suffix(".migrating"), timeout=self._patience):
+                    yield
+            except OSError as error:
+                raise StoreError(f"{self.name}: {_CAUSES['unable to open database']} ({error.strerror})") from None
+            return
+        with self.engine.connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_lock(LOCK)))
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(LOCK)))
+
+    def _work(self, work: Callable[[sa.Connection], T], *, writing: bool = False) -> T:
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                with self.engine.connect() as connection:
+                    if writing and self.path is not None:
+                        connection.exec_driver_sql("BEGIN IMMEDIATE")  # two that would read and then write can't
+                    found = work(connection)
+                    connection.commit()
+                    return found
+            except (DBAPIError, OperationalError) as error:
+                if not _passes(error) or time.monotonic() + PAUSE > end:
+                    raise StoreError(f"{self.name}: {_cause(error)}") from error
+                time.sleep(PAUSE)
+            except SQLAlchemyError as error:
+                raise StoreError(f"{self.name}: {error}") from error
+
+
+def address(url: str | Path) -> sa.URL:
+    """A path as the address of its SQLite file. StoreError for what is neither."""
+    text = str(url)
+    if "://" not in text:
+        return sa.URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
+    try:
+        made = sa.make_url(text)
+    except sa.exc.ArgumentError:
+        raise StoreError(f"{text!r}: neither a path nor an address, as in postgresql://user@host/name") from None
+    if made.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(f"{made.get_backend_name()}: a store is in SQLite or PostgreSQL")
+    return made.set(drivername="postgresql+psycopg") if made.drivername == "postgresql" else made
+
+
+def _engine(url: sa.URL, patience: float) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        if url.database:
+            with contextlib.suppress(OSError):
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(url, connect_args={"timeout": min(patience, 5.0)})
+        sa.event.listen(engine, "connect", _prepared)
+        return engine
+    try:
+        return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    except ModuleNotFoundError as error:
+        raise StoreError(f"{url.get_backend_name()}: {error}: pip install 'trt-harness[postgres]'") from None
+
+
+def _prepared(connection: Any, _record: Any) -> None:
+    """Of a connection to SQLite: transactions are begun by us, not by Python's module when it thinks fit."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _passes(error: DBAPIError) -> bool:
+    """Whether it may be over when it is tried again."""
+    said = str(error.orig).lower()
+    return error.connection_invalidated or any(words in said for words in _PASSING)
+
+
+def _cause(error: DBAPIError) -> str:
+    said = str(error.orig).strip()
+    found = next((words for part, words in _CAUSES.items() if part in said.lower()), "")
+    return f"{found} ({said})" if found else said
+
+
+# Rows -----------------------------------------------------------------------------------------------------
+
+
+def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
+    """Insert those of ``rows`` that are not there yet, by the table's own keys; how many were new."""
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).on_conflict_do_nothing()
+    return int(connection.execute(statement, list(rows)).rowcount) if rows else 0
+
+
+def numbered(connection: sa.Connection, table: sa.Table, rows: Iterable[Row]) -> dict[str, int]:
+    """The numbers of ``rows``, by their keys; those that were not there are now.
+
+    In the order of keys, so that two who write the same ones at once do not wait for each other.
+    """
+    by_key = {row["key"]: row for row in rows}
+    ordered = [by_key[key] for key in sorted(by_key)]
+    found = _numbers(connection, table, list(by_key))
+    missing = [row for row in ordered if row["key"] not in found]
+    if missing:
+        add(connection, table, missing)
+        found |= _numbers(connection, table, [row["key"] for row in missing])
+    return found
+
+
+def _numbers(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for start in range(0, len(keys), CHUNK):
+        part = keys[start : start + CHUNK]
+        asked = sa.select(table.c.key, table.c.id).where(table.c.key.in_(part))
+        found |= {row.key: row.id for row in connection.execute(asked)}
+    return found
+
+
+TABLES = tuple(schema.METADATA.sorted_tables)  # those that others refer to come first
