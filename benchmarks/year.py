@@ -10,14 +10,18 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.ledger.baselines import Baseline
+from harness.ledger import batch, decisions, history
+from harness.ledger.baseline_file import read, write
+from harness.ledger.baselines import Baseline, Baselines, State
 from harness.ledger.gate import Gate, Question, Ruling, Tonight, against_history
-from harness.ledger.proposals import Proposal, Seen, Value, proposed
+from harness.ledger.proposals import Proposal, Seen, proposed
+from harness.ledger.store import Store
 from harness.measure import protocol
 from harness.measure.contest import Effort
 from harness.measure.finding import Finding, Said
@@ -132,13 +136,14 @@ class Year:
     """
 
     cells: Sequence[Cell]
-    ledger: Any
+    ledger: Ledger
     seed: int = 0
     settling: int = 10
     rulings: list[Ruled] = field(default_factory=list)
     pairs: int = 0
     values: dict[str, dict[int, float]] = field(default_factory=dict)  # medians, by cell and night
     _rng: Any = None
+    _held: Baselines = field(default_factory=lambda: Baselines({}))
     _night: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -149,12 +154,12 @@ class Year:
 
     def _one(self, night: int) -> None:
         session = f"night-{night:03}"
+        baselines = self._held = self.ledger.baselines()
         seen = {name: self._canary(night) for name in CANARIES}
         moved = ", ".join(filter(None, (self._moved(name, values) for name, values in seen.items())))
         tonight = {cell: self._tonight(cell, night, session) for cell in self.cells}
         rows = [*tonight.values(), *(_canary_row(name, night, session, values) for name, values in seen.items())]
         self.ledger.store(night, rows)
-        baselines = self.ledger.baselines()
         gate = Gate(baselines.policies, KNOWN_QUANTITIES, "gate", moved)
         for cell, row in tonight.items():
             rival = _Rival(self, cell, night)
@@ -184,7 +189,7 @@ class Year:
 
     def _moved(self, name: str, values: Array) -> str:
         """Whether a canary is not where its baseline has it, in words."""
-        baseline = self.ledger.baselines().active.get(name)
+        baseline = self._held.active.get(name)
         if baseline is None:
             return ""
         step = against_history(baseline.metrics[GRAPH.name], values, GRAPH.metric)
@@ -215,8 +220,7 @@ class Year:
         for name in names:
             made = proposed(name, name, self.ledger.seen(name), self.ledger.baselines(), KNOWN_QUANTITIES)
             if isinstance(made, Proposal) and (loosening or not made.loosens):
-                at = FIRST + datetime.timedelta(days=night)
-                self.ledger.accept(made.baseline.accepted(reason, "owner", at))
+                self.ledger.accept(made, reason, FIRST + datetime.timedelta(days=night))
 
 
 def _elsewhere(ruling: Ruling) -> bool:
@@ -260,13 +264,36 @@ class _Rival:
         return {name: self.year.processes(self.cell, number, self.night, 2 * PROCESSES) for name in metrics}
 
 
-def seen_of(row: Tonight) -> Seen:
-    """A session of a cell as it is kept."""
-    values = {
-        name: Value(float(np.median(one)), float(np.log(one).std(ddof=1)), KNOWN_QUANTITIES[name].unit)
-        for name, one in row.values.items()
-    }
-    return Seen(row.session, row.plans, row.environment, values)
+@dataclass
+class Ledger:
+    """The real store, and the real file of baselines."""
+
+    opened: Store
+    file: Path
+
+    def store(self, night: int, rows: Sequence[Tonight]) -> None:
+        at = (FIRST + datetime.timedelta(days=night)).timestamp()
+        made = []
+        for row in rows:
+            session = batch.Session(row.session, at)
+            for name, values in row.values.items():
+                series = batch.Series(row.key, row.cell, name, KNOWN_QUANTITIES[name].unit)
+                spread = float(np.log(values).std(ddof=1))
+                value = float(np.median(values))
+                made.append(batch.Measurement(series, session, value, spread, values.size, row.environment, row.plans))
+        batch.write(self.opened, batch.Batch(measurements=made))
+
+    def baselines(self) -> Baselines:
+        return read(self.file)
+
+    def seen(self, key: str) -> Sequence[Seen]:
+        return history.histories(self.opened, [key])[key].seen
+
+    def accept(self, proposal: Proposal, reason: str, at: datetime.datetime) -> None:
+        decisions.propose(self.opened, proposal, "the gate", at)
+        (filed,) = decisions.filed(self.opened, State.PROPOSED)
+        accepted = decisions.accept(self.opened, filed, reason, "owner", at)
+        write(self.file, self.baselines().with_accepted(accepted))
 
 
 # Peers, on the medians of the same nights ---------------------------------------------------------------

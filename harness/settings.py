@@ -293,6 +293,13 @@ class Settings:
     )
     perf_processes: int = _row(4, _last(_count), "NUMBER", "processes that a cell is measured in, each of its own")
     perf_seconds: float = _row(1.0, _last(_seconds), "SECONDS", "a process samples no longer in one way to run")
+    store: str | None = _row(
+        None,
+        _last(str),
+        "STORE",
+        "where measurements are kept: a file of SQLite, or postgresql://... (default on the command line: "
+        ".trt-harness/store.sqlite; in pytest nothing is stored unless it is given)",
+    )
     baselines: Path | None = _row(
         None, _path, "FILE", "baselines and policies (default: trt-baselines.toml in the root folder)"
     )

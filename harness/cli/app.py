@@ -11,6 +11,7 @@ import typer
 
 import harness
 from harness.cli import (
+    baseline,
     bench,
     build,
     cache,
@@ -27,7 +28,7 @@ from harness.cli import (
 )
 from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
 from harness.cli.output import print_json, repeat, say
-from harness.errors import ComparisonFailure, Regression, SpecError, StageError, UnsupportedError
+from harness.errors import ComparisonFailure, Regression, SpecError, StageError, StoreError, UnsupportedError
 
 HELP = """Build, check and inspect models on NVIDIA TensorRT.
 
@@ -57,6 +58,7 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(expectations.app, name="expectations")
 app.add_typer(cache.app, name="cache")
+app.add_typer(baseline.app, name="baseline")
 
 
 def _version(asked: bool) -> None:
@@ -95,7 +97,7 @@ def main() -> None:
 
 def _told(error: Exception, arguments: list[str]) -> tuple[int, str]:
     """Exit code, and what to say of ``error``."""
-    if isinstance(error, SpecError):
+    if isinstance(error, (SpecError, StoreError)):
         return INVALID, f"error: {error}"
     if isinstance(error, UnsupportedError):
         return NOTHING, f"not covered here: {error}"

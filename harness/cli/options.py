@@ -38,6 +38,9 @@ BuildTimeout = Annotated[Text, _row("build_timeout")]
 RunTimeout = Annotated[Text, _row("run_timeout")]
 ProbeTimeout = Annotated[Text, _row("probe_timeout")]
 Expectations = Annotated[Text, _row("expectations")]
+Store = Annotated[Text, _row("store")]
+Baselines = Annotated[Text, _row("baselines")]
+Kept = Annotated[Text, _row("kept")]
 InProcess = Annotated[bool, typer.Option("--in-process", help=f"{_ROWS['in_process'].help}")]
 Profiles = Annotated[
     Texts,

@@ -79,8 +79,8 @@ def _understood(document: dict[str, Any]) -> Baselines:
         if kind not in policies:
             raise SpecError(f"policy.{kind}: unknown: known are {', '.join(DEFAULTS)}")
         policies[kind] = dataclasses.replace(policies[kind], **table)
-    active = [_baseline(table) for table in document.get("baseline", [])]
-    releases = [_baseline(table) for table in document.get("release", [])]
+    active = [of_table(table) for table in document.get("baseline", [])]
+    releases = [of_table(table) for table in document.get("release", [])]
     for found in (active, releases):
         keys = [one.key for one in found]
         twice = next((one.cell for one in found if keys.count(one.key) > 1), None)
@@ -93,7 +93,8 @@ def _understood(document: dict[str, Any]) -> Baselines:
     return Baselines(policies, {one.key: one for one in active}, {one.key: one for one in releases}, quarantines)
 
 
-def _baseline(table: Mapping[str, Any]) -> Baseline:
+def of_table(table: Mapping[str, Any]) -> Baseline:
+    """The inverse of `as_table`. KeyError and TypeError for anything else."""
     metrics = {
         name: Known(**{**known, "values": tuple(float(one) for one in known["values"])})
         for name, known in table["metrics"].items()
@@ -120,11 +121,12 @@ def text_of(baselines: Baselines) -> str:
         document["quarantine"] = [dataclasses.asdict(one) for one in baselines.quarantines]
     for name, found in (("baseline", baselines.active), ("release", baselines.releases)):
         if found:
-            document[name] = [_table(one) for one in sorted(found.values(), key=lambda one: (one.cell, one.key))]
+            document[name] = [as_table(one) for one in sorted(found.values(), key=lambda one: (one.cell, one.key))]
     return tomli_w.dumps(document, multiline_strings=False)
 
 
-def _table(baseline: Baseline) -> dict[str, Any]:
+def as_table(baseline: Baseline) -> dict[str, Any]:
+    """As it is written; values to `DIGITS` digits."""
     table = {
         item.name: getattr(baseline, item.name)
         for item in dataclasses.fields(baseline)

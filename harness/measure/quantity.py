@@ -81,6 +81,11 @@ PLAN_SIZE = Quantity(Metric("plan size", "larger", "smaller", MEMORY), "plan siz
 DEVICE_MEMORY = Quantity(Metric("device memory", "larger", "smaller", MEMORY), "device memory", BYTES)
 
 
+def every() -> dict[str, Quantity]:
+    """All that there are, by name."""
+    return {one.name: one for one in (*QUANTITIES, PLAN_SIZE, DEVICE_MEMORY, BUILD)}
+
+
 def quantities(ways: Sequence[str], tolerance: float) -> tuple[Quantity, ...]:
     """All but those of other ``ways``; ``tolerance`` is for latencies and throughput."""
     wanted = [one for one in QUANTITIES if not one.way or one.way in ways]

@@ -1,0 +1,326 @@
+"""``baseline``: what cells are held against: proposed from sessions, accepted or rejected by somebody, pinned."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import getpass
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.exits import NOTHING, PASSED
+from harness.cli.output import leave, print_table, say
+from harness.errors import SpecError
+
+if TYPE_CHECKING:
+    from harness.ledger.baselines import Baseline, Baselines
+    from harness.ledger.decisions import Filed
+    from harness.ledger.kept import Kept
+    from harness.ledger.store import Store
+    from harness.settings import Settings
+
+app = typer.Typer(help="What cells are held against: propose, accept, reject, list, show, pin.", no_args_is_help=True)
+
+HOME = Path(".trt-harness")
+Cells = Annotated[list[str] | None, typer.Argument(help="cells, by name or pattern (default: all)", metavar="CELL")]
+Named = Annotated[list[str], typer.Argument(help="cells, by name or pattern", metavar="CELL")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="why, for whoever asks later")]
+Actor = Annotated[
+    str | None, typer.Option("--actor", metavar="NAME", help="who (default: the user)", envvar="TRT_HARNESS_ACTOR")
+]
+
+
+@app.command("propose")
+def propose(
+    cells: Cells = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="where difference and evidence go, for a review")
+    ] = None,
+    actor: Actor = None,
+    store: options.Store = None,
+    baselines: options.Baselines = None,
+    json: options.Json = False,
+) -> None:
+    """Propose the latest sessions of each cell as its baseline. Nothing changes until somebody accepts that.
+
+    Exits with 3 where there is nothing to propose.
+    """
+    from harness.ledger import decisions, history
+    from harness.ledger.proposals import Proposal, difference, proposed
+    from harness.measure.quantity import every
+
+    settings = options.settings(store=store, baselines=baselines)
+    file, held = _held(settings)
+    made: list[Proposal] = []
+    refused: dict[str, str] = {}
+    with _store(settings) as opened:
+        for one in history.histories(opened).values():
+            if not _meant(one.cell, cells):
+                continue
+            found = proposed(one.key, one.cell, one.seen, held, every())
+            if isinstance(found, Proposal):
+                made.append(found)
+                decisions.propose(opened, found, _actor(actor), _now())
+            else:
+                refused[one.cell] = found
+    evidence = "\n".join(one.markdown for one in made)
+    diff = difference(held, made, file.name)
+    if output is not None and made:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "evidence.md").write_text(evidence, encoding="utf-8")
+        (output / f"{file.name}.diff").write_text(diff, encoding="utf-8")
+    if not json:
+        for cell, why in sorted(refused.items()):
+            say(f"{cell}: {why}")
+        typer.echo(evidence)
+        where = f"; difference and evidence in {output}" if output and made else ""
+        typer.echo(f"{len(made)} proposed{where}")
+    document = {
+        "proposed": [{"cell": one.baseline.cell, "loosens": one.loosens} for one in made],
+        "refused": refused,
+        "difference": diff,
+    }
+    leave(PASSED if made else NOTHING, document, as_json=json)
+
+
+@app.command("accept")
+def accept(
+    cells: Named,
+    reason: Reason,
+    actor: Actor = None,
+    loosen: Annotated[
+        bool, typer.Option("--loosen", help="accept those, too, that allow more than the baseline before")
+    ] = False,
+    store: options.Store = None,
+    baselines: options.Baselines = None,
+    kept: options.Kept = None,
+    json: options.Json = False,
+) -> None:
+    """Accept what is proposed: it is written to the file of baselines, which belongs into the repository."""
+    from harness.ledger import decisions
+    from harness.ledger.baseline_file import write
+
+    settings = options.settings(store=store, baselines=baselines, kept=kept)
+    file, held = _held(settings)
+    done: list[str] = []
+    left: dict[str, str] = {}
+    with _store(settings) as opened:
+        for one in _latest(opened, cells):
+            lacking = _lacking(one.baseline, _kept(settings))
+            if one.loosens and not loosen:
+                left[one.baseline.cell] = "it allows more than the baseline before: --loosen"
+            elif lacking:
+                left[one.baseline.cell] = lacking
+            else:
+                held = held.with_accepted(decisions.accept(opened, one, reason, _actor(actor), _now()))
+                write(file, held)
+                done.append(one.baseline.cell)
+    _say(done, left, f"accepted, in {file}")
+    leave(PASSED if done else NOTHING, {"accepted": done, "left": left, "file": str(file)}, as_json=json)
+
+
+@app.command("reject")
+def reject(
+    cells: Named, reason: Reason, actor: Actor = None, store: options.Store = None, json: options.Json = False
+) -> None:
+    """Reject what is proposed. The same sessions are not proposed again."""
+    from harness.ledger import decisions
+
+    done = []
+    with _store(options.settings(store=store)) as opened:
+        for one in _latest(opened, cells):
+            decisions.reject(opened, one, reason, _actor(actor), _now())
+            done.append(one.baseline.cell)
+    _say(done, {}, "rejected")
+    leave(PASSED if done else NOTHING, {"rejected": done}, as_json=json)
+
+
+@app.command("pin")
+def pin(
+    cells: Named,
+    release: Annotated[str, typer.Option("--release", metavar="NAME", help="what drift is counted from, as 3.2")],
+    reason: Reason,
+    actor: Actor = None,
+    store: options.Store = None,
+    baselines: options.Baselines = None,
+    json: options.Json = False,
+) -> None:
+    """Pin the present baselines as those of a release: what a cell loses since is limited, step by step or at once."""
+    from harness.ledger import decisions
+    from harness.ledger.baseline_file import write
+
+    settings = options.settings(store=store, baselines=baselines)
+    file, held = _held(settings)
+    done = [one for one in held.active.values() if _meant(one.cell, cells)]
+    with _store(settings) as opened:
+        for one in done:
+            held = held.with_release(one.key, release)
+            decisions.note(opened, f"pin {release}", one.cell, reason, _actor(actor), _now())
+    write(file, held)
+    _say([one.cell for one in done], {}, f"pinned as {release}, in {file}")
+    leave(PASSED if done else NOTHING, {"pinned": [one.cell for one in done]}, as_json=json)
+
+
+@app.command("list")
+def list_(
+    cells: Cells = None,
+    store: options.Store = None,
+    baselines: options.Baselines = None,
+    kept: options.Kept = None,
+    json: options.Json = False,
+) -> None:
+    """Active baselines, pinned ones and open proposals; quarantines, and which of them are over."""
+    from harness.ledger import decisions
+    from harness.ledger.baselines import State
+
+    settings = options.settings(store=store, baselines=baselines, kept=kept)
+    file, held = _held(settings)
+    found: list[dict[str, Any]] = []
+    for state, those in (("active", held.active), ("pinned", held.releases)):
+        for one in those.values():
+            note = _lacking(one, _kept(settings)) or one.release
+            found.append(_row(one, state, note))
+    with _store(settings) as opened:
+        found += [
+            _row(proposal.baseline, "proposed", "loosens" if proposal.loosens else "")
+            for proposal in decisions.filed(opened, State.PROPOSED)
+        ]
+    today = datetime.date.today()
+    for quarantine in held.quarantines:
+        note = f"{quarantine.owner} until {quarantine.until}: {quarantine.reason}"
+        over = today > quarantine.until
+        found.append({"cell": quarantine.cell, "state": "over" if over else "quarantined", "note": note})
+    found = [one for one in found if _meant(str(one["cell"]), cells)]
+    if not json:
+        columns = ("cell", "state", "sessions", "tolerance", "at", "by", "note")
+        print_table(columns, [tuple(str(one.get(name, "")) for name in columns) for one in found], str(file))
+    leave(PASSED if found else NOTHING, {"file": str(file), "baselines": found}, as_json=json)
+
+
+@app.command("show")
+def show(
+    cell: Annotated[str, typer.Argument(help="a cell, by its name", metavar="CELL")],
+    store: options.Store = None,
+    baselines: options.Baselines = None,
+    json: options.Json = False,
+) -> None:
+    """One cell: its baseline, its release, what is proposed, and all that was done to them."""
+    from harness.ledger import decisions
+    from harness.ledger.baseline_file import as_table
+    from harness.ledger.baselines import State
+
+    settings = options.settings(store=store, baselines=baselines)
+    _, held = _held(settings)
+    mine = [one for one in (*held.active.values(), *held.releases.values()) if one.cell == cell]
+    with _store(settings) as opened:
+        proposals = [one for one in decisions.filed(opened, *State) if one.baseline.cell == cell]
+        trail = decisions.trail(opened, cell)
+    if not mine and not proposals:
+        known = ", ".join(sorted({one.cell for one in held.active.values()})[:10])
+        raise SpecError(f"{cell!r}: no baseline and no proposal; there are some of {known or 'no cell'}")
+    if not json:
+        for one in mine:
+            rows = [
+                (
+                    name,
+                    f"{sorted(k.values)[len(k.values) // 2]:.6g} {k.unit}",
+                    f"{100 * k.tolerance:.1f} %",
+                    str(len(k.values)),
+                )
+                for name, k in one.metrics.items()
+            ]
+            title = f"{one.release or 'active'}: {one.reason} ({one.actor}, {one.at:%Y-%m-%d})" if one.at else ""
+            print_table(("metric", "median of sessions", "tolerance", "sessions"), rows, title)
+        for proposal in proposals:
+            typer.echo(f"{proposal.state.value} {_day(proposal.at)}\n{proposal.evidence}")
+        for event in trail:
+            typer.echo(f"{_day(event.at)} {event.actor}: {event.action} {event.reason}".rstrip())
+    document = {
+        "baselines": [as_table(one) for one in mine],
+        "proposals": [{"state": one.state.value, "at": one.at, "evidence": one.evidence} for one in proposals],
+        "trail": trail,
+    }
+    leave(PASSED, document, as_json=json)
+
+
+def _store(settings: Settings) -> Store:
+    from harness.ledger.store import Store
+
+    opened = Store(settings.store or HOME / "store.sqlite", create=False)
+    opened.require_head()
+    return opened
+
+
+def _held(settings: Settings) -> tuple[Path, Baselines]:
+    from harness.ledger.baseline_file import FILE, read
+
+    file = settings.baselines or Path(FILE)
+    return file, read(file)
+
+
+def _kept(settings: Settings) -> Kept:
+    from harness.ledger.kept import Kept
+
+    return Kept(settings.kept or HOME / "plans")
+
+
+def _lacking(baseline: Baseline, kept: Kept) -> str:
+    """Why its plans can't be measured again, "" where they can."""
+    for plan in baseline.plans:
+        try:
+            kept.path(plan)
+        except SpecError as error:
+            return str(error)
+    return ""
+
+
+def _latest(store: Store, cells: Sequence[str]) -> list[Filed]:
+    """The last open proposal of each cell that is meant."""
+    from harness.ledger import decisions
+    from harness.ledger.baselines import State
+
+    found = {
+        one.baseline.key: one for one in decisions.filed(store, State.PROPOSED) if _meant(one.baseline.cell, cells)
+    }
+    return list(found.values())
+
+
+def _row(baseline: Baseline, state: str, note: str) -> dict[str, Any]:
+    widest = max((known.tolerance for known in baseline.metrics.values()), default=0.0)
+    at = f"{baseline.at:%Y-%m-%d}" if baseline.at else ""
+    return {
+        "cell": baseline.cell,
+        "state": state,
+        "sessions": len(baseline.sessions),
+        "tolerance": f"up to {100 * widest:.1f} %",
+        "at": at,
+        "by": baseline.actor,
+        "note": note,
+    }
+
+
+def _say(done: Sequence[str], left: dict[str, str], what: str) -> None:
+    for cell, why in left.items():
+        say(f"{cell}: left as it was: {why}")
+    for cell in done:
+        say(f"{cell}: {what}")
+
+
+def _meant(cell: str, cells: Sequence[str] | None) -> bool:
+    return not cells or any(fnmatch.fnmatchcase(cell, one) for one in cells)
+
+
+def _actor(given: str | None) -> str:
+    return given or getpass.getuser()
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
+def _day(at: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(at, datetime.timezone.utc):%Y-%m-%d %H:%M}"

@@ -1,0 +1,204 @@
+"""``baseline``: from sessions in a store to a file that is reviewed, and the trail of who did it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.errors import SpecError
+from harness.ledger import batch, decisions
+from harness.ledger.baseline_file import read
+from harness.ledger.baselines import State
+from harness.ledger.kept import Kept
+from harness.ledger.store import Store
+
+HERE = {"library": "8.6.1", "driver": "580"}
+Run = Callable[..., tuple[int, dict[str, Any]]]
+
+
+def night(store: Store, number: int, value: float, plan: str, cells: Sequence[str] = ("bert",)) -> None:
+    """A session of ``cells`` in the store."""
+    session = batch.Session(f"night-{number}", 1e9 + number)
+    made = [
+        batch.Measurement(
+            batch.Series(f"key of {cell}", cell, "gpu, graph", "s"), session, value, 0.001, 4, HERE, (plan,)
+        )
+        for cell in cells
+    ]
+    batch.write(store, batch.Batch(measurements=made))
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRT_HARNESS_ACTOR", "ada")
+    return Store(tmp_path / ".trt-harness" / "store.sqlite")
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> str:
+    """The digest of a plan that is kept."""
+    return Kept(tmp_path / ".trt-harness" / "plans").put(np.arange(9, dtype=np.uint8))
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs ``baseline ARGUMENTS --json``: the exit code, and what was printed."""
+    from harness.cli import main
+
+    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+        monkeypatch.setattr("sys.argv", ["trt-harness", "baseline", *arguments, "--json"])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return int(left.value.code or 0), json.loads(capfd.readouterr().out)
+
+    return run
+
+
+def test_nothing_to_propose(store: Store, plan: str, cli: Run) -> None:
+    night(store, 1, 1e-3, plan)
+    code, told = cli("propose")
+    assert code == 3
+    assert "2 are needed" in told["refused"]["bert"]
+
+
+def test_from_sessions_to_the_file(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan)
+    code, told = cli("propose", "--output", "review")
+    assert code == 0
+    assert told["proposed"] == [{"cell": "bert", "loosens": False}]
+    assert (tmp_path / "review" / "trt-baselines.toml.diff").read_text() == told["difference"]
+    assert "| gpu, graph |" in (tmp_path / "review" / "evidence.md").read_text()
+    assert not (tmp_path / "trt-baselines.toml").exists()  # nothing changes until somebody accepts it
+
+    code, told = cli("accept", "be*", "--reason", "the first")
+    assert (code, told["accepted"]) == (0, ["bert"])
+    (accepted,) = read(tmp_path / "trt-baselines.toml").active.values()
+    assert (accepted.reason, accepted.actor, accepted.plans) == ("the first", "ada", (plan,))
+    assert accepted.sessions == ("night-1", "night-2")
+    assert [event.action for event in decisions.trail(store)] == ["propose", "accept"]
+
+
+def accepted(store: Store, plan: str, cli: Run) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan)
+    cli("propose")
+    cli("accept", "*", "--reason", "the first")
+
+
+def test_what_loosens_is_accepted_only_on_demand(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
+    accepted(store, plan, cli)
+    before = (tmp_path / "trt-baselines.toml").read_text()
+    for number in (3, 4):
+        night(store, number, 1.05e-3, plan)
+    # The same plan, slower: the last sessions in a row count, and those from before are of it as well.
+    _, told = cli("propose")
+    assert told["proposed"] == [{"cell": "bert", "loosens": True}]
+    code, told = cli("accept", "*", "--reason", "why not")
+    assert code == 3
+    assert "--loosen" in told["left"]["bert"]
+    assert (tmp_path / "trt-baselines.toml").read_text() == before
+    code, _ = cli("accept", "*", "--reason", "the driver costs that", "--loosen")
+    assert code == 0
+    assert (tmp_path / "trt-baselines.toml").read_text() != before
+    assert sorted(one.state.value for one in decisions.filed(store, *State)) == ["active", "superseded"]
+
+
+def test_a_plan_that_is_not_kept_is_no_baseline(store: Store, cli: Run, tmp_path: Path) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, 64 * "a")
+    cli("propose")
+    code, told = cli("accept", "*", "--reason", "the first")
+    assert code == 3
+    assert "not there" in told["left"]["bert"]
+    assert not (tmp_path / "trt-baselines.toml").exists()
+
+
+def test_what_is_rejected_is_not_proposed_again(store: Store, plan: str, cli: Run) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan)
+    cli("propose")
+    code, told = cli("reject", "bert", "--reason", "a bad week")
+    assert (code, told["rejected"]) == (0, ["bert"])
+    cli("propose")
+    assert decisions.filed(store, State.PROPOSED) == []
+    assert cli("accept", "*", "--reason", "x")[0] == 3
+
+
+def test_pinned_is_what_was_active_then(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
+    accepted(store, plan, cli)
+    code, told = cli("pin", "*", "--release", "3.2", "--reason", "it ships")
+    assert (code, told["pinned"]) == (0, ["bert"])
+    held = read(tmp_path / "trt-baselines.toml")
+    assert held.releases["key of bert"].release == "3.2"
+    assert held.active["key of bert"].release == ""
+    _, told = cli("list")
+    assert {(one["cell"], one["state"]) for one in told["baselines"]} == {("bert", "active"), ("bert", "pinned")}
+
+
+def test_show_tells_the_trail(store: Store, plan: str, cli: Run) -> None:
+    accepted(store, plan, cli)
+    code, told = cli("show", "bert")
+    assert code == 0
+    assert [(event["actor"], event["action"], event["reason"]) for event in told["trail"]] == [
+        ("ada", "propose", ""),
+        ("ada", "accept", "the first"),
+    ]
+    assert [one["state"] for one in told["proposals"]] == ["active"]
+
+
+def test_show_of_nothing_names_what_there_is(store: Store, plan: str, cli: Run) -> None:
+    accepted(store, plan, cli)
+    code, told = cli("show", "gpt")
+    assert code == 2
+    assert "bert" in told["error"]["message"]
+
+
+def test_list_names_plans_that_are_gone_and_quarantines_that_are_over(
+    store: Store, plan: str, cli: Run, tmp_path: Path
+) -> None:
+    accepted(store, plan, cli)
+    file = tmp_path / "trt-baselines.toml"
+    quarantine = '[[quarantine]]\ncell = "gpt*"\nowner = "eve"\nreason = "r"\nuntil = 2020-01-01\n'
+    file.write_text(file.read_text() + "\n" + quarantine)
+    Kept(tmp_path / ".trt-harness" / "plans").path(plan).unlink()
+    _, told = cli("list")
+    notes = {one["state"]: one["note"] for one in told["baselines"]}
+    assert "not there" in notes["active"]
+    assert "eve" in notes["over"]
+
+
+def test_only_the_cells_that_are_meant(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan, ("bert", "gpt"))
+    _, told = cli("propose", "gpt")
+    assert [one["cell"] for one in told["proposed"]] == ["gpt"]
+    cli("propose")
+    cli("accept", "bert", "--reason", "x")
+    assert [one.cell for one in read(tmp_path / "trt-baselines.toml").active.values()] == ["bert"]
+
+
+def test_without_a_store_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Run) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, told = cli("propose")
+    assert code == 2
+    assert "no store" in told["error"]["message"]
+
+
+@pytest.mark.parametrize("command", ["accept", "reject"])
+def test_a_decision_is_taken_once(store: Store, plan: str, cli: Run, command: str) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan)
+    cli("propose")
+    (filed,) = decisions.filed(store, State.PROPOSED)
+    cli("reject", "*", "--reason", "x")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    with pytest.raises(SpecError, match="decided upon"):
+        getattr(decisions, command)(store, filed, "why", "eve", now)
