@@ -31,6 +31,7 @@ def bench(
     build_option: options.BuildOptions = None,
     profile: options.Profiles = None,
     point: sides.At = "opt",
+    device: sides.Device = 0,
     processes: sides.Processes = 8,
     rebuilds: sides.Rebuilds = None,
     streams: sides.Streams = None,
@@ -59,6 +60,7 @@ def bench(
     terms = sides.terms(
         profile,
         point,
+        device,
         build_option=build_option,
         seed=seed,
         models=models,

@@ -51,6 +51,7 @@ def compare(
     ] = None,
     profile: options.Profiles = None,
     point: sides.At = "opt",
+    device: sides.Device = 0,
     processes: sides.Processes = 8,
     confirm: Annotated[
         int, typer.Option("--confirm", metavar="NUMBER", help="processes of a side, at most, to confirm a suspicion")
@@ -97,6 +98,7 @@ def compare(
     terms = sides.terms(
         profile,
         point,
+        device,
         build_option=build_option,
         seed=seed,
         models=models,

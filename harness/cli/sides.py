@@ -14,6 +14,7 @@ from harness.cli import options
 from harness.cli.output import say
 from harness.cli.target import named_plan
 from harness.errors import SpecError, UnsupportedError
+from harness.runtime.devices import devices
 from harness.settings import Settings
 from harness.spec.profile import POINTS, Point
 
@@ -44,6 +45,9 @@ Output = Annotated[
     typer.Option("--output", metavar="DIR", help="where everything is kept; with what is there already it goes on"),
 ]
 At = Annotated[str, typer.Option("--point", metavar="POINT", help="point of the profile: min, opt, max")]
+Device = Annotated[
+    int, typer.Option("--device", metavar="NUMBER", help="GPU to measure on, by its number among those visible")
+]
 InterpreterOf = Annotated[
     str | None, typer.Option("--python", metavar="PYTHON", help="interpreter that has the backend's packages")
 ]
@@ -59,12 +63,16 @@ class Terms:
     device: int = 0
 
 
-def terms(profile: Sequence[str] | None, point: str, **given: Any) -> Terms:
-    """SpecError for a point that there is not, and as `options.settings`."""
+def terms(profile: Sequence[str] | None, point: str, device: int, **given: Any) -> Terms:
+    """SpecError for a point or a GPU that there is not, and as `options.settings`."""
     read = options.settings(**given)
+    there = devices()
+    if device and device not in there:
+        known_ones = f"choose from {', '.join(map(str, there))}" if there else "no GPU is visible here"
+        raise SpecError(f"--device: there is no GPU {device}: {known_ones}")
     for known in POINTS:
         if point == known:
-            return Terms(read, profile or (), known)
+            return Terms(read, profile or (), known, device)
     raise SpecError(f"--point: unknown {point!r}: choose from {', '.join(POINTS)}")
 
 
@@ -82,7 +90,7 @@ def bench_of(terms: Terms, python: str | None, targets: Sequence[str]) -> Workbe
 
     settings = python_of(python, terms.settings)
     trusted = [path for target in targets for path in named_plan(target)]
-    return Workbench(settings, trusted=trusted, apart=not settings.in_process)
+    return Workbench(settings, device=lambda: terms.device, trusted=trusted, apart=not settings.in_process)
 
 
 def side(

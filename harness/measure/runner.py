@@ -63,9 +63,11 @@ class Runner:
         if made is None:
             what = f"process {number + 1} of {self.planned}"
             what = what if number < self.planned else f"process {number + 1}, to confirm"
-            self.tell(f"{self.name}: {what}: {side.name}")
+            what = f"{self.name}: {what}: {side.name}"
             try:
-                made = self._run(side, ordinal)
+                with side.lock.alone(what, self.tell):  # from the build on, which times tactics
+                    self.tell(what)
+                    made = self._run(side, ordinal)
             except (StageError, UnsupportedError) as error:
                 self.journal.failure(self.name, side.name, str(error))
                 raise SideFailed(side, error) from error

@@ -19,6 +19,8 @@ from harness.runtime.backend.protocol import Backend, EngineInfo
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.capability import State
 from harness.runtime.choice import needs_of
+from harness.runtime.device_lock import DeviceLock, lock_of
+from harness.runtime.devices import key_for
 from harness.runtime.pool import BuiltPlan
 from harness.runtime.qualify import Question, interface_of, profiles_of, questions
 from harness.runtime.workbench import Workbench
@@ -64,7 +66,8 @@ class Side:
     def request(self) -> Mapping[str, Any]:
         """What identifies the side: another journal's measurements are not its own."""
         python = HostSettings.of(self.bench.settings).interpreter(self.backend.partition(":")[0])
-        return {"side": self.name, "engine": self.spec.key, "backend": self.backend, "python": python}
+        own = {"side": self.name, "engine": self.spec.key, "backend": self.backend, "python": python}
+        return {**own, "device": self.device}
 
     @property
     def frozen(self) -> bool:
@@ -90,6 +93,11 @@ class Side:
         """What its backend is there for, and fails at when it is tried; "" for nothing, or for want of a GPU alone."""
         tried = [self.bench.probe(self.backend).find(name) for name in RUNS]
         return next((f"{one.name}: {one.evidence}" for one in tried if one.state is State.USELESS), "")
+
+    @property
+    def lock(self) -> DeviceLock:
+        """That of the device on which it is built and measured."""
+        return lock_of(key_for(self.backend, self.device))
 
     def process(self) -> Backend:
         """A backend in a process of its own, for whoever closes it."""

@@ -24,6 +24,8 @@ from harness.pytest_plugin.options import settings_of
 from harness.pytest_plugin.story import Story
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.choice import choose, needs_of, not_applied
+from harness.runtime.device_lock import DeviceLock, lock_of
+from harness.runtime.devices import CPU, devices
 from harness.runtime.fingerprint import environment
 from harness.runtime.workbench import Workbench
 from harness.settings import BACKENDS, BEST, RUNTIMES
@@ -195,24 +197,34 @@ class Run:
     @functools.cached_property
     def device(self) -> int:
         """The GPU of this process, held until it ends; 0 where there is none to choose from."""
-        numbers = scheduling.devices()
+        numbers = devices()
         if not numbers:
             return 0
-        self._open.callback(self._lock.release)
-        return self._lock.acquire(numbers)
+        self._open.callback(self._place.release)
+        return self._place.acquire(numbers)
 
     @functools.cached_property
-    def _lock(self) -> scheduling.DeviceLock:
-        return scheduling.DeviceLock(share=self.settings.share)
+    def _place(self) -> scheduling.Place:
+        return scheduling.Place(share=self.settings.share)
+
+    @functools.cached_property
+    def _cpu(self) -> DeviceLock:
+        """That of the CPU, shared from the first cell there until this process ends."""
+        lock = lock_of(CPU)
+        self._open.enter_context(lock.shared(scheduling.PURPOSE))
+        return lock
 
     def alone(self, backend: str) -> contextlib.AbstractContextManager[None]:
         """No other process of ours uses the device of ``backend`` meanwhile, or measures on the CPU."""
-        if backend.startswith("tensorrt") and scheduling.devices():
-            return self._lock.alone()
-        return scheduling.alone_on_cpu()
+        return self._place.alone() if self._on_gpu(backend) else self._cpu.alone(scheduling.MEASURING)
+
+    def _on_gpu(self, backend: str) -> bool:
+        return backend.startswith("tensorrt") and bool(devices())
 
     def backend(self, name: str, label: str) -> Backend:
         """A backend about to work on ``label``: should it take this process with it, a note says so."""
+        if not self._on_gpu(name):
+            _ = self._cpu
         backend = self.bench.backend(name)
         client = getattr(backend, "client", None)
         if client is not None:

@@ -8,28 +8,25 @@ restarts ends a run early.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import fnmatch
+import functools
 import itertools
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.pytest_plugin.options import settings_of
-
-if TYPE_CHECKING:
-    from filelock import FileLock
+from harness.runtime.device_lock import DeviceLock, lock_folder, lock_of, make
+from harness.runtime.devices import devices, key_of
 
 RESTARTS = "1000"  # of crashed workers: each costs one cell, and a run must outlast them all
 STILLBORN = 8  # deaths in a row after which the reason is not in the tests
 MENTION = re.compile(rb"\bmark\.trt\b|\btrt_(engine|session|model|cell|spec)")
-DEVICE = re.compile(r"nvidia\d+")
+PURPOSE, MEASURING = "a run of pytest", "a measurement of pytest"  # as other processes are told
 
 
 def set_defaults(config: pytest.Config) -> None:
@@ -94,19 +91,8 @@ def path_of(argument: str, config: pytest.Config) -> Path:
     return path
 
 
-def devices(root: Path = Path("/dev")) -> tuple[int, ...]:
-    """The GPUs that a process here may use, as CUDA numbers them, without a call to CUDA."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        names = [name.strip() for name in visible.split(",")]
-        valid = [name for name in names if name and name != "-1" and name != "NoDevFiles"]
-        return tuple(range(len(valid)))
-    count = sum(1 for entry in root.iterdir() if DEVICE.fullmatch(entry.name)) if root.is_dir() else 0
-    return tuple(range(count))
-
-
-class DeviceLock:
-    """One device for this process, and for no more than ``share`` of all processes that ask this way.
+class Place:
+    """A device for this process, shared with no more than ``share`` processes in all that ask this way.
 
     A device is not given by the worker's number: a worker that replaces a crashed one has a new number.
     """
@@ -114,76 +100,32 @@ class DeviceLock:
     def __init__(self, folder: Path | None = None, share: int = 1) -> None:
         self._share = share
         self._folder = folder or lock_folder()
-        self._held: FileLock | None = None
-        self._use = -1  # an open file that all who use the device share, but for one who measures
+        self._lock_of = lock_of if folder is None else functools.partial(DeviceLock, folder=folder)
+        self._held = contextlib.ExitStack()
+        self._lock: DeviceLock | None = None
 
     def acquire(self, numbers: Sequence[int], *, poll: float = 0.2) -> int:
-        """A free device among ``numbers``, held until `release`; waits while there is none."""
+        """A free device among ``numbers``, held until `release`; waits while there is none, and for who measures."""
         from filelock import FileLock, Timeout
 
-        _make(self._folder)
+        make(self._folder)
         while True:
             for slot, number in itertools.product(range(self._share), numbers):
-                lock = FileLock(self._folder / f"{_name(number)}.{slot}.lock", mode=0o666)
+                key = key_of(number)
+                place = FileLock(self._folder / f"{key}.{slot}.lock", mode=0o666)
                 with contextlib.suppress(Timeout):
-                    lock.acquire(timeout=0)
-                    self._held = lock
-                    self._use = _opened(self._folder / f"{_name(number)}.use")
-                    fcntl.flock(self._use, fcntl.LOCK_SH)  # waits for whoever measures there
+                    place.acquire(timeout=0)
+                    self._held.callback(place.release)
+                    self._lock = self._lock_of(key)
+                    self._held.enter_context(self._lock.shared(PURPOSE))
                     return number
             time.sleep(poll)
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Nobody else has the device meanwhile: waits until those who share it have released it.
-
-        Whoever waits shares it no more, so that two who would be alone do not wait for each other for ever.
-        """
-        fcntl.flock(self._use, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._use, fcntl.LOCK_SH)
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Nobody else has the device meanwhile, as `DeviceLock.alone` says. AssertionError before `acquire`."""
+        assert self._lock is not None
+        return self._lock.alone(MEASURING)
 
     def release(self) -> None:
-        if self._held is not None:
-            os.close(self._use)
-            self._held.release()
-            self._held = None
-
-
-@contextlib.contextmanager
-def alone_on_cpu() -> Iterator[None]:
-    """Nobody else measures on the CPUs of this machine meanwhile."""
-    folder = lock_folder()
-    _make(folder)
-    handle = _opened(folder / "cpu.use")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def lock_folder() -> Path:
-    return Path(tempfile.gettempdir()) / "trt-harness-devices"
-
-
-def _make(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(PermissionError):  # it is another user's, who has opened it to us
-        folder.chmod(0o777)
-
-
-def _opened(path: Path) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    with contextlib.suppress(PermissionError):
-        path.chmod(0o666)
-    return handle
-
-
-def _name(number: int) -> str:
-    """What tells this device from others of the machine, whatever this process calls it."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [name.strip() for name in visible.split(",")] if visible is not None else []
-    return re.sub(r"\W", "_", names[number] if number < len(names) else str(number))
+        self._held.close()
+        self._lock = None

@@ -6,6 +6,7 @@ that lacks a sensor) is named, and the rest is read all the same.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -97,20 +98,43 @@ def monitor(uuid: str) -> Monitor:
     """
     if not uuid:
         return Unmonitored("no GPU")
+    nvml = _started()
+    if isinstance(nvml, str):
+        return Unmonitored(nvml)
+    try:
+        return NvmlMonitor(nvml, nvml.device_get_handle_by_uuid(_spelled(uuid)))
+    except nvml.NvmlError as error:
+        nvml.shutdown()
+        return Unmonitored(f"NVML does not know GPU {_spelled(uuid)}: {error}")
+
+
+@functools.cache
+def uuids() -> tuple[str, ...]:
+    """Of the machine's GPUs as NVML numbers them, by their place on the bus: "GPU-8-4-4-4-12". Empty without NVML."""
+    nvml = _started()
+    if isinstance(nvml, str):
+        return ()
+    try:
+        handles = [nvml.device_get_handle_by_index_v2(index) for index in range(nvml.device_get_count_v2())]
+        return tuple(str(nvml.device_get_uuid(handle)) for handle in handles)
+    except nvml.NvmlError:
+        return ()
+    finally:
+        nvml.shutdown()
+
+
+def _started() -> Any:
+    """NVML, to be shut down; or in words why it can't be had."""
     try:
         from harness.runtime.device import management
 
         nvml = management()
         nvml.init_v2()
     except (ImportError, RuntimeError) as error:
-        return Unmonitored(f"no NVML: {error}")
+        return f"no NVML: {error}"
     except Exception as error:  # NVML's own, which only its module names
-        return Unmonitored(f"NVML can't be started: {error}")
-    try:
-        return NvmlMonitor(nvml, nvml.device_get_handle_by_uuid(_spelled(uuid)))
-    except nvml.NvmlError as error:
-        nvml.shutdown()
-        return Unmonitored(f"NVML does not know GPU {_spelled(uuid)}: {error}")
+        return f"NVML can't be started: {error}"
+    return nvml
 
 
 def _spelled(uuid: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from harness.runtime.device_lock import lock_of
+from harness.runtime.devices import key_for
 from harness.runtime.trust import Trust
 from harness.settings import Settings
 
@@ -49,16 +51,22 @@ class Workbench:
 
         if name not in self._backends:
             hosts = HostSettings.of(self.settings)
-            made = create(name, hosts, self._device() if name.startswith("tensorrt") else 0, apart=self._apart)
+            made = create(name, hosts, self._number(name), apart=self._apart)
             self._backends[name] = made
             self._open.callback(made.close)
         return self._backends[name]
 
     def probe(self, name: str) -> Probe:
-        """What ``name`` can do here, found out once."""
+        """What ``name`` can do here, found out once, and beside nobody who measures."""
         if name not in self._probes:
-            self._probes[name] = self.backend(name).probe()
+            lock = lock_of(key_for(name, self._number(name)))
+            backend = self.backend(name)
+            with lock.shared(f"probe of {name}"):
+                self._probes[name] = backend.probe()
         return self._probes[name]
+
+    def _number(self, backend: str) -> int:
+        return self._device() if backend.startswith("tensorrt") else 0
 
     @functools.cached_property
     def pool(self) -> EnginePool:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
+import os
 import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.measure import runner
+from harness.measure import runner, side
+from harness.runtime.backend.registry import HostSettings
+from harness.runtime.device_lock import lock_of
+from harness.runtime.devices import CPU
 from tests.cli.conftest import Trt
 from tests.spec.onnx_files import linear
 
@@ -67,6 +79,72 @@ def test_only_built(trt: Trt, model: Path) -> None:
     assert done.code == 0
     assert {one["name"] for one in done.json["measured"]} == {"plan size", "build"}
     assert trt("bench", model, *PROFILE, "--backend", "fake:absent", "--in-process", *FEW).code == 3
+
+
+def test_two_at_once_take_turns(model: Path, tmp_path: Path) -> None:
+    """Real processes: a run of pytest holds the CPU, and then neither measures beside the other."""
+    command = [sys.executable, "-m", "harness.cli", "bench", str(model), *PROFILE, "--backend", "fake"]
+    few = ("--processes", "4", "--seconds", "0.05", "--warmup", "0.2")
+    with contextlib.ExitStack() as ends:
+        with lock_of(CPU).shared("a run of pytest"):
+            waiting = []
+            for name in ("one", "other"):
+                log = ends.enter_context((tmp_path / f"{name}.log").open("w"))
+                one = [*command, *few, "--output", str(tmp_path / name)]
+                waiting.append(ends.enter_context(subprocess.Popen(one, stderr=log, stdout=subprocess.DEVNULL)))
+            for name in ("one", "other"):
+                _until(lambda name=name: "process 1 of 4" in (tmp_path / f"{name}.log").read_text())
+            assert not any(
+                (tmp_path / name / "journal.jsonl").read_text().count('"process"') for name in ("one", "other")
+            )
+        assert {one.wait(120) for one in waiting} <= {0, 4}
+    said = (tmp_path / "one.log").read_text()
+    assert f"a: process 1 of 4: X: waits for cpu, in use by a run of pytest (process {os.getpid()})" in said
+    spans = sorted(span for name in ("one", "other") for span in _spans(tmp_path / name))
+    assert len(spans) == 8
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
+
+
+def _spans(folder: Path) -> list[tuple[float, float]]:
+    """When each process of a journal was measured."""
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    brackets = [line["bracket"] for line in lines if line["kind"] == "process"]
+    return [(one["before"]["at"], one["after"]["at"]) for one in brackets]
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_gpu_that_is_not_there(trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert "there is no GPU 2: choose from 0, 1" in trt("bench", model, "--device", "2").err
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "no GPU is visible here" in trt("compare", model, "--device", "1").err
+
+
+def test_the_device_that_is_asked_for(trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the one that is built on, measured on, and locked."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    asked, made, locked = [], side.create, runner.Runner.process
+
+    def create(_: str, hosts: HostSettings, device: int, *, apart: bool) -> Any:
+        asked.append(device)
+        return made("fake", hosts, device, apart=apart)
+
+    def process(self: runner.Runner, *place: int) -> Any:
+        (one,) = self.sides
+        assert replace(one, backend="tensorrt").lock.key == "5"
+        assert one.bench._number("tensorrt") == 1  # where it is built
+        return locked(self, *place)
+
+    monkeypatch.setattr(side, "create", create)
+    monkeypatch.setattr(runner.Runner, "process", process)
+    done = trt("bench", model, *PROFILE, "--backend", "fake", "--in-process", *FEW, "--processes", "1", "--device", "1")
+    assert (done.code, asked) == (0, [1])
 
 
 def test_it_goes_on_where_it_was(trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import multiprocessing
+import os
 import queue
 import threading
 from collections import Counter
@@ -13,39 +15,16 @@ from pathlib import Path
 import pytest
 
 from harness.ledger.records import Record
-from harness.pytest_plugin import scheduling
-from harness.pytest_plugin.scheduling import DeviceLock, devices
+from harness.pytest_plugin.scheduling import Place
+from harness.runtime.device_lock import lock_folder, opened
 from tests.pytest_plugin.parts import RUNS
 
 pytest_plugins = ("pytester",)
 Records = Callable[[], list[Record]]
 
 
-@pytest.fixture
-def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm", "null"):
-        (tmp_path / name).touch()
-    return tmp_path
-
-
-def test_devices_are_counted_without_cuda(gpus: Path):
-    assert devices(gpus) == (0, 1, 2)
-    assert devices(gpus / "nowhere") == ()
-
-
-@pytest.mark.parametrize(
-    ("visible", "found"), [("2,0", (0, 1)), ("GPU-1a2b", (0,)), ("", ()), ("-1", ()), ("NoDevFiles", ())]
-)
-def test_devices_that_are_hidden_do_not_count(
-    gpus: Path, monkeypatch: pytest.MonkeyPatch, visible: str, found: tuple[int, ...]
-):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert devices(gpus) == found
-
-
 def test_a_device_is_held_until_it_is_released(tmp_path: Path):
-    first, second, third = (DeviceLock(tmp_path) for _ in range(3))
+    first, second, third = (Place(tmp_path) for _ in range(3))
     assert (first.acquire([0, 1]), second.acquire([0, 1])) == (0, 1)
     first.release()
     assert third.acquire([0, 1]) == 0
@@ -53,7 +32,7 @@ def test_a_device_is_held_until_it_is_released(tmp_path: Path):
 
 def test_a_device_is_the_same_whatever_it_is_called_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
-    first, second = DeviceLock(tmp_path), DeviceLock(tmp_path)
+    first, second = Place(tmp_path), Place(tmp_path)
     assert first.acquire([1]) == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
     assert second.acquire([0, 1]) == 1
@@ -61,12 +40,12 @@ def test_a_device_is_the_same_whatever_it_is_called_here(tmp_path: Path, monkeyp
 
 def test_devices_are_shared_with_other_users(tmp_path: Path):
     folder = tmp_path / "devices"
-    DeviceLock(folder).acquire([0])
+    Place(folder).acquire([0])
     assert folder.stat().st_mode & 0o777 == 0o777  # whatever the umask
 
 
 def _die_with_a_device(folder: Path) -> None:
-    DeviceLock(folder).acquire([0])
+    Place(folder).acquire([0])
     multiprocessing.current_process().kill()
 
 
@@ -74,7 +53,7 @@ def test_a_device_of_a_dead_process_is_free_again(tmp_path: Path):
     process = multiprocessing.get_context("spawn").Process(target=_die_with_a_device, args=(tmp_path,))
     process.start()
     process.join()
-    assert DeviceLock(tmp_path).acquire([0]) == 0
+    assert Place(tmp_path).acquire([0]) == 0
 
 
 AUTO = """
@@ -187,7 +166,7 @@ def test_a_second_run_takes_its_plans_from_the_cache(project: pytest.Pytester, r
 
 
 def test_a_shared_device_has_so_many_places(tmp_path: Path) -> None:
-    first, second, third = (DeviceLock(tmp_path, share=2) for _ in range(3))
+    first, second, third = (Place(tmp_path, share=2) for _ in range(3))
     assert [first.acquire([0, 1]), second.acquire([0, 1]), third.acquire([0, 1])] == [0, 1, 0]
     for lock in (first, second, third):
         lock.release()
@@ -195,7 +174,7 @@ def test_a_shared_device_has_so_many_places(tmp_path: Path) -> None:
 
 def test_who_measures_is_alone_on_a_device(tmp_path: Path):
     """Whoever shares it is waited for until they let go of it, and whoever comes to it meanwhile waits."""
-    first, second, third = (DeviceLock(tmp_path, share=3) for _ in range(3))
+    first, second, third = (Place(tmp_path, share=3) for _ in range(3))
     assert (first.acquire([0]), second.acquire([0])) == (0, 0)
     came = queue.SimpleQueue[str]()
     done = threading.Event()
@@ -226,11 +205,11 @@ def test_who_measures_is_alone_on_a_device(tmp_path: Path):
 
 def test_two_who_measure_do_so_one_after_the_other(tmp_path: Path):
     """Each lets go of what it shares before it waits, so that the other can have it."""
-    first, second = DeviceLock(tmp_path, share=2), DeviceLock(tmp_path, share=2)
+    first, second = Place(tmp_path, share=2), Place(tmp_path, share=2)
     assert (first.acquire([0]), second.acquire([0])) == (0, 0)
     came = queue.SimpleQueue[str]()
 
-    def measure(name: str, lock: DeviceLock) -> None:
+    def measure(name: str, lock: Place) -> None:
         with lock.alone():
             came.put(name)
         lock.release()
@@ -243,18 +222,30 @@ def test_two_who_measure_do_so_one_after_the_other(tmp_path: Path):
         thread.join()
 
 
-def test_one_at_a_time_measures_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scheduling, "lock_folder", lambda: tmp_path)
-    came = queue.SimpleQueue[str]()
+SHARES_THE_CPU = """
+import pytest
+from tests.pytest_plugin.test_scheduling import is_free
 
-    def measure() -> None:
-        with scheduling.alone_on_cpu():
-            came.put("second")
+@pytest.mark.trt(models="mlp", over=("model", "precision", "backend"))
+def test_one(trt_session):
+    assert not is_free()
+"""
 
-    with scheduling.alone_on_cpu():
-        waiting = threading.Thread(target=measure)
-        waiting.start()
-        with pytest.raises(queue.Empty):
-            came.get(timeout=0.3)
-    assert came.get(timeout=5) == "second"
-    waiting.join()
+
+def is_free() -> bool:
+    """Whether nobody uses the CPU, not even this process."""
+    handle = opened(lock_folder() / "cpu.use")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def test_cells_on_the_cpu_share_it(project: pytest.Pytester):
+    """Who measures there, in whatever process, waits for the end of the run."""
+    project.makepyfile(SHARES_THE_CPU)
+    project.runpytest_inprocess(*ARGUMENTS[1:]).assert_outcomes(passed=1)
+    assert is_free()

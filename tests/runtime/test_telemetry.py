@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from cuda.bindings import nvml as real
 
 from harness.runtime import device
-from harness.runtime.telemetry import HELD_BACK, NvmlMonitor, Reading, Unmonitored, monitor
+from harness.runtime.telemetry import HELD_BACK, NvmlMonitor, Reading, Unmonitored, monitor, uuids
 
 UUID = "0123456789abcdef0123456789abcdef"
 
@@ -35,6 +35,16 @@ class Player:
 
     def shutdown(self) -> None:
         self.running -= 1
+
+    def device_get_count_v2(self) -> int:
+        return int(self._told("count", 7, 1))
+
+    def device_get_handle_by_index_v2(self, index: int) -> int:
+        assert index == 0
+        return 7
+
+    def device_get_uuid(self, handle: int) -> str:
+        return str(self._told("uuid", handle, "GPU-01234567-89ab-cdef-0123-456789abcdef"))
 
     def device_get_handle_by_uuid(self, uuid: str) -> int:
         if uuid != "GPU-01234567-89ab-cdef-0123-456789abcdef":
@@ -126,6 +136,23 @@ def test_a_gpu_that_cant_be_read_says_why(
     assert reading.missing.keys() == NvmlMonitor(player, 7).read().missing.keys() | {
         name for name, value in vars(NvmlMonitor(player, 7).read()).items() if name not in ("missing", "at")
     }
+    assert player.running == 0
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """UUIDs are asked for once a process."""
+    uuids.cache_clear()
+    yield
+    uuids.cache_clear()
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_uuids_of_all_gpus(player: Player) -> None:
+    assert uuids() == ("GPU-01234567-89ab-cdef-0123-456789abcdef",)
+    uuids.cache_clear()
+    player.refused.add("uuid")
+    assert uuids() == ()
     assert player.running == 0
 
 
