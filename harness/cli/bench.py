@@ -94,7 +94,7 @@ def _measured(
     from harness.measure.bench import measured
     from harness.measure.finding import Finding, Said
     from harness.measure.journal import Journal
-    from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, covered, quantities
+    from harness.measure.quantity import BUILD, DEVICE_MEMORY, PARSE, PLAN_SIZE, by_profile, covered, quantities
     from harness.measure.runner import Runner, SideFailed
 
     subject = side.spec.model.id
@@ -107,7 +107,8 @@ def _measured(
                 processes = [runner.process(ordinal, 0, ordinal) for ordinal in range(number)]
             except SideFailed as failed:
                 return [], [failed.finding(subject)]
-            wanted = [*quantities(tuple(ways), 0.02), PLAN_SIZE, DEVICE_MEMORY, BUILD]
+            of_builds = (PLAN_SIZE, DEVICE_MEMORY, PARSE, BUILD)
+            wanted = [*quantities(tuple(ways), 0.02), *by_profile(processes), *of_builds]
             found, missing = covered(wanted, processes)
             findings = [Finding(subject, name, Said.NOT_COVERED, why) for name, why in missing.items()]
             return [measured(one, processes) for one in found], [*findings, *answers(runner)]

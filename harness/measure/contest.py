@@ -23,7 +23,7 @@ from harness.measure.metric import Metric
 from harness.measure.process import Process
 from harness.measure.protocol import Stages
 from harness.measure.protocol import run as run_protocol
-from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, Quantity, covered
+from harness.measure.quantity import BUILD, DEVICE_MEMORY, PARSE, PLAN_SIZE, Quantity, by_profile, covered
 from harness.measure.runner import Runner, SideFailed
 from harness.measure.stats import resolution
 from harness.measure.verdict import Outcome, Verdict, judge
@@ -101,18 +101,20 @@ class Contest:
                 yield Finding.of(self.runner.name, one, judge(np.array([[[a, a], [b, b]]] * 2), one.metric), a, b)
             else:
                 yield self._said(one.name, Said.NOT_COVERED, f"not told of {'A' if not a else 'B'}")
-        a, b = (BUILD.of(screened.of(arm)[0]) for arm in (0, 1))
         words = "one build tells nothing of the next: --rebuilds builds anew for every process"
-        yield replace(self._said(BUILD.name, Said.NOT_COVERED, words), a=a, b=b, unit=BUILD.unit)
+        for one in (PARSE, BUILD):
+            a, b = (one.of(screened.of(arm)[0]) for arm in (0, 1))
+            yield replace(self._said(one.name, Said.NOT_COVERED, words), a=a, b=b, unit=one.unit)
 
     def _judged(self, blocks: Blocks, screened: Batch) -> Iterator[Finding]:
-        of_builds = (BUILD, PLAN_SIZE, DEVICE_MEMORY) if self.runner.rebuilt else ()
-        found, missing = covered([*self.quantities, *of_builds], screened.processes)
+        of_builds = (PARSE, BUILD, PLAN_SIZE, DEVICE_MEMORY) if self.runner.rebuilt else ()
+        wanted = [*self.quantities, *by_profile(screened.processes), *of_builds]
+        found, missing = covered(wanted, screened.processes)
         for name, why in missing.items():
             yield self._said(name, Said.NOT_COVERED, why)
         if not found:
             return
-        metrics = [replace(one.metric, tick=_tick(one, screened.processes)) for one in found]
+        metrics = [replace(one.metric, tick=tick(one, screened.processes)) for one in found]
         batches = [screened]
         for one, verdict in zip(found, self._verdicts(blocks, found, metrics, batches), strict=True):
             reason = verdict.reason.replace("processes", "builds") if self.runner.rebuilt else verdict.reason
@@ -168,8 +170,10 @@ def _overruled(batch: Batch, quantity: Quantity, metric: Metric) -> Verdict:
     return figures.overruled(outcome, reason)
 
 
-def _tick(quantity: Quantity, processes: Sequence[Process]) -> float:
-    """The relative step of the clock behind a quantity; 0 where it is no sampled one."""
+def tick(quantity: Quantity, processes: Sequence[Process]) -> float:
+    """The relative step of a quantity, or of the clock behind it; 0 where it has none."""
+    if quantity.step:
+        return quantity.step / min(quantity.of(process) or quantity.step for process in processes)
     samples = [quantity.samples(process) for process in processes]
     ticks = [resolution(one.seconds[quantity.source]) for one in samples if one is not None]
     return float(np.median(ticks)) if ticks else 0.0

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.measure.metric import Metric
-from harness.measure.process import GRAPH, PLAIN, STREAMS, Process
+from harness.measure.process import CONTEXT_MEMORY, GRAPH, PLAIN, STREAMS, Process
 from harness.runtime.sampling import END_TO_END, GPU, THROUGHPUT, Samples
 
-SECONDS, BYTES, RATE = "s", "bytes", "runs/s"
+SECONDS, BYTES, RATE, JOULES = "s", "bytes", "runs/s", "J"
 ONCE = 0.1  # tolerated of what takes place once a process, relative
 MEMORY = 0.05  # of memory and sizes
+STEP = 2 << 20  # bytes in which the driver gives out memory of the device, as seen on several
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Quantity:
     """A number of every process.
 
     Where ``way`` is set, it is the median of the samples of ``source`` in that way to run; else ``source`` is a
-    key of the process's seconds or bytes. ``decides``: without a verdict on it, nothing is decided; of what does
-    not, only a regression counts. ``strict``: every loss that is shown is one, else those above the tolerance.
+    key of the process's seconds, bytes or joules. ``decides``: without a verdict on it, nothing is decided; of
+    what does not, only a regression counts. ``step`` is that of the numbers themselves, in their unit, as of a coarse
+    clock: a change of one step is none. ``strict``: every loss that is shown is one, else those above the tolerance.
     """
 
     metric: Metric
@@ -30,6 +32,7 @@ class Quantity:
     unit: str = SECONDS
     way: str = ""
     decides: bool = True
+    step: float = 0.0
 
     @property
     def strict(self) -> bool:
@@ -46,8 +49,8 @@ class Quantity:
     def of(self, process: Process) -> float | None:
         """The number of one process, in `unit`; None where it has none."""
         if not self.way:
-            found = process.seconds.get(self.source, process.nbytes.get(self.source))
-            return None if found is None else float(found)
+            kinds = (process.seconds, process.nbytes, process.joules)
+            return next((float(kind[self.source]) for kind in kinds if self.source in kind), None)
         samples = self.samples(process)
         if samples is None or self.source not in samples.seconds:
             return None
@@ -66,6 +69,11 @@ def _once(name: str, tolerance: float = ONCE) -> Quantity:
     return Quantity(Metric(name, tolerance=tolerance), name, decides=False)
 
 
+def _on_device(name: str) -> Quantity:
+    """Bytes by what is free on the device."""
+    return Quantity(Metric(name, "larger", "smaller", MEMORY), name, BYTES, decides=False, step=STEP)
+
+
 QUANTITIES = (
     Quantity(Metric("gpu, graph"), GPU, way=GRAPH),
     Quantity(Metric("gpu, plain"), GPU, way=PLAIN),
@@ -74,16 +82,28 @@ QUANTITIES = (
     _once("deserialize"),
     _once("context"),
     _once("first run"),
+    _once("shape switch"),
+    _once("refit"),
+    Quantity(Metric("energy", "higher", "lower", ONCE), "energy", JOULES, decides=False),
     Quantity(Metric("host memory", "larger", "smaller", MEMORY), "host memory", BYTES),
+    _on_device("engine memory"),
+    _on_device("peak memory"),
 )
-BUILD = Quantity(Metric("build", tolerance=ONCE), "build", decides=False)
+PARSE = _once("parse")
+BUILD = _once("build")
 PLAN_SIZE = Quantity(Metric("plan size", "larger", "smaller", MEMORY), "plan size", BYTES)
 DEVICE_MEMORY = Quantity(Metric("device memory", "larger", "smaller", MEMORY), "device memory", BYTES)
 
 
 def every() -> dict[str, Quantity]:
     """All that there are, by name."""
-    return {one.name: one for one in (*QUANTITIES, PLAN_SIZE, DEVICE_MEMORY, BUILD)}
+    return {one.name: one for one in (*QUANTITIES, PLAN_SIZE, DEVICE_MEMORY, PARSE, BUILD)}
+
+
+def by_profile(processes: Sequence[Process]) -> tuple[Quantity, ...]:
+    """The memory of a context on each profile that any of ``processes`` tells of, or says why it does not."""
+    told = {name: None for process in processes for name in (*process.nbytes, *process.missing)}
+    return tuple(_on_device(name) for name in sorted(told) if name.startswith(CONTEXT_MEMORY))
 
 
 def quantities(ways: Sequence[str], tolerance: float) -> tuple[Quantity, ...]:

@@ -14,7 +14,7 @@ from harness.judge.inputs import read_arrays
 from harness.measure.conditions import Bracket
 from harness.measure.finding import Finding, Said
 from harness.measure.journal import Journal
-from harness.measure.process import Job, Process, measured
+from harness.measure.process import MEMORIES, ONCE, Job, Process, measured
 from harness.measure.side import Side, write_arrays
 from harness.runtime.backend.protocol import EngineInfo
 from harness.runtime.qualify import Question
@@ -23,7 +23,7 @@ from harness.runtime.telemetry import Monitor, Reading, monitor
 
 Array = npt.NDArray[Any]
 Tell = Callable[[str], None]
-BUILD, PLAN_SIZE = "build", "plan size"  # added to the seconds and bytes of a process
+PARSE, BUILD, PLAN_SIZE = "parse", "build", "plan size"  # added to the seconds and bytes of a process
 
 
 class SideFailed(Exception):
@@ -118,7 +118,10 @@ class Runner:
     def _run(self, side: Side, ordinal: int) -> Process:
         build = self._build_of(side, ordinal)
         plan, facts = self.plan(side, build)
-        seconds = {} if side.frozen else {BUILD: float(facts["seconds"].get("build", 0.0))}
+        taken = facts["seconds"]
+        seconds = {} if side.frozen else {name: float(taken[name]) for name in (PARSE, BUILD) if name in taken}
+        lacking = "the plan was built elsewhere" if side.frozen else "its build does not tell it apart"
+        unbuilt = {name: lacking for name in (PARSE, BUILD) if name not in seconds}
         nbytes = {PLAN_SIZE: int(facts["nbytes"])}
         why, broken = side.why_not_run(), side.broken()
         for one in self.sides:  # either's host, idle as it is, is company on the device
@@ -127,8 +130,8 @@ class Runner:
             raise UnsupportedError(side.backend, broken)
         if why:
             nothing = Reading(missing={"all": why})
-            missing = dict.fromkeys((*self.ways, "deserialize", "context", "first run", "host memory"), why)
-            return Process({}, seconds, nbytes, "", Bracket(nothing, nothing), {**missing, "layers": why})
+            missing = {**dict.fromkeys((*self.ways, *ONCE, *MEMORIES, "energy", "layers"), why), **unbuilt}
+            return Process({}, seconds, nbytes, "", Bracket(nothing, nothing), missing)
         ways = {way: replace(plan_, replays=self._replays_of(way, plan_)) for way, plan_ in self.ways.items()}
         job = Job(
             plan,
@@ -137,12 +140,19 @@ class Runner:
             plugins=side.spec.config.plugins,
             host_code=side.spec.config.carries_code,
             inspected=ordinal == 0,
+            other=side.another,
+            weights=side.replacements,
         )
         made, outputs = measured(side.process(), job, self._monitor(side))
         file = self.journal.folder / "outputs" / f"{self.name}-{side.name}-{made.outputs[:16]}.npz"
         if not file.is_file():
             write_arrays(file, outputs)
-        return replace(made, seconds={**made.seconds, **seconds}, nbytes={**made.nbytes, **nbytes})
+        return replace(
+            made,
+            seconds={**made.seconds, **seconds},
+            nbytes={**made.nbytes, **nbytes},
+            missing={**made.missing, **unbuilt},
+        )
 
     def _build_of(self, side: Side, ordinal: int) -> int:
         """Which build the ``ordinal``-th process of ``side`` runs."""

@@ -14,18 +14,22 @@ import numpy.typing as npt
 from harness.errors import SpecError, UnsupportedError
 from harness.judge.compare import NARROWER, Comparison, compare
 from harness.judge.oracle import Reference
+from harness.judge.precision import converted
+from harness.judge.stored import stored
 from harness.judge.tolerance import TABLE
-from harness.runtime.backend.protocol import Backend, EngineInfo
+from harness.runtime.backend.protocol import Backend, Engine, EngineInfo, LayerWeights, Weights
 from harness.runtime.backend.registry import HostSettings, create
 from harness.runtime.capability import State
 from harness.runtime.choice import needs_of
+from harness.runtime.companions import together
 from harness.runtime.device_lock import DeviceLock, lock_of
 from harness.runtime.devices import key_for
 from harness.runtime.pool import BuiltPlan
 from harness.runtime.qualify import Question, interface_of, profiles_of, questions
 from harness.runtime.workbench import Workbench
 from harness.spec.engine import EngineSpec
-from harness.spec.onnx_model import interface
+from harness.spec.model import ModelSpec
+from harness.spec.onnx_model import Interface, interface
 from harness.spec.precision import Recipe
 from harness.spec.profile import Point, Profile
 from harness.spec.source import PlanFile
@@ -116,13 +120,7 @@ class Side:
 
     def question(self, info: EngineInfo, others: Path | None = None) -> Question:
         """What it is asked: where it takes them the inputs in ``others``, a file, else those of its own model."""
-        model = self.spec.model
-        if model.source.kind == "onnx":
-            declared = interface(model.source.path())
-        else:
-            declared = interface_of(info)
-            untold = model.profiles == (Profile(),)
-            model = replace(model, profiles=profiles_of(info) or model.profiles) if untold else model
+        model, declared = self._told(info)
         asked = None
         if others is not None and model.data is None and model.golden is None:
             with contextlib.suppress(SpecError):
@@ -131,6 +129,34 @@ class Side:
             asked = next(iter(questions(model, declared, [self.point], self.seed, self.bench.oracle)))
         self.asked = dict(asked.inputs)
         return asked
+
+    def _told(self, info: EngineInfo) -> tuple[ModelSpec, Interface]:
+        """The model, with the profiles of its engine where it names none itself, and what it takes and gives."""
+        model = self.spec.model
+        if model.source.kind == "onnx":
+            return model, interface(model.source.path())
+        untold = model.profiles == (Profile(),)
+        return replace(model, profiles=profiles_of(info) or model.profiles) if untold else model, interface_of(info)
+
+    def another(self, info: EngineInfo, asked: Question) -> dict[str, Array]:
+        """Inputs of another shape than ``asked``, on the same profile. UnsupportedError where there is none."""
+        model, declared = self._told(info)
+        if model.data is not None or model.golden is not None:
+            raise UnsupportedError("another shape", "a model with inputs of its own is asked in one way only")
+        ends: tuple[Point, ...] = ("max", "min")
+        for one in questions(model, declared, ends, self.seed, self.bench.oracle):
+            if one.profile == asked.profile and one.binding != asked.binding:
+                return dict(one.inputs)
+        raise UnsupportedError("another shape", "the profile has one only")
+
+    def replacements(self, engine: Engine) -> tuple[Weights, LayerWeights]:
+        """All weights that ``engine`` lets be replaced, as they are. UnsupportedError where nobody has them."""
+        if self.spec.model.source.kind != "onnx":
+            raise UnsupportedError("refit", f"of a {self.spec.model.source.kind} nobody here has the weights")
+        old = stored(converted(self.spec.model, self.recipe))
+        listed = engine.weights()
+        names = [name for name in listed.names if name in old.names]
+        return together(engine, old, names, () if names else [place for place in listed.places if place in old.places])
 
     def reference(self, inputs: Mapping[str, Array]) -> Reference:
         """What an oracle, or the model's owner, says of these. UnsupportedError where nobody can."""

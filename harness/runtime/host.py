@@ -67,7 +67,7 @@ from harness.runtime.backend.protocol import (
 )
 from harness.runtime.footprint import footprint
 from harness.runtime.probing import Found, ProbedInSteps
-from harness.runtime.sampling import Samples, Sampling
+from harness.runtime.sampling import Repeated, Samples, Sampling
 from harness.runtime.wire import Arena, Channel, error_to_value
 
 TRACEBACK_SIGNAL = signal.SIGUSR1  # makes the host write where every thread of it is to its output
@@ -143,6 +143,8 @@ class Host:
             "run": self.run,
             "infer": self.infer,
             "measure": self.measure,
+            "repeat": self.repeat,
+            "reshape": self.reshape,
             "switch": self.switch,
             "move": self.move,
             "limit": self.limit,
@@ -152,6 +154,7 @@ class Host:
             "refit": self.refit,
             "refit_from": self.refit_from,
             "inspect": self.inspect,
+            "taken_memory": self.taken_memory,
             "residue": self.residue,
             "peak_memory": self.peak_memory,
             "footprint": footprint,
@@ -233,6 +236,12 @@ class Host:
     def measure(self, session: int, inputs: dict[str, Array], sampling: Sampling) -> Samples:
         return self._session(session).measure(inputs, sampling)
 
+    def repeat(self, session: int, inputs: dict[str, Array], seconds: float, graph: bool) -> Repeated:
+        return self._session(session).repeat(inputs, seconds, graph=graph)
+
+    def reshape(self, session: int, inputs: dict[str, Array], others: dict[str, Array], times: int) -> Array:
+        return self._session(session).reshape(inputs, others, times)
+
     def switch(self, session: int, profile: int) -> None:
         self._session(session).switch(profile)
 
@@ -259,6 +268,9 @@ class Host:
 
     def inspect(self, engine: int) -> dict[str, Any]:
         return self._engine(engine).inspect()
+
+    def taken_memory(self) -> int:
+        return self._backend.taken_memory()
 
     def residue(self) -> Residue:
         return self._backend.residue()

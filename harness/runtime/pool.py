@@ -39,7 +39,7 @@ from harness.runtime.cache import PlanCache
 from harness.runtime.capability import Probe, State
 from harness.runtime.fingerprint import environment, fingerprint
 from harness.runtime.request import resolve
-from harness.runtime.sampling import Samples, Sampling, observed
+from harness.runtime.sampling import Repeated, Samples, Sampling, observed
 from harness.runtime.timing import NOTHING_YET, Timings, is_refusal
 from harness.runtime.timing import digest as digest_of
 from harness.runtime.trust import Trust
@@ -592,6 +592,14 @@ class PooledSession:
         """As `Session.measure`; ``wall`` is how long it took here."""
         with self._asked("measure") as session:
             return observed(lambda: session.measure(inputs, sampling))
+
+    def repeat(self, inputs: Mapping[str, Array], seconds: float, *, graph: bool = False) -> Repeated:
+        with self._asked("measure") as session:
+            return session.repeat(inputs, seconds, graph=graph)
+
+    def reshape(self, inputs: Mapping[str, Array], others: Mapping[str, Array], times: int) -> Array:
+        with self._asked("measure") as session:
+            return session.reshape(inputs, others, times)
 
     def switch(self, profile: int) -> None:
         with self._asked("context") as session:

@@ -136,6 +136,14 @@ class Chunk:
     at: Array
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """How many runs there were, one after the other, in how many seconds of the host's clock."""
+
+    runs: int
+    seconds: float
+
+
 Take = Callable[[int], Mapping[str, Chunk]]  # about so many samples; of metrics that cost more it may be fewer
 Clock = Callable[[], float]
 
@@ -235,6 +243,26 @@ def by_host_clock(run: Callable[[], object]) -> Take:
         return {END_TO_END: Chunk((ticks[1] - ticks[0]) / 1e9, ticks[0] / 1e9)}
 
     return take
+
+
+def repeated(launch: Callable[[], object], wait: Callable[[], object], seconds: float) -> Repeated:
+    """Runs for so many ``seconds`` or a little more. ``launch`` hands one over, ``wait`` waits for all of them.
+
+    They are waited for every `CHUNK_SECONDS` or so: what is queued must have an end, and a device that
+    works for so long is not idle for what waiting takes.
+    """
+    runs, batch = 0, 1
+    began = time.perf_counter()
+    with _without_garbage():
+        while True:
+            for _ in range(batch):
+                launch()
+            wait()
+            runs += batch
+            passed = time.perf_counter() - began
+            if passed >= seconds:
+                return Repeated(runs, passed)
+            batch = max(1, int(CHUNK_SECONDS * runs / passed))
 
 
 def observed(measure: Callable[[], Samples]) -> Samples:

@@ -47,7 +47,7 @@ from harness.runtime.backend.protocol import (
 )
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.footprint import Footprint
-from harness.runtime.sampling import Samples, Sampling, Stop
+from harness.runtime.sampling import Repeated, Samples, Sampling, Stop
 from harness.spec.build import BuildConfig
 from harness.spec.precision import Recipe
 
@@ -64,6 +64,7 @@ VALUES: dict[str, type[Any]] = {
         Probe,
         Recipe,
         Refittable,
+        Repeated,
         Residue,
         Samples,
         Sampling,

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from harness.measure import runner, side
+from harness.runtime.backend.fake_samples import CONTEXT, ENGINE, RESHAPE
 from harness.runtime.backend.registry import HostSettings
 from harness.runtime.device_lock import lock_of
 from harness.runtime.devices import CPU
@@ -44,10 +45,35 @@ def test_the_fake_device(trt: Trt, model: Path) -> None:
     assert 0.0001 < graph["between"] < 0.002  # .0005 is played
     assert 0.001 < graph["within"] < 0.004  # .002
     assert found["gpu, plain"]["median"] > graph["median"]
-    assert {"deserialize", "context", "first run", "plan size", "build"} <= found.keys()
+    once = {"deserialize", "context", "first run", "shape switch", "plan size", "parse", "build"}
+    assert {*once, "engine memory", "context memory, profile 0", "peak memory"} <= found.keys()
+    assert found["shape switch"]["median"] == pytest.approx(RESHAPE, rel=0.01)
+    assert found["peak memory"]["median"] == ENGINE + CONTEXT
     said = {one["metric"]: one["said"] for one in done.json["findings"]}
     assert said["numerics of X"] == "PASS"
-    assert said["host memory"] == "NOT_COVERED"
+    assert {said[name] for name in ("host memory", "energy", "refit")} == {"NOT_COVERED"}
+    why = {one["metric"]: one["words"] for one in done.json["findings"]}
+    assert why["energy"] == "energy: no GPU"
+    assert "--build-option flags=REFIT" in why["refit"]
+
+
+def test_a_refit_and_a_profile_of_one_shape(trt: Trt, model: Path) -> None:
+    """It replaces the weights of the model by themselves; what no other shape is there for, says so."""
+    fixed = ("--profile", "batch=2:2:2", "--build-option", "flags=REFIT", "--processes", "2")
+    done = trt("bench", model, "--backend", "fake", "--in-process", *FEW, *fixed, "--json")
+    found = {one["name"]: one for one in done.json["measured"]}
+    assert found["refit"]["median"] > 0
+    why = {one["metric"]: one["words"] for one in done.json["findings"]}
+    assert why["shape switch"] == "another shape: the profile has one only"
+
+
+def test_a_plan_from_elsewhere(trt: Trt, model: Path) -> None:
+    assert trt("build", model, *PROFILE, "--backend", "fake", "--build-option", "flags=REFIT", "-o", "a.plan").code == 0
+    done = trt("bench", "a.plan", "--backend", "fake", "--in-process", *FEW, "--processes", "2", "--json")
+    why = {one["metric"]: one["words"] for one in done.json["findings"]}
+    assert why["parse"] == why["build"] == "the plan was built elsewhere"
+    assert why["refit"] == "refit: of a plan nobody here has the weights"
+    assert "shape switch" in {one["name"] for one in done.json["measured"]}, "its profiles tell of another shape"
 
 
 def test_a_table_for_people(trt: Trt, model: Path) -> None:
@@ -77,7 +103,10 @@ def test_wrong_numbers_and_a_crash(trt: Trt, model: Path) -> None:
 def test_only_built(trt: Trt, model: Path) -> None:
     done = trt("bench", model, *PROFILE, "--backend", "fake:needs_gpu", "--in-process", *FEW, "--json")
     assert done.code == 0
-    assert {one["name"] for one in done.json["measured"]} == {"plan size", "build"}
+    assert {one["name"] for one in done.json["measured"]} == {"plan size", "parse", "build"}
+    why = {one["metric"]: one["words"] for one in done.json["findings"]}
+    for name in ("energy", "shape switch", "refit", "engine memory", "context memory, profile 0", "peak memory"):
+        assert "no fake GPU was found" in why[name]
     assert trt("bench", model, *PROFILE, "--backend", "fake:absent", "--in-process", *FEW).code == 3
 
 

@@ -65,6 +65,13 @@ class TestVerdicts:
         assert graph["words"].startswith("slower by ")
         assert "smallest visible change" in graph["words"]
 
+    def test_a_slower_shape_switch(self, trt: Trt, model: Path) -> None:
+        """Of what takes place once a tenth is tolerated."""
+        found = said(fake(trt, model, ":slower=20"))
+        assert found["shape switch"] == "REGRESSION"
+        assert found["engine memory"] == found["context memory, profile 0"] == found["peak memory"] == "PASS"
+        assert found["parse"] == found["energy"] == found["refit"] == "NOT_COVERED"
+
     def test_faster(self, trt: Trt, model: Path) -> None:
         arguments = ("compare", model, *PROFILE, "--a-backend", "fake:slower=5", "--b-backend", "fake", *HERE, "--json")
         done = trt(*arguments)
@@ -259,7 +266,7 @@ class TestSeveralModels:
         subjects = {one["subject"] for one in done.json["findings"]}
         assert done.json["subjects"] == len(subjects) >= 2
         assert f"mean of {len(subjects)} models" in done.json["means"]["gpu, graph"]
-        assert done.json["means"]["gpu, graph"].startswith("slower by 3.0")
+        assert done.json["means"]["gpu, graph"].startswith(("slower by 2.9", "slower by 3.0"))
 
     def test_as_many_of_each(self, trt: Trt, model: Path) -> None:
         done = trt("compare", "mlp,bert", model, "--backend", "fake", *HERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -173,3 +174,44 @@ def nothing_is_left_of_a_measurement(subject: Measurable) -> None:
             assert not subject.device
         assert subject.residue() == before
         subject.is_right()
+
+
+@promise
+def runs_are_repeated_for_so_long_and_counted(subject: Measurable) -> None:
+    for graph in (False, True):
+        began = time.perf_counter()
+        try:
+            found = subject.session.repeat({"x": subject.x}, 0.05, graph=graph)
+        except UnsupportedError:
+            assert graph
+            assert not subject.device
+            continue
+        assert 0.05 <= found.seconds <= time.perf_counter() - began
+        assert found.runs >= 2
+        subject.is_right()
+
+
+@promise
+def what_is_refused_to_run_is_not_repeated(subject: Measurable) -> None:
+    with pytest.raises(RunError):
+        subject.session.repeat({"x": floats(9, 2)}, 0.01)
+    subject.is_right()
+
+
+@promise
+def a_first_run_after_another_shape_is_timed_where_shapes_are_told(subject: Measurable) -> None:
+    subject.is_right()
+    before = subject.residue()
+    try:
+        found = subject.session.reshape({"x": subject.x}, {"x": floats(1, 2)}, 5)
+    except UnsupportedError:
+        assert not subject.device
+        return
+    assert (found.shape, found.dtype) == ((5,), np.float64)
+    assert ((found > 0) & (found < 1)).all()
+    subject.is_right()
+    after = subject.residue()
+    assert (after.sessions, after.buffers) == (before.sessions, before.buffers)
+    with pytest.raises(RunError):
+        subject.session.reshape({"x": subject.x}, {"x": floats(9, 2)}, 5)
+    subject.is_right()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,55 @@ def test_all_is_given_back_at_once(bench: Bench) -> None:
     for asked in ({"graph": True, "replays": 7}, {"cold": True}, {"streams": 2, "graph": True}):
         measure(session, **asked)
         assert cuda.live() == before
+
+
+def test_repeated_runs_are_those_of_the_device(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that is counted was enqueued, nothing is copied between them, and all is given back."""
+    session = chain(bench)
+    session.run({"x": BATCH})
+    before = cuda_of(bench).live()
+    enqueued = 0
+    enqueue = runs.Context.execute_async_v3
+
+    def counted(self: Any, stream: int) -> bool:
+        nonlocal enqueued
+        enqueued += 1
+        return bool(enqueue(self, stream))
+
+    monkeypatch.setattr(runs.Context, "execute_async_v3", counted)
+    copies = calls_of(monkeypatch, "cudaMemcpyAsync")
+    found = session.repeat({"x": BATCH}, 0.05)
+    assert enqueued == found.runs + 1, "one comes before, which makes room"
+    assert len(copies) == 1, "its input"
+    assert cuda_of(bench).live() == before
+
+
+def test_only_what_a_new_shape_costs_is_timed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither copies, nor the run before, nor what waits for the device; the enqueue is."""
+    session = chain(bench)
+    other = np.ones((2, 1000), np.float32)
+
+    def late(owner: Any, name: str, seconds: float) -> None:
+        real = getattr(owner, name)
+
+        def call(self: Any, *args: Any) -> Any:
+            time.sleep(seconds)
+            return real(self, *args)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for name in ("cudaMemcpyAsync", "cudaStreamSynchronize"):
+        late(Cuda, name, 0.02)
+    assert float(np.median(session.reshape({"x": BATCH}, {"x": other}, 3))) < 0.02
+    late(runs.Context, "execute_async_v3", 0.03)
+    assert float(np.median(session.reshape({"x": BATCH}, {"x": other}, 3))) > 0.03
+
+
+def test_memory_of_the_device_is_told(bench: Bench) -> None:
+    before = bench.backend.taken_memory()
+    session = chain(bench)
+    session.run({"x": BATCH})
+    assert bench.backend.taken_memory() - before >= 2 * BATCH.nbytes
 
 
 def test_an_enqueue_that_fails_half_way_ends_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from harness.measure.bench import Measured, measured
+from harness.measure.contest import tick
 from harness.measure.finding import Finding, Said, mean_over, worst_first
 from harness.measure.metric import Metric
 from harness.measure.process import PLAIN, Process
-from harness.measure.quantity import QUANTITIES, Quantity, covered
-from harness.measure.verdict import judge
+from harness.measure.quantity import QUANTITIES, Quantity, by_profile, covered
+from harness.measure.verdict import Outcome, judge
 from harness.runtime.sampling import END_TO_END
 from tests.measure.processes import drifting, process
 
@@ -30,6 +33,26 @@ def spread(count: int, between: float, seed: int = 0) -> list[Process]:
 
 def of(processes: list[Process], quantity: Quantity = LATENCY) -> Measured:
     return measured(quantity, processes)
+
+
+@pytest.mark.parametrize("size", [2, 4, 400])
+def test_a_step_of_the_device_s_memory_is_no_change(size: int) -> None:
+    """The driver gives it out in pieces, of which one more or less says nothing."""
+    peak = next(one for one in QUANTITIES if one.name == "peak memory")
+    pairs = [replace(process(), nbytes={"peak memory": steps << 20}) for steps in (size, size + 2)]
+    medians = np.array([[[size, size], [size + 2, size + 2]]] * 4) * float(1 << 20)
+    metric = replace(peak.metric, tick=tick(peak, pairs))
+    assert judge(medians, metric).outcome not in (Outcome.REGRESSION, Outcome.IMPROVEMENT)
+    assert judge(medians, peak.metric).outcome is Outcome.REGRESSION
+    more = np.array([[[size, size], [4 * size, 4 * size]]] * 4) * float(1 << 20)
+    assert judge(more, metric).outcome is Outcome.REGRESSION
+
+
+def test_memory_by_profile() -> None:
+    told = replace(process(), nbytes={"context memory, profile 1": 5}, missing={"context memory, profile 0": "tiny"})
+    found, missing = covered(by_profile([process(), told]), [told])
+    assert [one.name for one in found] == ["context memory, profile 1"]
+    assert missing == {"context memory, profile 0": "tiny"}
 
 
 def test_median_interval_and_spreads() -> None:

@@ -40,7 +40,7 @@ from harness.runtime.backend.protocol import (
 )
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.footprint import Footprint
-from harness.runtime.sampling import Samples, Sampling, Stop
+from harness.runtime.sampling import Repeated, Samples, Sampling, Stop
 from harness.spec import RECIPES, BuildConfig
 
 Pair = tuple[wire.Channel, wire.Channel]
@@ -142,6 +142,7 @@ VALUES = [
     IOTensor("x", "input", "bfloat16", (-1, 3), shape_tensor=True),
     EngineInfo((IOTensor("x", "input", "float32", ()),), 2, {"layers": ["a"], "bytes": 5}, {"deserialize": 0.5}),
     Capability("run", State.NEEDS_GPU, "cudaError 35", "a GPU"),
+    Repeated(7, 0.25),
     Residue(1, 2, 3, 4, ("an error",)),
     Streaming(4, 3, 2, 1),
     Footprint(6, 5, 4, 3, 2, 1),

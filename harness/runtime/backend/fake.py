@@ -38,7 +38,10 @@ from harness.errors import (
 )
 from harness.runtime import probing
 from harness.runtime.backend.fake_samples import (
+    CONTEXT,
+    ENGINE,
     SLOW_PROCESS,
+    TAKEN,
     FakeDevice,
     dropped,
     in_milliseconds,
@@ -73,7 +76,7 @@ from harness.runtime.backend.protocol import (
 )
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.probing import Found
-from harness.runtime.sampling import Samples, Sampling, sample
+from harness.runtime.sampling import Repeated, Samples, Sampling, sample
 
 if TYPE_CHECKING:
     import onnx
@@ -429,6 +432,9 @@ class FakeBackend:
             raise DeserializeError("not today", log=(_COMPLAINT,))
         if self._kind == "lean" and self._fault is Fault.LEAN_OFF:
             engine.off = True
+
+    def taken_memory(self) -> int:
+        return TAKEN + ENGINE * self._living.engines + CONTEXT * self._living.sessions
 
     def residue(self) -> Residue:
         blocks = [block for memory in self._memory for block in memory.values()]
@@ -907,15 +913,27 @@ class FakeSession:
 
     def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:
         self.run(inputs, graph=sampling.graph)
+        device, fault = self._device(sampling), self._engine.fault
+        samples = sample(device.take, sampling, device.leading, replays=max(sampling.replays, 1))
+        return _SPOILT[fault](samples) if fault in _SPOILT else samples
+
+    def repeat(self, inputs: Mapping[str, Array], seconds: float, *, graph: bool = False) -> Repeated:
+        self.run(inputs, graph=graph)
+        return self._device(Sampling(graph=graph)).repeat(seconds)
+
+    def reshape(self, inputs: Mapping[str, Array], others: Mapping[str, Array], times: int) -> Array:
+        for asked in (others, inputs):
+            self.run(asked)
+        return self._device(Sampling()).reshape(times)
+
+    def _device(self, sampling: Sampling) -> FakeDevice:
         fault, load = self._engine.fault, 1.0
         if fault is Fault.SLOWER:
             load += self._engine.mischief.number / 100
         if fault is Fault.SLOW_PROCESS and self._engine.process % 5 == 0:
             load *= SLOW_PROCESS
         layers = int(self._engine.info.facts["layers"])
-        device = FakeDevice(layers, self._engine.process, sampling, load=load, cools=fault is Fault.NEVER_WARM)
-        samples = sample(device.take, sampling, device.leading, replays=max(sampling.replays, 1))
-        return _SPOILT[fault](samples) if fault in _SPOILT else samples
+        return FakeDevice(layers, self._engine.process, sampling, load=load, cools=fault is Fault.NEVER_WARM)
 
     def switch(self, profile: int) -> None:
         self._is_open()

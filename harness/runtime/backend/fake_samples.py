@@ -12,9 +12,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.runtime.sampling import D2H, END_TO_END, ENQUEUE, GPU, H2D, THROUGHPUT, Array, Chunk, Samples, Sampling
+from harness.runtime.sampling import (
+    D2H,
+    END_TO_END,
+    ENQUEUE,
+    GPU,
+    H2D,
+    THROUGHPUT,
+    Array,
+    Chunk,
+    Repeated,
+    Samples,
+    Sampling,
+)
 
 BASE, LAYER = 20e-6, 2e-6  # seconds: of any run, and of each layer
+RESHAPE = 50e-6  # seconds that a first run after another shape holds up the host
+ENGINE, CONTEXT = 256 << 20, 128 << 20  # bytes of the device that each takes
+TAKEN = 1 << 30  # by others
 NOISE = 0.002  # of samples, relative
 BETWEEN = 0.0005  # of processes, relative
 SLOW_PROCESS = 1.1  # how much slower a slow process is
@@ -34,6 +49,7 @@ class FakeDevice:
         level = (1 + BETWEEN * rng.standard_normal()) * load
         level *= (0.9 if plan.graph else 1.0) * (1.2 if plan.cold else 1.0)
         self.leading = GPU if plan.streams == 1 else THROUGHPUT
+        self._level = level
         self._run = (BASE + LAYER * layers) * level / (1 if plan.streams == 1 else 0.8 * plan.streams)
         self._cools, self._rng, self._ran = cools, rng, 0
 
@@ -50,6 +66,14 @@ class FakeDevice:
         at = time.perf_counter() + np.cumsum(each)
         time.sleep(float(each.sum()))
         return {name: Chunk(values, at) for name, values in seconds.items()}
+
+    def repeat(self, seconds: float) -> Repeated:
+        """As many runs as ``seconds`` have room for, which it waits for."""
+        time.sleep(seconds)
+        return Repeated(max(1, round(seconds / self._run)), seconds)
+
+    def reshape(self, times: int) -> Array:
+        return RESHAPE * self._level * self._noise(times)
 
     def _noise(self, count: int) -> Array:
         return np.asarray(1 + NOISE * self._rng.standard_normal(count))

@@ -30,7 +30,7 @@ from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.client import HostClient, HostDied
 from harness.runtime.footprint import Footprint
 from harness.runtime.probing import Found, probe
-from harness.runtime.sampling import Samples, Sampling, observed
+from harness.runtime.sampling import Repeated, Samples, Sampling, observed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +132,11 @@ class HostedBackend:
             stage="run",
             timeout=self.timeouts.run if timeout is None else timeout,
             summary=target,
+        )
+
+    def taken_memory(self) -> int:
+        return int(
+            self.client.request("taken_memory", {}, stage="memory", timeout=self.timeouts.run, summary="taken memory")
         )
 
     def residue(self) -> Residue:
@@ -260,6 +265,18 @@ class HostedSession(_Held):
         asked = {"inputs": inputs, "sampling": sampling}
         summary = f"measurement of {_shapes(inputs)}"
         return observed(lambda: self._ask("measure", asked, "run", summary, longer=sampling.longest))
+
+    def repeat(self, inputs: Mapping[str, Array], seconds: float, *, graph: bool = False) -> Repeated:
+        inputs = _arrays(inputs)
+        asked = {"inputs": inputs, "seconds": seconds, "graph": graph}
+        found: Repeated = self._ask("repeat", asked, "run", f"repetition of {_shapes(inputs)}", longer=seconds)
+        return found
+
+    def reshape(self, inputs: Mapping[str, Array], others: Mapping[str, Array], times: int) -> Array:
+        inputs, others = _arrays(inputs), _arrays(others)
+        summary = f"{_shapes(inputs)} after {_shapes(others)}"
+        found: Array = self._ask("reshape", {"inputs": inputs, "others": others, "times": times}, "run", summary)
+        return found
 
     def switch(self, profile: int) -> None:
         self._ask("switch", {"profile": profile}, "run", f"switch to profile {profile}")

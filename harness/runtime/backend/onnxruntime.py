@@ -46,7 +46,7 @@ from harness.runtime.backend.protocol import (
 )
 from harness.runtime.capability import Capability, Probe, State
 from harness.runtime.probing import Found
-from harness.runtime.sampling import END_TO_END, Samples, Sampling, by_host_clock, sample
+from harness.runtime.sampling import END_TO_END, Repeated, Samples, Sampling, by_host_clock, repeated, sample
 from harness.spec.onnx_model import files_of
 
 if TYPE_CHECKING:
@@ -176,6 +176,9 @@ class OnnxRuntimeBackend:
         except (ParseError, BuildError) as error:
             raise DeserializeError(error.message, log=error.log) from None
         return OnnxRuntimeEngine(session, described, model, time.perf_counter() - start, self._living)
+
+    def taken_memory(self) -> int:
+        raise UnsupportedError("device memory", "onnxruntime runs on the CPU, whose memory is the host's")
 
     def residue(self) -> Residue:
         """No buffers: onnxruntime gives outputs away, and holds nothing between runs."""
@@ -343,6 +346,22 @@ class OnnxRuntimeSession:
         self._fits(inputs)
         self._fits(run(runtime, inputs))
         return sample(by_host_clock(lambda: run(runtime, inputs)), sampling, END_TO_END)
+
+    def repeat(self, inputs: Mapping[str, Array], seconds: float, *, graph: bool = False) -> Repeated:
+        if graph:
+            raise UnsupportedError("cuda_graph", _MISSING["cuda_graph"], _TENSORRT)
+        runtime = self._open()
+        self._admit(inputs)
+        self._fits(inputs)
+        return repeated(lambda: run(runtime, inputs), lambda: None, seconds)
+
+    def reshape(
+        self,
+        inputs: Mapping[str, Array],  # noqa: ARG002 - whatever they are
+        others: Mapping[str, Array],  # noqa: ARG002
+        times: int,  # noqa: ARG002
+    ) -> Array:
+        raise UnsupportedError("shape switch", "onnxruntime is told no shapes before a run")
 
     def switch(self, profile: int) -> None:
         self._open()

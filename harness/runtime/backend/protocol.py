@@ -18,7 +18,7 @@ import numpy.typing as npt
 from harness.judge.poison import POISON as POISON
 from harness.judge.poison import poison as poison
 from harness.runtime.capability import Probe
-from harness.runtime.sampling import Samples, Sampling
+from harness.runtime.sampling import Repeated, Samples, Sampling
 from harness.spec.build import BuildConfig
 from harness.spec.precision import Recipe
 
@@ -194,6 +194,19 @@ class Session(Protocol):
         a cold cache, several streams. What is made for it is given back before this returns.
         """
 
+    def repeat(self, inputs: Mapping[str, Array], seconds: float, *, graph: bool = False) -> Repeated:
+        """Run on ``inputs`` again and again for so many ``seconds``, and count; errors as `measure`.
+
+        Nothing is copied in between, and nothing timed: it is for what others measure meanwhile.
+        """
+
+    def reshape(self, inputs: Mapping[str, Array], others: Mapping[str, Array], times: int) -> Array:
+        """How long a first run after another shape holds up the host: seconds, float64, (times,); errors as `run`.
+
+        Each time a run on ``others`` comes first and is waited for; then the shapes of ``inputs`` are told, and
+        addresses, and a run is enqueued, which is what is timed. UnsupportedError where a runtime is told no shapes.
+        """
+
     def switch(self, profile: int) -> None:
         """Take another profile on the same context; RunError when it is refused, and nothing changes then.
 
@@ -313,6 +326,12 @@ class Backend(Protocol):
         A plan that is named by its path is mapped, not read. ``host_code`` lets a version-compatible plan run
         the code that it carries, its lean runtime: only for a plan that is trusted. With ``stream`` the runtime
         asks for the plan piece by piece, through a stream reader; UnsupportedError where it has none.
+        """
+
+    def taken_memory(self) -> int:
+        """Bytes of its device's memory that somebody has taken; UnsupportedError where it works on no device.
+
+        What others take counts in, and all is given out in steps, of 2 MiB as seen with CUDA.
         """
 
     def residue(self) -> Residue:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError, DeserializeError, StageError, UnsupportedError
+from harness.errors import BuildError, DeserializeError, RunError, StageError, UnsupportedError
 from harness.runtime import probing
 from harness.runtime.backend.living import Living
 from harness.runtime.backend.mapped import mapped
@@ -84,6 +84,13 @@ class NvBackend:
             self._load_plugins("runtime", plugins, DeserializeError)
             self.dialect.allow_host_code(self.runtime, host_code)
             return NvEngine(self.dialect, self.runtime, mapped(plan), self.logger, self._living, stream=stream)
+
+    def taken_memory(self) -> int:
+        """As `Backend.taken_memory`; of this process it is CUDA's own context that this takes, if nothing else."""
+        from harness.runtime import device
+
+        self._use_device(RunError)
+        return device.taken_memory()
 
     def residue(self) -> Residue:
         """Nothing is loaded for it: where nothing was made, nothing lives."""

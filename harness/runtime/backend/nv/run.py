@@ -33,7 +33,7 @@ from harness.runtime.backend.protocol import (
     asked_name,
 )
 from harness.runtime.device import CudaError, Graph, Stream, free_memory
-from harness.runtime.sampling import Samples, Sampling
+from harness.runtime.sampling import Repeated, Samples, Sampling, repeated
 
 STEP = 2 << 20  # bytes in which the driver gives out memory of the device
 
@@ -182,6 +182,37 @@ class NvSession:
                 others.enter_context(lane.memory.as_it_is())
             with self._failures():
                 return measured(lanes, sampling)
+
+    def repeat(self, inputs: Mapping[str, Array], seconds: float, *, graph: bool = False) -> Repeated:
+        with self.logger.listen() as heard:
+            lane = self._lane(inputs, heard, graph=graph)
+            with self.memory.as_it_is(), self._failures():
+                try:
+                    return repeated(lane.launch, self.stream.synchronize, seconds)
+                finally:  # what an error left under way
+                    self.stream.synchronize()
+
+    def reshape(self, inputs: Mapping[str, Array], others: Mapping[str, Array], times: int) -> Array:
+        with self.logger.listen(), self._refusals(), self.memory.as_it_is():
+            for asked in (inputs, others):  # memory for either, before anything is timed
+                self._finish(self._launch(asked, Omission(), graph=False)[1])
+            return np.array([self._reshaped(inputs, others) for _ in range(times)], np.float64)
+
+    def _reshaped(self, inputs: Mapping[str, Array], others: Mapping[str, Array]) -> float:
+        """Seconds of the host for one switch, with nothing left on the device but this session's run."""
+        self._finish(self._launch(others, Omission(), graph=False)[1])
+        given = self._given(inputs)
+        laid = dict(given)
+        self._give(laid, Omission())
+        self._fill(laid)
+        self._wait()
+        began = time.perf_counter()
+        self._tell(given, Omission())
+        outputs = self._bind_outputs(Omission())
+        self._enqueue()
+        passed = time.perf_counter() - began
+        self._finish(outputs)
+        return passed
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Shape]:
         """As `Session.infer`.
