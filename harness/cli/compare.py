@@ -61,10 +61,7 @@ def compare(
     cold: sides.Cold = False,
     seconds: sides.Seconds = None,
     warmup: sides.Warmup = None,
-    canaries: Annotated[
-        bool,
-        typer.Option("--canaries", help="measure two fixed models before and after: is it the same machine?"),
-    ] = False,
+    canaries: sides.Canaries = False,
     tolerance: Annotated[
         float, typer.Option("--tolerance", metavar="PERCENT", help="loss of speed up to which it passes")
     ] = 2.0,

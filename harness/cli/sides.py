@@ -36,6 +36,9 @@ Streams = Annotated[
     int | None, typer.Option("--streams", metavar="NUMBER", help="measure throughput, too, on so many streams")
 ]
 Cold = Annotated[bool, typer.Option("--cold", help="empty the L2 cache before every run")]
+Canaries = Annotated[
+    bool, typer.Option("--canaries", help="measure two fixed models before and after: is it the same machine?")
+]
 Seconds = Annotated[
     float | None, typer.Option("--seconds", metavar="SECONDS", help="sample no longer in one process and way to run")
 ]

@@ -53,10 +53,13 @@ def steady(side: int) -> float:
     return float((3 / side) ** 0.5)
 
 
-def ceilings(kind: str, seconds: Mapping[str, float], *, float_bytes: int = 4) -> Ceilings:
-    """What the device does at best, from the ``seconds`` of a run of each canary by its name."""
+def ceilings(kind: str, seconds: Mapping[str, float]) -> Ceilings:
+    """What the device does at best, from the ``seconds`` of a run of each canary by its name.
+
+    Inputs and outputs are float32 at any precision.
+    """
     side, rows = SIDE[kind], ROWS[kind]
-    work = Work(PRODUCTS * 2 * side**3, 2 * float_bytes * rows * COLUMNS, {})
+    work = Work(PRODUCTS * 2 * side**3, 2 * 4 * rows * COLUMNS, {})
     return Ceilings(work.operations / seconds[f"{COMPUTE}_{kind}"], work.nbytes / seconds[f"{MEMORY}_{kind}"])
 
 

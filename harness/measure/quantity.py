@@ -11,7 +11,7 @@ from harness.measure.metric import Metric
 from harness.measure.process import CONTEXT_MEMORY, GRAPH, PLAIN, STREAMS, Process
 from harness.runtime.sampling import END_TO_END, GPU, THROUGHPUT, Samples
 
-SECONDS, BYTES, RATE, JOULES = "s", "bytes", "runs/s", "J"
+SECONDS, BYTES, RATE, JOULES, TIMES = "s", "bytes", "runs/s", "J", "times"
 ONCE = 0.1  # tolerated of what takes place once a process, relative
 MEMORY = 0.05  # of memory and sizes
 STEP = 2 << 20  # bytes in which the driver gives out memory of the device, as seen on several

@@ -52,9 +52,10 @@ def floor(work: Work, ceilings: Ceilings) -> float:
     return max(work.operations / ceilings.operations, work.nbytes / ceilings.nbytes)
 
 
-def work_of(path: Path, shapes: Mapping[str, Shape], *, float_bytes: int = 4) -> Work:
-    """The least work of the ONNX model at ``path`` with inputs of these ``shapes``; floats take ``float_bytes``.
+def work_of(path: Path, shapes: Mapping[str, Shape], *, weight_bytes: int | None = None) -> Work:
+    """The least work of the ONNX model at ``path`` with inputs of these ``shapes``.
 
+    Tensors take what their types say; floating weights ``weight_bytes``, where a builder may narrow them.
     SpecError for shapes that do not fit the model.
     """
     model = _inferred(load(path), shapes)
@@ -73,11 +74,11 @@ def work_of(path: Path, shapes: Mapping[str, Shape], *, float_bytes: int = 4) ->
         for inner in _inside(node):
             uncounted[inner] = uncounted.get(inner, 0) + 1
     moved = sum(
-        _nbytes(known[value.name].type.tensor_type.elem_type, sizes[value.name] or (), float_bytes)
+        _nbytes(known[value.name].type.tensor_type.elem_type, sizes[value.name] or ())
         for value in (*graph.input, *graph.output)
         if value.name not in weights
     )
-    moved += sum(_read(name, tensor, graph, sizes, float_bytes) for name, tensor in weights.items())
+    moved += sum(_read(name, tensor, graph, sizes, weight_bytes) for name, tensor in weights.items())
     return Work(operations, moved, uncounted)
 
 
@@ -160,20 +161,20 @@ def _inside(node: onnx.NodeProto) -> list[str]:
 
 
 def _read(
-    name: str, tensor: onnx.TensorProto, graph: onnx.GraphProto, sizes: Mapping[str, Shape | None], float_bytes: int
+    name: str, tensor: onnx.TensorProto, graph: onnx.GraphProto, sizes: Mapping[str, Shape | None], each: int | None
 ) -> int:
     """Bytes of a weight that have to be read: all, or what is gathered from it where nobody else takes it."""
-    whole = _nbytes(tensor.data_type, tuple(tensor.dims), float_bytes)
+    whole = _nbytes(tensor.data_type, tuple(tensor.dims), each)
     takers = [node for node in graph.node if name in node.input]
     if not takers or any(node.op_type not in _GATHERS or node.input[0] != name for node in takers):
         return whole
     given = [sizes.get(node.output[0]) for node in takers]
-    return min(whole, sum(_nbytes(tensor.data_type, shape or (), float_bytes) for shape in given))
+    return min(whole, sum(_nbytes(tensor.data_type, shape or (), each) for shape in given))
 
 
-def _nbytes(kind: int, shape: Shape, float_bytes: int) -> int:
-    each = float_bytes if kind in _FLOATS else helper.tensor_dtype_to_np_dtype(kind).itemsize
-    return math.prod(shape) * each
+def _nbytes(kind: int, shape: Shape, float_bytes: int | None = None) -> int:
+    narrowed = float_bytes if kind in _FLOATS else None
+    return math.prod(shape) * (narrowed or helper.tensor_dtype_to_np_dtype(kind).itemsize)
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from harness.measure.quantity import Quantity
 from harness.measure.runner import Runner
 from harness.measure.side import Side
 from harness.spec.engine import EngineSpec
-from harness.spec.precision import recipe
+from harness.spec.precision import Recipe, recipe
 
 PROCESSES = 3  # of each canary, before and after
 CANARIES = "canaries"  # as a metric
@@ -29,12 +29,22 @@ class Watch:
     quantities: Sequence[Quantity]
 
     @classmethod
-    def of(cls, side: Side, runner: Callable[[str, Side], Runner], quantities: Sequence[Quantity]) -> Watch:
-        """On the device, and by the runtime, of ``side``; ``runner`` makes what runs a subject of one side."""
+    def of(
+        cls,
+        side: Side,
+        runner: Callable[[str, Side], Runner],
+        quantities: Sequence[Quantity],
+        compute: Recipe | None = None,
+    ) -> Watch:
+        """On the device, and by the runtime, of ``side``; ``runner`` makes what runs a subject of one side.
+
+        The canary bound by arithmetic is built at ``compute``, fp32 where nothing is said; the other always at fp32.
+        """
         kind = "gpu" if side.backend.startswith("tensorrt") else "cpu"
+        precisions = (compute or recipe("fp32"), recipe("fp32"))
         made = [
-            runner(model.id, replace(side, spec=EngineSpec.of(model, recipe("fp32")), asked={}))
-            for model in canaries(kind)
+            runner(model.id, replace(side, spec=EngineSpec.of(model, precision), asked={}))
+            for model, precision in zip(canaries(kind), precisions, strict=True)
         ]
         return cls(made, quantities)
 
@@ -55,12 +65,20 @@ class Watch:
 
 def after_a_move(findings: Iterable[Finding], before: Medians, after: Medians) -> list[Finding]:
     """``findings``, and that the canaries stayed where they were; where one moved nothing is said of a measurement."""
+    found = stayed(before, after)
+    if found.said is not Said.HOST_CHANGED:
+        return [*findings, found]
+    return [
+        replace(one, said=Said.HOST_CHANGED, words=f"{one.words}; {found.words}") if one.timed else one
+        for one in findings
+    ]
+
+
+def stayed(before: Medians, after: Medians) -> Finding:
+    """Whether the canaries stayed where they were: HOST_CHANGED, with those that moved, where one did not."""
     found = moves(before, after)
     moved = ", ".join(str(move) for move in found if move.moved)
-    if not moved:
-        sure = all(max(abs(move.low), abs(move.high)) < SURE for move in found)
-        words = ", ".join(str(move) for move in found)
-        return [*findings, Finding("", CANARIES, Said.PASS if sure else Said.NOTED, words)]
-    return [
-        replace(one, said=Said.HOST_CHANGED, words=f"{one.words}; {moved}") if one.timed else one for one in findings
-    ]
+    if moved:
+        return Finding("", CANARIES, Said.HOST_CHANGED, moved)
+    sure = all(max(abs(move.low), abs(move.high)) < SURE for move in found)
+    return Finding("", CANARIES, Said.PASS if sure else Said.NOTED, ", ".join(str(move) for move in found))

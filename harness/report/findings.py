@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.measure.bench import Measured
 from harness.measure.finding import Finding, Said, worst_first
-from harness.measure.quantity import BYTES, JOULES, SECONDS
+from harness.measure.quantity import BYTES, JOULES, SECONDS, TIMES
 from harness.report.layer_diff import diff
 from harness.report.layers import read
 
@@ -18,9 +18,11 @@ _SCALES = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (0.0, "n"))
 
 
 def figure(value: float | None, unit: str) -> str:
-    """``124.4 us``, ``1.2 mJ``, ``129,704 bytes``, ``8,064 runs/s``; "" for None."""
+    """``124.4 us``, ``1.2 mJ``, ``129,704 bytes``, ``8,064 runs/s``, ``1.7 times``; "" for None."""
     if value is None:
         return ""
+    if unit == TIMES:
+        return f"{value:.3g} {unit}"
     if unit not in (SECONDS, JOULES):
         return f"{value:,.0f}{' bytes' if unit == BYTES else f' {unit}'}"
     least, name = next(scale for scale in _SCALES if abs(value) >= scale[0])

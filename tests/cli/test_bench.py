@@ -15,14 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
-from harness.measure import runner, side
+from harness.errors import BuildError
+from harness.measure import canary_models, runner, side
+from harness.measure.watch import Watch
 from harness.runtime.backend.fake_samples import CONTEXT, ENGINE, RESHAPE
 from harness.runtime.backend.registry import HostSettings
 from harness.runtime.device_lock import lock_of
 from harness.runtime.devices import CPU
-from tests.cli.conftest import Trt
+from tests.cli.conftest import Result, Trt
 from tests.spec.onnx_files import linear
 
 PROFILE = ("--profile", "batch=1:2:4")
@@ -174,6 +179,114 @@ def test_the_device_that_is_asked_for(trt: Trt, model: Path, monkeypatch: pytest
     monkeypatch.setattr(runner.Runner, "process", process)
     done = trt("bench", model, *PROFILE, "--backend", "fake", "--in-process", *FEW, "--processes", "1", "--device", "1")
     assert (done.code, asked) == (0, [1])
+
+
+class TestCanaries:
+    """The fake device takes as long for a canary as for any other model of as many layers."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(canary_models.SIDE, "cpu", 8)
+        monkeypatch.setitem(canary_models.ROWS, "cpu", 2)
+
+    @staticmethod
+    def run(trt: Trt, target: Path | str, *more: str) -> Result:
+        few = ("--seconds", "0.03", "--warmup", "0.8", "--processes", "2")
+        return trt("bench", target, "--backend", "fake", "--in-process", *few, "--canaries", "--json", *more)
+
+    def test_a_floor_and_how_far_it_is_above(self, trt: Trt, model: Path) -> None:
+        done = self.run(trt, model, *PROFILE, "--output", "out")
+        assert done.code == 0
+        roof = done.json["roofline"]
+        assert roof["work"] == {"operations": 2 * 2 * 4 * 3, "nbytes": 4 * (2 * 4 + 2 * 3 + 4 * 3), "uncounted": {}}
+        assert roof["by"] == {"canary_compute_cpu": "fp32", "canary_memory_cpu": "fp32"}
+        lines = [json.loads(line) for line in (Path("out") / "journal.jsonl").read_text().splitlines()]
+        order = [line["subject"] for line in lines if line["kind"] == "process"]
+        canaries = ["canary_compute_cpu_full"] * 3 + ["canary_memory_cpu_full"] * 3
+        assert order == [*canaries, "a", "a", *canaries], "before and after"
+
+        def median(name: str) -> float:
+            of = [line["samples"]["graph"]["seconds"]["gpu"] for line in lines if line.get("samples", {}).get("graph")
+                  and line["subject"].startswith(name)]  # fmt: skip
+            return float(np.median([np.median(one) for one in of]))
+
+        best = roof["ceilings"]
+        assert best["operations"] == pytest.approx(8 * 2 * 8**3 / median("canary_compute"))
+        assert best["nbytes"] == pytest.approx(2 * 4 * 2 * 4096 / median("canary_memory"))
+        floor = max(48 / best["operations"], 104 / best["nbytes"])
+        found = {one["name"]: one for one in done.json["measured"]}
+        assert found["floor"]["median"] == roof["floor"] == pytest.approx(floor)
+        above = found["gpu, graph, over the floor"]
+        assert above["median"] == pytest.approx(found["gpu, graph"]["median"] / floor)
+        assert above["low"] < above["median"] < above["high"]
+        assert above["unit"] == "times"
+        words = {one["metric"]: one["words"] for one in done.json["findings"]}
+        assert words["floor"].startswith(f"bound by {roof['bound']}: ")
+        assert "canary_compute_cpu at fp32" in words["floor"]
+
+    def test_arithmetic_at_the_precision_of_the_subject(self, trt: Trt, model: Path) -> None:
+        done = self.run(trt, model, *PROFILE, "--precision", "fp16")
+        assert done.json["roofline"]["by"] == {"canary_compute_cpu": "fp16", "canary_memory_cpu": "fp32"}
+        assert done.json["roofline"]["work"]["nbytes"] == 4 * (2 * 4 + 2 * 3) + 2 * 4 * 3, "weights are halved"
+
+    def test_at_fp32_where_the_canary_can_not_be_had(
+        self, trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        honest = Watch.measured
+
+        def refused(self: Watch, *, after: bool) -> dict[str, Any]:
+            side = self.runners[0].sides[0]
+            if side.recipe.name == "fp16":
+                raise runner.SideFailed(side, BuildError("no such kernel"))
+            return dict(honest(self, after=after))
+
+        monkeypatch.setattr(Watch, "measured", refused)
+        done = self.run(trt, model, *PROFILE, "--precision", "fp16")
+        assert done.json["roofline"]["by"]["canary_compute_cpu"] == "fp32"
+        assert "no such kernel: at fp32 instead" in done.err
+
+    def test_operators_that_are_not_counted(self, trt: Trt, tmp_path: Path) -> None:
+        """How many elements are not zero is known in the run alone."""
+        found = [
+            helper.make_node("NonZero", ["x"], ["places"]),
+            helper.make_node("Cast", ["places"], ["some"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["some"], ["rows"]),
+            helper.make_node("MatMul", ["some", "rows"], ["y"]),
+        ]
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 2]) for name in "xy"]
+        graph = helper.make_graph(found, "g", ends[:1], ends[1:])
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(made, tmp_path / "n.onnx")
+        done = self.run(trt, tmp_path / "n.onnx")
+        assert done.json["roofline"]["work"]["uncounted"] == {"MatMul": 1}
+        assert done.json["roofline"]["words"].endswith("; not counted: MatMul 1")
+
+    def test_a_plan_has_no_floor(self, trt: Trt, model: Path) -> None:
+        assert trt("build", model, *PROFILE, "--backend", "fake", "-o", "a.plan").code == 0
+        done = self.run(trt, "a.plan")
+        words = {one["metric"]: one["words"] for one in done.json["findings"]}
+        assert words["floor"] == "of a plan nobody here knows the operations"
+        assert done.json["roofline"] is None
+
+    def test_a_machine_that_moved(self, trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        honest = Watch.measured
+
+        def moved(self: Watch, *, after: bool) -> dict[str, Any]:
+            return {name: values * (1.05 if after else 1.0) for name, values in honest(self, after=after).items()}
+
+        monkeypatch.setattr(Watch, "measured", moved)
+        done = self.run(trt, model, *PROFILE)
+        assert done.code == 4
+        assert {one["metric"]: one["said"] for one in done.json["findings"]}["canaries"] == "HOST_CHANGED"
+        notes = {one["name"]: one["note"] for one in done.json["measured"]}
+        assert "after the session" in notes["gpu, graph"]
+        assert notes["plan size"] == "", "which no machine has a say in"
+
+    def test_a_canary_that_fails(self, trt: Trt, model: Path) -> None:
+        few = ("--processes", "1", "--json")
+        done = trt("bench", model, *PROFILE, "--backend", "fake:parse_error@canary_memory_cpu_full", *few, "--canaries")
+        assert done.code == 1
+        assert [one["subject"] for one in done.json["findings"]] == ["canaries"]
 
 
 def test_it_goes_on_where_it_was(trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def zeros(name: str, *shape: int, kind: type = np.float32) -> onnx.TensorProto:
 def test_a_product(tmp_path: Path) -> None:
     path = saved(tmp_path, "g (float[n, 8] x) => (float[n, 3] y) { y = MatMul (x, w) }", zeros("w", 8, 3))
     assert work_of(path, {"x": (5, 8)}) == Work(2 * 5 * 8 * 3, 4 * (5 * 8 + 8 * 3 + 5 * 3), {})
-    assert work_of(path, {"x": (5, 8)}, float_bytes=2).nbytes == 2 * (5 * 8 + 8 * 3 + 5 * 3)
+    assert work_of(path, {"x": (5, 8)}, weight_bytes=2).nbytes == 4 * (5 * 8 + 5 * 3) + 2 * (8 * 3)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from harness.report.findings import figure
         (2.5, "J", "2.5 J"),
         (129704.0, "bytes", "129,704 bytes"),
         (8064.0, "runs/s", "8,064 runs/s"),
+        (1.6789, "times", "1.68 times"),
         (None, "s", ""),
     ],
 )
