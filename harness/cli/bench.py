@@ -12,6 +12,7 @@ import typer
 
 from harness.cli import options, sides
 from harness.cli.compare import print_details
+from harness.cli.engines import FP32
 from harness.cli.exits import FAILED, INTERRUPTED, NOTHING, OPEN, PASSED
 from harness.cli.output import leave, print_table, repeat, say, telling
 from harness.errors import SpecError
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 def bench(
     target: Annotated[str, typer.Argument(help="a plan, a model's name, an .onnx or .toml file", metavar="X")],
-    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="precision recipe")] = "fp32",
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="NAME", help="precision recipe (default: fp32)")
+    ] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="backend")] = BEST,
     python: sides.InterpreterOf = None,
     build_option: options.BuildOptions = None,
@@ -84,10 +87,12 @@ def bench(
         probe_timeout=probe_timeout,
         in_process=in_process,
     )
+    how = {"--precision": precision, "--build-option": build_option, "--profile": profile}
+    sides.admit([target], terms.settings.models, [how], rebuilds)
     ways = sides.ways(streams, cold=cold, seconds=seconds, warmup=warmup)
     where = sides.folder(output, "bench")
     with sides.bench_of(terms, python, [target]) as work:
-        side = sides.side(terms, work, "X", target, precision, backend, None)
+        side = sides.side(terms, work, "X", target, precision or FP32, backend, None)
         asked = {"ways": ways, "rebuilds": rebuilds, "canaries": canaries, "point": point, "seed": terms.settings.seed}
         request = sides.request("bench", {"X": [side]}, **asked)
         try:

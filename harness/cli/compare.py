@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options, sides
+from harness.cli.engines import FP32
 from harness.cli.exits import FAILED, INTERRUPTED, NOTHING, OPEN, PASSED
 from harness.cli.output import leave, print_table, repeat, say, telling
 from harness.errors import SpecError, UnsupportedError
@@ -34,7 +35,7 @@ Own = str | None
 def compare(
     a: Annotated[str, typer.Argument(help="a plan, a model's name, an .onnx or .toml file, or a pattern", metavar="A")],
     b: Annotated[str | None, typer.Argument(help="what to compare it with (default: A)", metavar="[B]")] = None,
-    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="precision of both")] = "fp32",
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="precision of both")] = FP32,
     a_precision: Annotated[Own, typer.Option("--a-precision", metavar="NAME", help=OF_A)] = None,
     b_precision: Annotated[Own, typer.Option("--b-precision", metavar="NAME", help=OF_B)] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="backend of both")] = BEST,
@@ -108,6 +109,10 @@ def compare(
     )
     ways = sides.ways(streams, cold=cold, seconds=seconds, warmup=warmup)
     pairs = _pairs(*(sides.expanded(target, terms.settings.models) for target in (a, b or a)))
+    both = {"--build-option": build_option, "--profile": profile}
+    own_options = ({"--a-build-option": a_build_option}, {"--b-build-option": b_build_option})
+    for pair in pairs.values():
+        sides.admit(pair, terms.settings.models, own_options, rebuilds, both)
     where = sides.folder(output, "compare")
     own = (
         (a_precision or precision, a_backend or backend, a_build_option or []),

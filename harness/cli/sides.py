@@ -12,7 +12,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.output import say
-from harness.cli.target import named_plan
+from harness.cli.target import admits, model_of, named_plan
 from harness.errors import SpecError, UnsupportedError
 from harness.runtime.devices import devices
 from harness.settings import Settings
@@ -79,6 +79,24 @@ def terms(profile: Sequence[str] | None, point: str, device: int, **given: Any) 
     raise SpecError(f"--point: unknown {point!r}: choose from {', '.join(POINTS)}")
 
 
+def admit(
+    targets: Sequence[str],
+    models: Sequence[Path],
+    own: Sequence[Mapping[str, str | Sequence[str] | None]],
+    rebuilds: int | None,
+    both: Mapping[str, str | Sequence[str] | None] | None = None,
+) -> None:
+    """SpecError when one of ``targets`` is a plan and an option of its ``own`` says how to build it.
+
+    What is said of ``both`` is for the one that is built, where there is one. None is built anew if one is a plan.
+    """
+    found = [model_of(target, models) for target in targets]
+    plans = [model.source.kind == "plan" for model in found]
+    anew = None if rebuilds is None else str(rebuilds)
+    for model, options_ in zip(found, own, strict=True):
+        admits(model, {**(both or {} if all(plans) else {}), **options_, "--rebuilds": anew})
+
+
 def python_of(python: str | None, settings: Settings) -> Settings:
     """``settings`` with an interpreter of the side's own for whatever backend it comes to. SpecError for no program."""
     if python is None:
@@ -106,7 +124,9 @@ def side(
 
     own = options.settings(backend=[backend], precision=[precision], build_option=option)
     given = {**dict(terms.settings.build_option), **dict(own.build_option if option else ())}
-    spec = Asked(target, precision, backend, given, terms.profile).spec(terms.settings.models)
+    frozen = model_of(target, terms.settings.models).source.kind == "plan"  # whose profiles are its own
+    profile = () if frozen else terms.profile
+    spec = Asked(target, precision, backend, given, profile).spec(terms.settings.models)
     found = roles(bench.probe, own.backend[0], (*spec.precision.needs, *needs_of(spec.model)))
     chosen = found.runner if isinstance(found.runner, Choice) else found.builder
     if chosen is None:

@@ -181,6 +181,17 @@ def test_the_device_that_is_asked_for(trt: Trt, model: Path, monkeypatch: pytest
     assert (done.code, asked) == (0, [1])
 
 
+@pytest.mark.parametrize(
+    "option",
+    [("--precision", "fp32"), ("--build-option", "optimization_level=1"), PROFILE, ("--rebuilds", "4")],
+)
+def test_how_to_build_is_nothing_to_say_of_a_plan(trt: Trt, model: Path, option: tuple[str, str]) -> None:
+    assert trt("build", model, *PROFILE, "--backend", "fake", "-o", "a.plan").code == 0
+    done = trt("bench", "a.plan", "--backend", "fake", "--in-process", *FEW, *option)
+    assert done.code == 2
+    assert f"a.plan: is a plan, which was built before: {' '.join(option)} can't change it" in done.err
+
+
 class TestCanaries:
     """The fake device takes as long for a canary as for any other model of as many layers."""
 

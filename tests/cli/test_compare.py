@@ -255,6 +255,24 @@ class TestBuilds:
         assert found["numerics, B against A"] == "PASS"
         assert found["build"] == "NOT_COVERED"
 
+    def test_how_to_build_is_nothing_to_say_of_a_plan(self, trt: Trt, model: Path) -> None:
+        """But for what is said of both where the other one is built."""
+        assert trt("build", model, *PROFILE, "--backend", "fake", "-o", "a.plan").code == 0
+        for sides, option in (
+            (("a.plan",), ("--build-option", "optimization_level=1")),
+            (("a.plan",), PROFILE),
+            (("a.plan",), ("--rebuilds", "4")),
+            ((model, "a.plan"), ("--rebuilds", "4")),
+            (("a.plan", model), ("--a-build-option", "optimization_level=1")),
+            ((model, "a.plan"), ("--b-build-option", "optimization_level=1")),
+        ):
+            done = trt("compare", *sides, "--backend", "fake", *HERE, *option)
+            assert done.code == 2, option
+            assert f"a.plan: is a plan, which was built before: {' '.join(option)} can't change it" in done.err
+        both = ("--profile", "batch=1:3:4", "--build-option", "optimization_level=1")
+        done = trt("compare", "a.plan", model, "--backend", "fake", *HERE, *both, "--json")
+        assert said(done)["gpu, graph"] == "PASS"
+
 
 class TestSeveralModels:
     def test_a_mean_over_them(self, trt: Trt) -> None:
