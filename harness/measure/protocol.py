@@ -22,7 +22,7 @@ from harness.measure.canary import Medians, Move, moves
 from harness.measure.metric import Metric
 from harness.measure.modes import ALONE, APART, HINTED, RARE, cuts
 from harness.measure.multiplicity import benjamini_hochberg_level, holm_level
-from harness.measure.stats import block_ratios, over_blocks, over_processes, over_trimmed
+from harness.measure.stats import LEVEL, block_ratios, over_blocks, over_processes, over_trimmed
 from harness.measure.verdict import Outcome, Verdict, floor, unstable, weigh
 
 Array = npt.NDArray[np.float64]
@@ -43,8 +43,9 @@ class Stages:
     ``screening`` blocks of every cell; suspects are what is worse at the one-sided level ``suspect``, or
     better at ``hopeful``, by the mean of all processes or by one without those far off. ``looks`` count
     fresh blocks, each look with its share of the errors: ``alpha`` is the chance that a session has any
-    false regression, ``rate`` the share of false ones among its improvements. A look clears a suspect whose
-    change is by both means below ``futile`` times the spread of its blocks, well below the floor of 1.25
+    false regression, ``rate`` the share of false ones among its improvements, of which no look
+    spends more than `LEVEL`: what is shown above that has 0 in the interval that stands beside it. A look
+    clears a suspect whose change is by both means below ``futile`` times the spread of its blocks, well below the floor of 1.25
     times that. The last look is for what a few processes far off still hide in 32 blocks.
     ValueError where that makes no plan.
     """
@@ -211,7 +212,8 @@ class _Confirmation:
         shown = np.where(suspects.worse, change.p_worse, change.p_better)
         self.p[left] = np.where(toward >= floor(change.spread, tick), shown, 1.0)
         gate = suspects.worse * holm_level(self.p[self.found.worse], share * self.stages.alpha)
-        listed = suspects.better * benjamini_hochberg_level(self.p[self.found.better], share * self.stages.rate)
+        rate = min(share * self.stages.rate, LEVEL)
+        listed = suspects.better * benjamini_hochberg_level(self.p[self.found.better], rate)
 
         every = cuts(cost, tick)
         modes, single = every.groups(), every.groups(least=1)

@@ -114,8 +114,10 @@ def weigh(
     cell's `floor`, and a bootstrap agrees; IMPROVEMENT likewise at ``better``. Else PASS where the
     interval ends below the tolerance, and INCONCLUSIVE where not. Levels are adjusted for what is tested
     beside it (`multiplicity`); 0 is for data from which that must not be concluded, since they were
-    chosen for showing it.
+    chosen for showing it. ValueError for one above `LEVEL`: the 95 % interval of what it shows may hold 0.
     """
+    if max(worse, better) > LEVEL:
+        raise ValueError(f"levels {worse} and {better}: above {LEVEL:.3g}, that of the interval that is told")
     upward = bool(change.mean > 0)
     level = worse if upward else better
     verdict = _passed(change, metric, level)

@@ -12,8 +12,8 @@ import pytest
 from harness.measure.metric import Metric
 from harness.measure.modes import APART, HINTED, groups
 from harness.measure.protocol import Session, Stages, run, suspects
-from harness.measure.stats import block_ratios, over_blocks, over_processes
-from harness.measure.verdict import Outcome, judge
+from harness.measure.stats import LEVEL, block_ratios, over_blocks, over_processes
+from harness.measure.verdict import Outcome, floor, judge
 from tests.measure.simulated import Array, biased, exact, medians
 
 LATENCY = Metric("latency")
@@ -140,6 +140,22 @@ def test_the_level_is_shared_by_all_suspects(others: int) -> None:
     session = Machine({"shown": lambda *_: exact(*SHOWN), **cells}).session(stages)
     assert len(session.confirmed) == 1 + others
     assert len(session.regressions) == (0 if others else 1)
+
+
+@pytest.mark.parametrize("worse", [False, True])
+def test_what_is_shown_leaves_0_out_of_its_interval(worse: bool) -> None:
+    """One look, one suspect: all of the rate is spent at once, and would be twice the level of the interval."""
+    sign = 1 if worse else -1
+    doubtful = exact(*(sign * one for one in (0.003, 0.011, 0.014, 0.028)))
+    change = over_blocks(block_ratios(doubtful))
+    p = float(change.p_worse if worse else change.p_better)
+    assert LEVEL < p < 0.05
+    assert abs(change.mean) > floor(change.spread)
+    clear = exact(*(sign * one for one in (0.02, 0.02, 0.021, 0.021)))
+    machine = Machine({"a": lambda call, _: doubtful if call else clear})
+    (verdict,) = machine.session(ONE_LOOK).confirmed.values()
+    assert verdict.low < 0 < verdict.high
+    assert verdict.outcome not in (Outcome.IMPROVEMENT, Outcome.REGRESSION)
 
 
 def test_what_is_shown_lightens_the_level_for_the_others() -> None:

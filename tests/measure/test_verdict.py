@@ -108,6 +108,14 @@ def test_what_may_not_be_concluded_is_not() -> None:
     assert judge(medians(8, 0.002, -0.02), LATENCY, worse=0).outcome is Outcome.IMPROVEMENT
 
 
+@pytest.mark.parametrize("levels", [{"worse": 0.05}, {"better": 0.03}])
+def test_no_level_is_above_that_of_the_interval(levels: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"above 0\.025"):
+        judge(medians(8, 0.002), LATENCY, **levels)
+    at_it = judge(medians(8, 0.002, 0.02), LATENCY, worse=LEVEL, better=LEVEL)
+    assert at_it.outcome is Outcome.REGRESSION
+
+
 def test_an_adjusted_level_moves_the_lower_bound() -> None:
     one = medians(6, 0.004, 0.015)
     p = judge(one, LATENCY).p
