@@ -33,6 +33,7 @@ def soak(
     build_option: options.BuildOptions = None,
     profile: options.Profiles = None,
     point: sides.At = "opt",
+    device: sides.Device = 0,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="DIR", help="where the samples are kept, a line a round")
     ] = None,
@@ -54,6 +55,7 @@ def soak(
     terms = sides.terms(
         profile,
         point,
+        device,
         build_option=build_option,
         seed=seed,
         models=models,
@@ -94,7 +96,8 @@ def _soaked(side: Side, where: Path, rounds: int, whole: bool) -> Soak:
     ):
         lines.append([json_of.dumps({"kind": "soak", "rounds": rounds, **side.request})])
         done = Soak(backend, work, watch, lines, rounds, whole, tell)
-        done.run()
+        with side.lock.alone(f"soak of {work.subject}", tell):  # what others take of the device is no leak
+            done.run()
     return done
 
 

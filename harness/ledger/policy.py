@@ -60,7 +60,7 @@ def kind_of(quantity: Quantity) -> str:
         return LATENCY
     if quantity.name == PLAN_SIZE.name:
         return SIZE
-    if quantity.unit == BYTES:
+    if quantity.unit == BYTES and not quantity.step:  # what goes by steps of the driver is known less well
         return MEMORY
     return BUILDING if quantity.name in (BUILD.name, "parse") else ONCE
 

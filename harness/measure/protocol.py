@@ -45,8 +45,8 @@ class Stages:
     fresh blocks, each look with its share of the errors: ``alpha`` is the chance that a session has any
     false regression, ``rate`` the share of false ones among its improvements, of which no look
     spends more than `LEVEL`: what is shown above that has 0 in the interval that stands beside it. A look
-    clears a suspect whose change is by both means below ``futile`` times the spread of its blocks, well below the floor of 1.25
-    times that. The last look is for what a few processes far off still hide in 32 blocks.
+    clears a suspect whose change is by both means below ``futile`` times the spread of its blocks, well below the
+    floor of 1.25 times that. The last look is for what a few processes far off still hide in 32 blocks.
     ValueError where that makes no plan.
     """
 
