@@ -139,7 +139,9 @@ class Candidate:
             with contextlib.closing(runner):
                 processes = [runner.process(number, 0, number) for number in range(first, first + count)]
         found, missing = covered(self.quantities, processes)
-        self.missing.update(missing)
+        nothing = [one for one in found if min(_of(one, processes)) <= 0]  # a ratio to it has no meaning
+        found = tuple(one for one in found if one not in nothing)
+        self.missing.update({**missing, **{one.name: "it is 0" for one in nothing}})
         self.notes.update({one.name: note for one in found if (note := measured(one, processes).note)})
         return {one.name: _of(one, processes) for one in found}
 

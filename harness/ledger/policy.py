@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from harness.errors import SpecError
-from harness.measure.quantity import BUILD, BYTES, PLAN_SIZE, Quantity
+from harness.measure.quantity import BUILD, BYTES, PARSE, PLAN_SIZE, Quantity
 from harness.measure.stats import CONFIDENCE, POWER
 
 LATENCY, MEMORY, SIZE, BUILDING, ONCE = "latency", "memory", "size", "build", "once"
@@ -62,7 +62,7 @@ def kind_of(quantity: Quantity) -> str:
         return SIZE
     if quantity.unit == BYTES and not quantity.step:  # what goes by steps of the driver is known less well
         return MEMORY
-    return BUILDING if quantity.name in (BUILD.name, "parse") else ONCE
+    return BUILDING if quantity.name in (BUILD.name, PARSE.name) else ONCE
 
 
 def shown_by_one_more(sessions: Sequence[float]) -> float:

@@ -96,7 +96,7 @@ DEVICE_MEMORY = Quantity(Metric("device memory", "larger", "smaller", MEMORY), "
 
 
 def every() -> dict[str, Quantity]:
-    """All that there are, by name."""
+    """All that there are, by name, but for the memory of a context by profile (`by_profile`)."""
     return {one.name: one for one in (*QUANTITIES, PLAN_SIZE, DEVICE_MEMORY, PARSE, BUILD)}
 
 

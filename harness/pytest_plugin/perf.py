@@ -86,7 +86,7 @@ class Night:
         from harness.ledger.candidate import Candidate, Place, opponent
         from harness.ledger.gate import Gate
         from harness.measure.process import GRAPH, PLAIN
-        from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, quantities
+        from harness.measure.quantity import BUILD, DEVICE_MEMORY, PARSE, PLAN_SIZE, quantities
         from harness.measure.runner import SideFailed
         from harness.measure.side import Side
         from harness.runtime.machine import machine
@@ -119,9 +119,9 @@ class Night:
             opponent(side, kept, lambda library: installed(run, side, library)),
             subjects=max(run.measured_cells, 1),
             processes=settings.perf_processes,
-            once={BUILD.name: plan.took["build"]} if "build" in plan.took else {},
+            once={one.name: plan.took[one.source] for one in (PARSE, BUILD) if plan.took.get(one.source)},
         )
-        known = {one.name: one for one in (*wanted, BUILD)}
+        known = {one.name: one for one in (*wanted, PARSE, BUILD)}
         try:
             with story.spending("measure"), run.alone(story.backend):
                 tonight = candidate.tonight(run.id)
