@@ -1,0 +1,75 @@
+"""Changes of many cells in the same nights are one alert: they have one cause, and one comparison decides them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from harness.measure.epochs import DATE, Night
+from harness.measure.history import ChangePoint, History
+from harness.measure.metric import Metric
+
+TOGETHER = timedelta(days=3)  # from the first change of a group to its last
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Unexplained changes of one or several cells in the same nights, the strongest first."""
+
+    changes: tuple[tuple[str, ChangePoint], ...]  # by cell
+    searched: int  # cells
+
+    @property
+    def p(self) -> float:
+        return self.changes[0][1].p
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(cell for cell, _ in self.changes))
+
+    @property
+    def good(self) -> Night:
+        """The last night that is good for all, where their ranges meet; else that of the strongest."""
+        return self._range[0]
+
+    @property
+    def bad(self) -> Night:
+        return self._range[1]
+
+    @property
+    def _range(self) -> tuple[Night, Night]:
+        good = max((change.good for _, change in self.changes), key=lambda night: night.at)
+        bad = min((change.bad for _, change in self.changes), key=lambda night: night.at)
+        strongest = self.changes[0][1]
+        return (good, bad) if good.at < bad.at else (strongest.good, strongest.bad)
+
+    def words(self, metric: Metric) -> str:
+        """How many cells, since when and in which commits, and the surest change."""
+        cell, change = self.changes[0]
+        cells = f"{len(self.cells)} of {self.searched} cells since night {self.bad.at:{DATE}}"
+        commits = f" (commits {self.good.commit}..{self.bad.commit})" if self.good.commit and self.bad.commit else ""
+        return f"{cells}{commits}; the surest: {cell}, {change.size(metric)}"
+
+
+def alerts(histories: Mapping[str, History], together: timedelta = TOGETHER) -> tuple[Alert, ...]:
+    """The proposals of ``histories``, by cell, grouped by night, the surest group first.
+
+    A group spans ``together`` from its first change on.
+    """
+    every = sorted(
+        ((cell, change) for cell, one in histories.items() for change in one.proposals),
+        key=lambda pair: (pair[1].bad.at, pair[0]),
+    )
+    groups: list[list[tuple[str, ChangePoint]]] = []
+    for pair in every:
+        if not groups or pair[1].bad.at - groups[-1][0][1].bad.at > together:
+            groups.append([])
+        groups[-1].append(pair)
+    found = [Alert(tuple(sorted(group, key=_evidence)), len(histories)) for group in groups]
+    return tuple(sorted(found, key=lambda alert: (alert.p, -len(alert.cells))))
+
+
+def _evidence(pair: tuple[str, ChangePoint]) -> tuple[float, float]:
+    _, change = pair
+    return change.p, -abs(change.estimate)
