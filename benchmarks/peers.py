@@ -9,6 +9,8 @@ import numpy.typing as npt
 from scipy.special import stdtr
 from scipy.stats import mannwhitneyu
 
+from harness.measure.energy import divide
+
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
@@ -16,6 +18,8 @@ THRESHOLD = 0.05
 ASV_FACTOR, ASV_P = 1.1, 0.002
 ASV_ROUNDS, ASV_SAMPLES = 2, 5  # processes an arm, samples of each
 WINDOW, MAX_P = 50, 0.001  # of Otava
+ASV_PENALTY = 4  # of a step, times ln(n) / n
+ASV_SHORT = 2  # nights that a level lasts at least
 RECENT = 4  # nights within which a change point is news: of a change three nights old, one night off
 
 
@@ -49,7 +53,14 @@ def asv(screened: Array, rng: np.random.Generator, within: float, factor: float 
 
 
 def otava(series: Array) -> bool:
-    """Whether Otava sees the last nights of ``series`` go up: a change point in the last `RECENT`, by its defaults.
+    """Whether Otava sees the last nights of ``series`` go up: a change point in the last `RECENT`, by its defaults."""
+    points = otava_points(series)
+    recent = [number for number, point in enumerate(points) if point >= series.size - RECENT]
+    return any(_sides(points, number, series)[1].mean() > _sides(points, number, series)[0].mean() for number in recent)
+
+
+def otava_points(series: Array) -> list[int]:
+    """The first nights of new levels in ``series``, by Otava's defaults.
 
     ``compute_change_points`` of otava/analysis.py: windows of 50, half a window on each time; in each E-divisive
     (Matteson and James 2014) with Student's t for a test, at ten times ``max_pvalue``; then the weakest
@@ -62,9 +73,7 @@ def otava(series: Array) -> bool:
         found = [start + point for point in _divided(window, 10 * MAX_P)]
         points = sorted({*points, *found})
         start = max(found[-1] if found else 0, start + WINDOW // 2)
-    points = _merged(points, series)
-    recent = [number for number, point in enumerate(points) if point >= series.size - RECENT]
-    return any(_sides(points, number, series)[1].mean() > _sides(points, number, series)[0].mean() for number in recent)
+    return _merged(points, series)
 
 
 def _divided(window: Array, most: float) -> list[int]:
@@ -73,7 +82,7 @@ def _divided(window: Array, most: float) -> list[int]:
     while True:
         edges = [0, *points, window.size]
         best = max(
-            ((*_candidate(window[low:high]), low, high) for low, high in pairwise(edges) if high - low > 1),
+            ((*divide(window[low:high])[:2], low, high) for low, high in pairwise(edges) if high - low > 1),
             default=None,
         )
         if best is None:
@@ -82,31 +91,6 @@ def _divided(window: Array, most: float) -> list[int]:
         if _p(window[low : low + at], window[low + at : high]) >= most:
             return points
         points = sorted([*points, low + at])
-
-
-def _candidate(piece: Array) -> tuple[float, int]:
-    """The greatest energy distance of two neighbouring stretches, the first from the start, and where they meet.
-
-    Of stretches of n and m values: 2 / (n + m) times the sum of distances between them, less m / (n - 1) and
-    n / (m - 1) times the sums inside them.
-    """
-    size = piece.size
-    distance = np.abs(piece[:, None] - piece[None, :])
-    total = np.zeros((size + 1, size + 1))
-    total[1:, 1:] = distance.cumsum(axis=0).cumsum(axis=1)
-    diagonal = np.diagonal(total)
-    first = np.arange(1, size)[:, None]  # how many are in the first stretch
-    end = np.arange(2, size + 1)[None, :]
-    inside_first = diagonal[first] / 2
-    between = total[first, end] - diagonal[first]
-    inside_second = (diagonal[end] - 2 * total[first, end] + diagonal[first]) / 2
-    second = end - first
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lost = np.where(first > 1, second / (first - 1) * inside_first, 0.0)
-        lost = lost + np.where(second > 1, first / (second - 1) * inside_second, 0.0)
-    energy = np.where(second > 0, 2 / end * (between - lost), -np.inf)
-    row, column = np.unravel_index(int(np.argmax(energy)), energy.shape)
-    return float(energy[row, column]), int(row) + 1
 
 
 def _merged(points: list[int], series: Array) -> list[int]:
@@ -133,3 +117,71 @@ def _p(left: Array, right: Array) -> float:
     error = np.sqrt(pooled * (1 / left.size + 1 / right.size))
     difference = abs(float(left.mean() - right.mean()))
     return float(2 * stdtr(degrees, -difference / error)) if error > 0 else float(difference == 0)
+
+
+def asv_points(series: Array, threshold: float = 0.0) -> list[int]:
+    """The first nights of new levels in ``series``, as asv draws them: the L1 Potts fit of asv/step_detect.py.
+
+    For a range of penalties a piecewise constant function with the least sum of absolute deviations is fitted;
+    of these the one is taken for which 4 ln(n) / n times its pieces plus the log of what is left, as AR(1), is
+    least. Levels that differ by more than their mean deviations and ``threshold``, relative (``asv publish``
+    has .05), are told, where they last `ASV_SHORT` nights. Fits are exact here, where asv's are approximate.
+    """
+    cost = _deviations(series)
+    best, least = [0, series.size], np.inf
+    for penalty in cost[0, -1] * np.geomspace(0.1 / series.size, 1.0, 16):
+        edges = _potts(cost, float(penalty))
+        levels = [float(np.median(series[low:high])) for low, high in pairwise(edges)]
+        jumps = np.abs(np.diff(levels))
+        noise = 0.1 * jumps.min() if jumps.size > 1 else 0.001 * min(abs(level) for level in levels)
+        left = series - np.repeat(levels, np.diff(edges))
+        score = ASV_PENALTY * np.log(series.size) / series.size * len(levels) + np.log(noise + _left(left))
+        if score < least:
+            best, least = edges, float(score)
+    kept = [(low, high) for low, high in pairwise(best) if high - low >= ASV_SHORT]
+    points = []
+    for (low, middle), (start, high) in pairwise(kept):
+        before, after = (float(np.median(one)) for one in (series[low:middle], series[start:high]))
+        error = max(cost[low, middle] / (middle - low), cost[start, high] / (high - start))
+        if abs(after - before) > max(error, threshold * before):
+            points.append(start)
+    return points
+
+
+def _deviations(series: Array) -> Array:
+    """The sum of absolute deviations from the median of every stretch from ``low`` up to ``high``, by [low, high]."""
+    size = series.size
+    cost = np.full((size + 1, size + 1), np.inf)
+    for length in range(1, size + 1):
+        stretches = np.lib.stride_tricks.sliding_window_view(series, length)
+        low = np.arange(len(stretches))
+        cost[low, low + length] = np.abs(stretches - np.median(stretches, axis=-1, keepdims=True)).sum(axis=-1)
+    return cost
+
+
+def _potts(cost: Array, penalty: float) -> list[int]:
+    """The edges of the pieces for which ``penalty`` each and their ``cost`` are least (Friedrich et al. 2008)."""
+    size = len(cost) - 1
+    best = np.zeros(size + 1)
+    start = np.zeros(size + 1, int)
+    for high in range(1, size + 1):
+        every = best[:high] + penalty + cost[:high, high]
+        start[high] = int(np.argmin(every))
+        best[high] = every[start[high]]
+    edges = [size]
+    while edges[-1]:
+        edges.append(int(start[edges[-1]]))
+    return edges[::-1]
+
+
+def _left(left: Array) -> float:
+    """The least sum of |left - r left of the night before|: r is a weighted median of their ratios."""
+    before, now = left[:-1], left[1:]
+    some = before != 0
+    ratios, weights = now[some] / before[some], np.abs(before[some])
+    if not ratios.size:
+        return float(np.abs(left).sum())
+    order = np.argsort(ratios)
+    sums = np.cumsum(weights[order])
+    r = float(np.clip(ratios[order][int(np.searchsorted(sums, sums[-1] / 2))], -1, 1))
+    return float(abs(left[0]) + np.abs(now - r * before).sum())

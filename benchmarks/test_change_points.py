@@ -1,0 +1,274 @@
+"""Whether change points hold: years of 100 cells with steps, flaky nights, an epoch and a host that moves.
+
+``TRT_HARNESS_YEARS`` says how many years a kind of noise has, 20 by default. What is called false or missed: an
+alert group without any step that was put there within `NEAR` nights, and a step in a cell of which there is no
+proposal so near, `DELAY` nights after it began.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import noise, peers
+from benchmarks.histories import CELLS, EVENTS, HIT, NIGHTS, Year, year
+from benchmarks.noise import Noise
+from benchmarks.test_statistics import percent, table
+from harness.measure.alerts import TOGETHER, alerts
+from harness.measure.change_points import find
+from harness.measure.history import Cause, History, history
+
+YEARS = int(os.environ.get("TRT_HARNESS_YEARS", "20"))
+STEP = 0.02
+NEAR = TOGETHER.days
+DELAYS = (3, 5, 7, 10, 14)
+DELAY = DELAYS[-1]
+FALSE, MISSED = 0.05, 0.03  # of alert groups, and of steps, at most
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Noise from night to night, and what else befalls it."""
+
+    name: str
+    noise: Noise
+    flaky: float = 0.0
+    weeks: int = 0
+
+    def year(self, rng: np.random.Generator, step: float = STEP, cells: int = CELLS) -> Year:
+        return year(self.noise, rng, step, cells=cells, flaky=self.flaky, weeks=self.weeks)
+
+
+KINDS = (
+    Kind("white", noise.WHITE),
+    *(Kind(f"AR(1) {phi}", Noise(f"AR(1) {phi}", noise.autoregressive(phi))) for phi in (0.3, 0.5, 0.8)),
+    Kind("t3", noise.T3),
+    Kind("quantised", noise.QUANTISED),
+    Kind("flaky nights", noise.WHITE, flaky=0.01),
+    Kind("missing weeks", noise.AR1, weeks=5),
+)
+by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+def generator(name: str, kind: Kind) -> np.random.Generator:
+    return np.random.default_rng([*name.encode(), *kind.name.encode()])
+
+
+def judged(kind: Kind, some: Year, cell: int, stop: int | None = None) -> History:
+    return history(some.nights(cell, stop), kind.noise.metric("gpu"), series=len(some.logs))
+
+
+def near(place: int, marks: Collection[int]) -> bool:
+    return any(abs(place - mark) <= NEAR for mark in marks)
+
+
+@dataclass
+class Tally:
+    groups: int = 0
+    false: int = 0
+    steps: int = 0
+    missed: dict[int, int] = field(default_factory=lambda: dict.fromkeys(DELAYS, 0))
+    covered: int = 0  # by the range of nights that a proposal gives
+    host: int = 0  # cells of which the host's step was told to be the host's
+    epoch: int = 0  # cells whose level at the driver's change was compared, and told where it moved
+    cells: int = 0
+
+
+@by_kind
+def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, tally = generator("years", kind), Tally()
+    for _ in range(YEARS):
+        some = kind.year(rng)
+        told = {cell: judged(kind, some, cell) for cell in range(CELLS)}
+        for group in alerts({str(cell): one for cell, one in told.items()}):
+            tally.groups += 1
+            tally.false += not any(
+                near(change.index, [event for event, hit in some.events.items() if int(cell) in hit])
+                for cell, change in group.changes
+            )
+        for one in told.values():
+            tally.cells += 1
+            tally.host += any(near(c.index, [some.host]) and c.cause is Cause.HOST for c in one.changes)
+            tally.epoch += any(c.index == some.driver and c.cause is Cause.ENVIRONMENT for c in one.changes)
+        for event, hit in some.events.items():
+            for cell in hit:
+                tally.steps += 1
+                for delay in DELAYS:
+                    found = [
+                        change
+                        for change in judged(kind, some, cell, event + delay).proposals
+                        if near(change.index, [event])
+                    ]
+                    tally.missed[delay] += not found
+                    if delay == DELAY and found:
+                        good, bad = (some.at.index(night.at) for night in (found[0].good, found[0].bad))
+                        tally.covered += good < event <= bad
+    missed = {delay: count / tally.steps for delay, count in tally.missed.items()}
+    found = tally.steps - tally.missed[DELAY]
+    table(
+        capsys,
+        [
+            (
+                kind.name,
+                f"{tally.false} of {tally.groups}",
+                *(percent(share) for share in missed.values()),
+                percent(tally.covered / found),
+                percent(tally.host / tally.cells, 0),
+                percent(tally.epoch / tally.cells, 0),
+            )
+        ],
+    )
+    assert tally.groups >= 0.9 * EVENTS * YEARS
+    assert tally.false <= FALSE * tally.groups
+    assert missed[DELAY] <= MISSED
+    assert tally.covered >= 0.95 * found
+
+
+@pytest.mark.parametrize("kind", KINDS[:4], ids=lambda kind: kind.name)
+def test_by_size(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    """The share of steps that is missed `DELAY` nights after, by their size, at a CV of .5 %."""
+    row = []
+    for step in (0.01, 0.015, 0.02, 0.03, 0.05):
+        rng = generator(f"size {step}", kind)
+        missed = []
+        for _ in range(max(YEARS // 4, 1)):
+            some = kind.year(rng, step)
+            missed += [
+                not any(near(c.index, [event]) for c in judged(kind, some, cell, event + DELAY).proposals)
+                for event, hit in some.events.items()
+                for cell in hit
+            ]
+        row.append(float(np.mean(missed)))
+    table(capsys, [(kind.name, *map(percent, row))])
+    assert row[-1] <= MISSED
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[2]], ids=lambda kind: kind.name)
+def test_looking_every_week(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    """Flat series of one cell each, searched once at the end of the year and in each of its weeks, at `LEVEL`."""
+    rng = generator("weeks", kind)
+    once = weekly = 0
+    count = 10 * YEARS
+    for series in kind.noise.logs(rng, (count, NIGHTS), 0.005):
+        once += bool(find(series))
+        weekly += any(find(series[max(stop - 120, 0) : stop]) for stop in range(14, NIGHTS, 7))
+    table(capsys, [(kind.name, f"{once} of {count}", f"{weekly} of {count}")])
+    assert once <= 0.1 * count
+
+
+Points = Callable[[Year, int, int | None], list[int]]  # of a cell, up to a night
+
+RULES: dict[str, Points] = {
+    "Otava": lambda some, cell, stop: peers.otava_points(np.exp(some.logs[cell, :stop])),
+    "asv": lambda some, cell, stop: peers.asv_points(np.exp(some.logs[cell, :stop])),
+    "asv, 5 %": lambda some, cell, stop: peers.asv_points(np.exp(some.logs[cell, :stop]), 0.05),
+}
+FEW = 40  # cells
+
+
+@by_kind
+def test_beside_other_tools(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same years of 40 cells. Of the others a point is not false where a driver or the host changed."""
+    rng = generator("peers", kind)
+    years = max(YEARS // 10, 1)
+    rules: dict[str, Points] = {
+        "this project": lambda some, cell, stop: [c.index for c in judged(kind, some, cell, stop).proposals],
+        **RULES,
+    }
+    counts = {rule: [0, 0, 0, 0] for rule in rules}  # groups, false ones, steps, missed ones
+    for _ in range(years):
+        some = kind.year(rng, cells=FEW)
+        for rule, points in rules.items():
+            count = counts[rule]
+            for group in grouped([place for cell in range(FEW) for place in points(some, cell, None)]):
+                marks = some.events if rule == "this project" else some.told
+                count[0] += 1
+                count[1] += not any(near(place, marks) for place in group)
+            for event, hit in some.events.items():
+                for cell in hit:
+                    count[2] += 1
+                    count[3] += not near_any(points(some, cell, event + DELAY), event)
+    for rule, (groups, false, steps, missed) in counts.items():
+        table(capsys, [(kind.name, rule, f"{false} of {groups}", percent(missed / steps))])
+    assert counts["this project"][1] <= max(FALSE * counts["this project"][0], 1)
+
+
+def grouped(places: list[int]) -> list[list[int]]:
+    """As `alerts` does it, by number of the night."""
+    groups: list[list[int]] = []
+    for place in sorted(places):
+        if not groups or place - groups[-1][0] > NEAR:
+            groups.append([])
+        groups[-1].append(place)
+    return groups
+
+
+def near_any(places: list[int], event: int) -> bool:
+    return any(near(place, [event]) for place in places)
+
+
+def test_years_are_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    some = year(noise.WHITE, rng, 0.05, flaky=0.01, weeks=5)
+    assert some.logs.shape == (CELLS, NIGHTS - 35)
+    assert len(some.at) == NIGHTS - 35
+    assert len(some.events) == EVENTS
+    assert all(len(hit) == HIT for hit in some.events.values())
+    for event, hit in some.events.items():
+        jump = np.median(some.logs[:, event : event + 19], axis=1) - np.median(some.logs[:, event - 19 : event], axis=1)
+        assert set(np.flatnonzero(np.abs(jump) > 0.03)) == set(hit)
+    jump = some.logs[:, some.host : some.host + 19].mean() - some.logs[:, some.host - 19 : some.host].mean()
+    assert jump == pytest.approx(np.log(1.03), abs=0.005)
+    assert np.mean(some.logs - np.median(some.logs, axis=1, keepdims=True) > 0.15) == pytest.approx(0.002, abs=0.001)
+
+
+def test_the_other_rules_find_what_is_plain() -> None:
+    rng = np.random.default_rng(0)
+    flat = np.exp(0.005 * rng.standard_normal(60))
+    stepped = flat * np.where(np.arange(60) < 40, 1, 1.1)
+    for rule, threshold in ((peers.otava_points, None), (peers.asv_points, 0.0), (peers.asv_points, 0.05)):
+        arguments = () if threshold is None else (threshold,)
+        assert rule(flat, *arguments) == []
+        assert rule(stepped, *arguments) == [40]
+
+
+TIGERBEETLE = json.loads((Path(__file__).parent / "data" / "tigerbeetle.json").read_text())
+
+
+def test_a_public_series(capsys: pytest.CaptureFixture[str]) -> None:
+    """Throughput of TigerBeetle, of which Nyrkio tells the steps at 15, 61, 71, 95, 131 and then a slope."""
+    values = np.array(TIGERBEETLE["values"], float)
+    ours = [found.place for found in find(np.log(values))]
+    rows = {"this project": ours, "Otava": peers.otava_points(values), "asv": peers.asv_points(values)}
+    table(capsys, [(rule, ", ".join(map(str, points))) for rule, points in rows.items()])
+    assert {15, 61, 71, 95, 131} <= set(ours)
+    assert 10 not in ours  # one flaky night
+    assert 11 not in ours
+
+
+def test_shapes_that_asv_is_tried_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """Generated as asv's own tests of its steps are: small and large series, a wave, no noise, an outlier."""
+    rng = np.random.default_rng(1234)
+    few, many = np.arange(100), np.arange(3000)
+    small = 0.4 * (few >= 5) + 0.9 * (few >= 10) - 0.2 * (few >= 20) + 0.2 * (few >= 50) + 1.1 * (few >= 70)
+    large = 0.4 * (many >= 10) + 0.9 * (many >= 30) - 0.2 * (many >= 200) + 0.2 * (many >= 600)
+    large += 1.1 * (many >= 2500) - 0.5 * (many >= 2990)
+    wave = 0.2 * np.cos(np.arange(1000) / 100) + (np.arange(1000) >= 500)
+    one = np.where(np.arange(50) == 25, 7.0, 0.0)
+    cases = {
+        "small": (small + 0.05 * rng.random(100), [5, 10, 20, 50, 70]),
+        "large": (large + 0.05 * rng.standard_normal(3000), [10, 30, 200, 600, 2500, 2990]),
+        "much noise": (large + 5 * rng.standard_normal(3000), []),
+        "wave": (wave, [500]),
+        "flat": (np.zeros(1000), []),
+        "outlier": (one, []),
+    }
+    found = {name: [each.place for each in find(series)] for name, (series, _) in cases.items()}
+    table(capsys, [(name, found[name], want) for name, (_, want) in cases.items()])
+    assert found == {name: want for name, (_, want) in cases.items()}
