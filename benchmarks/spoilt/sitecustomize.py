@@ -6,6 +6,8 @@ With this folder on the path of an interpreter, and $SPOILT set there:
 - ``slow``: behind each enqueue a kernel spins for $SPOILT_CYCLES of the device's cycles;
 - ``wrong``: each enqueue is followed by one that overwrites the first four bytes of one output;
 - ``faithful``: nothing is spoilt, by the same detour.
+
+Its version ends in $SPOILT_VERSION, so that it counts as another.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from collections.abc import Callable
 from typing import Any
 
 HOW = os.environ.get("SPOILT", "")
+VERSION = os.environ.get("SPOILT_VERSION", "")
 CYCLES = int(os.environ.get("SPOILT_CYCLES", "0"))
 EXTENSIONS = ("tensorrt_bindings.tensorrt", "tensorrt.tensorrt")  # from 8.6 on; the second before
+PACKAGES = ("tensorrt", "tensorrt_bindings")
 GARBAGE = 0x41  # 12.08 as four bytes of a float
 
 
@@ -28,7 +32,7 @@ class Spoiler(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if HOW == "missing" and name.partition(".")[0] in ("tensorrt", "tensorrt_bindings"):
             raise ImportError("libnvinfer.so: cannot open shared object file: No such file or directory")
-        if name not in EXTENSIONS:
+        if name not in (*EXTENSIONS, *PACKAGES):
             return None
         others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
         spec: Any = next(found for found in others if found is not None)
@@ -36,7 +40,10 @@ class Spoiler(importlib.abc.MetaPathFinder):
 
         def exec_module(module: Any) -> None:
             load(module)
-            spoil(module.IExecutionContext)
+            if name in EXTENSIONS:
+                spoil(module.IExecutionContext)
+            if hasattr(module, "__version__") and not module.__version__.endswith(VERSION or "\0"):
+                module.__version__ += VERSION
 
         spec.loader.exec_module = exec_module
         return spec

@@ -41,11 +41,17 @@ class Place:
     def of(cls, environment: Mapping[str, Any]) -> Place:
         """From what `harness.runtime.fingerprint.environment` tells."""
         recorded = {
-            "library": environment.get("library_version") or environment.get("version"),
+            "library": library_of(environment),
             **{name: environment.get(name) for name in RECORDED},
         }
         device = str(environment.get("gpu") or environment.get("cpu") or "unknown device")
         return cls(device, {name: str(value) for name, value in recorded.items() if value not in (None, "")})
+
+
+def library_of(environment: Mapping[str, Any]) -> str:
+    """What tells installations of a backend apart: the version of its bindings, and of the library under them."""
+    bindings, library = (str(environment.get(name) or "") for name in ("version", "library_version"))
+    return f"{bindings} over {library}" if library not in ("", bindings) else bindings
 
 
 RECORDED = ("backend", "version", "driver", "cuda_driver", "cuda_runtime", "gpu_uuid", "host")

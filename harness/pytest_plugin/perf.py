@@ -172,8 +172,9 @@ def quarantine(baselines: Baselines, cell: str) -> str:
 
 def installed(run: Run, mine: Side, library: str) -> Side | str:
     """The side that runs plans of ``library``: this installation, or the one that the settings name for it."""
-    here = run.environments[mine.backend]
-    if library in ("", str(here.get("library_version") or here.get("version"))):
+    from harness.ledger.candidate import library_of
+
+    if library in ("", library_of(run.environments[mine.backend])):
         return mine
     program = dict(run.settings.installation).get(library)
     if program is None:
