@@ -20,6 +20,7 @@ from harness.cli import (
     diff,
     doctor,
     expectations,
+    export,
     inspect,
     models,
     report,
@@ -56,6 +57,7 @@ app.command("bench")(bench.bench)
 app.command("soak")(soak.soak)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("export")(export.export)
 app.add_typer(expectations.app, name="expectations")
 app.add_typer(cache.app, name="cache")
 app.add_typer(baseline.app, name="baseline")

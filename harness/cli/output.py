@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from harness.report.printable import shown as shown
 from harness.spec.canonical import plain
 
 if TYPE_CHECKING:
@@ -53,11 +54,6 @@ def say(text: str) -> None:
 def repeat(arguments: Iterable[str]) -> str:
     """The command line that runs this program with ``arguments``."""
     return shlex.join(["trt-harness", *arguments])
-
-
-def shown(text: str) -> str:
-    """``text`` with all that a terminal would act on, or not show, in Python's notation: names come out of files."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def console(width: int = 160) -> Console:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,9 @@ def report(
     only: Annotated[
         str, typer.Option("--only", metavar="TEXT", help="cells of tests whose id has this in it: suites/shapes")
     ] = "",
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="write a summary in Markdown, below 64 KB")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Print the table that ended a run, from its records.
@@ -30,13 +34,20 @@ def report(
     from harness.ledger.records import latest
     from harness.report.terminal import summary_lines, tried
 
-    records = [record for record in latest(runs.read(folders)) if only in record.node]
+    read = runs.read(folders)
+    records = [record for record in latest(read) if only in record.node]
     tally = Counter(record.verdict for record in records)
     if not json:
         for line in summary_lines(records, width=WIDTH):
             typer.echo(line)
         for line in tried(records):
             typer.echo(line)
+    if markdown is not None:
+        from harness.ledger.records import Run
+        from harness.report.night import summary
+
+        problems = tuple(problem for run in read for problem in run.problems)
+        markdown.write_text(summary([Run(tuple(records), problems)]), encoding="utf-8")
     code = FAILED if any(record.verdict in NO_SUCCESS for record in records) else PASSED
     if len(records) == tally["not_covered"]:
         code = NOTHING

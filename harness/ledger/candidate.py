@@ -92,6 +92,7 @@ class Candidate:
     tell: Callable[[str], None] = lambda _: None
     missing: dict[str, str] = field(default_factory=dict)  # by metric, why it has no value
     notes: dict[str, str] = field(default_factory=dict)  # by metric, why it is no one number
+    tails: dict[str, float] = field(default_factory=dict)  # by metric, the 99th percentile of all samples
 
     def tonight(self, session: str) -> Tonight:
         """What processes of it measured. SideFailed where it can't be run."""
@@ -105,6 +106,7 @@ class Candidate:
             self.place.environment,
             values,
             dict(self.notes),
+            dict(self.tails),
         )
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
@@ -148,7 +150,9 @@ class Candidate:
         nothing = [one for one in found if min(_of(one, processes)) <= 0]  # a ratio to it has no meaning
         found = tuple(one for one in found if one not in nothing)
         self.missing.update({**missing, **{one.name: "it is 0" for one in nothing}})
-        self.notes.update({one.name: note for one in found if (note := measured(one, processes).note)})
+        seen = [measured(one, processes) for one in found]
+        self.notes.update({one.name: one.note for one in seen if one.note})
+        self.tails.update({one.name: one.percentiles[99] for one in seen if 99 in one.percentiles})
         return {one.name: _of(one, processes) for one in found}
 
 

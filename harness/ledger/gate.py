@@ -52,7 +52,7 @@ class Question(str, enum.Enum):
 class Tonight:
     """What one session measured of a cell: ``values`` of its processes by metric, in the metric's unit.
 
-    ``notes`` say of a metric why it is no one number.
+    ``notes`` say of a metric why it is no one number. ``tails`` are 99th percentiles, of metrics with enough samples.
     """
 
     key: str
@@ -62,6 +62,7 @@ class Tonight:
     environment: Mapping[str, str]
     values: Mapping[str, Array]
     notes: Mapping[str, str] = field(default_factory=dict)
+    tails: Mapping[str, float] = field(default_factory=dict)
 
 
 class Rival(Protocol):

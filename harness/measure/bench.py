@@ -50,7 +50,7 @@ def measured(quantity: Quantity, processes: Sequence[Process]) -> Measured:
     if not flat or any(value is None for value in flat):
         raise ValueError(f"{quantity.name}: a process has none")
     values = np.asarray(flat, np.float64)
-    found = _over(values)
+    found = interval(values)
     notes = _flawed(quantity, processes)
     notes += [] if notes or not quantity.way else _modes(quantity, values)
     samples = (
@@ -77,7 +77,8 @@ def measured(quantity: Quantity, processes: Sequence[Process]) -> Measured:
     )
 
 
-def _over(values: Array) -> tuple[float | None, float | None]:
+def interval(values: Array) -> tuple[float | None, float | None]:
+    """The 95 % t interval of the geometric mean of ``values``; None, None unless there are two, all above 0."""
     if values.size < 2 or not (values > 0).all():
         return None, None
     logs = np.log(values)

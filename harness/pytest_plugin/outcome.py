@@ -112,7 +112,15 @@ def properties(record: Record) -> list[tuple[str, object]]:
         "trt_key": record.key,
         **{f"trt_seconds_{stage}": f"{spent:.4f}" for stage, spent in record.seconds.items()},
     }
-    return [(name, value) for name, value in found.items() if value]
+    return [*((name, value) for name, value in found.items() if value), *_measured(record)]
+
+
+def _measured(record: Record) -> list[tuple[str, str]]:
+    if not {"perf", "medians"} & record.facts.keys():
+        return []
+    from harness.report import measurement
+
+    return measurement.properties(measurement.of(record))
 
 
 def _skipped(report: pytest.TestReport, why: str) -> None:

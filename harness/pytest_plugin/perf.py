@@ -145,6 +145,7 @@ class Night:
         return {
             "key": self.tonight.key,
             "cell": self.tonight.cell,
+            "device": self.candidate.place.device,
             "plans": list(self.tonight.plans),
             "environment": dict(self.tonight.environment),
             "values": {
@@ -152,6 +153,7 @@ class Night:
                     "unit": self.quantities[name].unit,
                     "value": float(np.median(self.tonight.values[name])),
                     "processes": self.tonight.values[name].tolist(),
+                    **({"p99": self.tonight.tails[name]} if name in self.tonight.tails else {}),
                 }
                 for name in names
             },

@@ -196,7 +196,7 @@ def _list(page: _Page, title: str, cells: Sequence[Record]) -> None:
     if cells:
         page.line(f"{title}: {_count(cells)}", style=_STYLES["failed"])
         for record in cells:
-            page.line(f"{record.cell.id}: {_first_line(record.message)}", indent=2)
+            page.line(f"{record.cell.id}: {first_line(record.message)}", indent=2)
         page.line("")
 
 
@@ -205,13 +205,14 @@ def _group(page: _Page, title: str, cells: Sequence[Record], reason: Callable[[R
     if cells:
         page.line(f"{title}: {_count(cells)}", style=_STYLES[cells[0].verdict])
         for (why, fix), number in sorted(Counter(map(reason, cells)).items(), key=lambda item: (-item[1], item[0])):
-            page.line(f"{number}: {_first_line(why)}", indent=2)
+            page.line(f"{number}: {first_line(why)}", indent=2)
             if fix:
                 page.line(f"to cover: {fix}", indent=6)
         page.line("")
 
 
-def _first_line(message: str) -> str:
+def first_line(message: str) -> str:
+    """The first that says anything."""
     return next((line.strip() for line in message.splitlines() if line.strip()), "no reason was recorded")
 
 
