@@ -81,6 +81,8 @@ def interval(values: Array) -> tuple[float | None, float | None]:
     """The 95 % t interval of the geometric mean of ``values``; None, None unless there are two, all above 0."""
     if values.size < 2 or not (values > 0).all():
         return None, None
+    if (values == values[0]).all():
+        return float(values[0]), float(values[0])  # which its logarithm might not lead back to
     logs = np.log(values)
     half = float(stdtrit(values.size - 1, (1 + CONFIDENCE) / 2)) * float(logs.std(ddof=1)) / values.size**0.5
     middle = float(logs.mean())

@@ -130,7 +130,8 @@ def environments(records: Iterable[Record]) -> Environments:
     found: dict[str, dict[str, set[str]]] = {}
     for record in records:
         perf = perf_of(record)
-        known = perf["environment"] if perf else Place.of(record.environment).environment
+        plain = {name: value for name, value in record.environment.items() if not isinstance(value, Mapping)}
+        known = perf["environment"] if perf else Place.of(plain).environment
         for name, value in known.items():
             if name != "backend":
                 found.setdefault(record.backend, {}).setdefault(name, set()).add(str(value))

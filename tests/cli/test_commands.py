@@ -1,21 +1,25 @@
-"""``doctor``, ``models``, ``build``, ``expectations``, ``report``."""
+"""``doctor``, ``models``, ``build``, ``expectations``, ``report``, ``export``."""
 
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.ledger.records import Record, RecordLog
+from harness.ledger.records import Record, RecordLog, read_run
+from harness.report.exports import FORMATS
+from harness.report.measurement import measurements
 from harness.runtime.capability import Probe
 from harness.spec import EngineSpec, ModelSpec, OnnxFile, Profile, recipe
 from harness.spec.catalog import load
 from harness.spec.catalog_file import read_file
 from harness.spec.cell import Cell
 from tests.cli.conftest import Trt
+from tests.report.measured import record
 from tests.spec.onnx_files import linear
 
 PROFILE = ("--profile", "batch=1:2:4")
@@ -235,6 +239,59 @@ class TestReport:
         assert trt("report", run).code == 3
         assert trt("report", run, "--only", "suites/none").code == 3
         assert trt("report", tmp_path / "none").code == 2
+
+    def test_a_summary_in_markdown(self, trt: Trt, tmp_path: Path) -> None:
+        run = self.recorded(tmp_path, "1", Record(self.CELL, "failed", "suites/a.py::b", "compare", "values differ"))
+        (run / "gw0.jsonl").write_text("nothing\n")
+        assert trt("report", run, "--markdown", tmp_path / "night.md").code == 1
+        text = (tmp_path / "night.md").read_text(encoding="utf-8")
+        assert text.startswith("# Night 1\n\n**FAILED: 1 failure**")
+        assert "failed at compare: values differ" in text
+        assert "gw0.jsonl:1: not JSON" in text
+
+
+class TestExport:
+    @pytest.fixture
+    def run(self, tmp_path: Path) -> Path:
+        with RecordLog(tmp_path / ".trt-harness" / "runs" / "1", "1", "main") as log:
+            log.extend([record("bert"), record("mlp"), record("rnn", facts={})])
+        return log.path.parent
+
+    def test_all(self, trt: Trt, run: Path, tmp_path: Path) -> None:
+        done = trt("export", run, "--output", tmp_path / "out", "--commit", "8c1f", "--json")
+        assert done.code == 0
+        assert done.json["measurements"] == 8
+        written = {file.name for file in (tmp_path / "out").iterdir()}
+        assert written == {Path(file).name for file in done.json["files"]} == {one.file for one in FORMATS.values()}
+        commit = json.loads((tmp_path / "out" / "pytest-benchmark.json").read_text())["commit_info"]["id"]
+        assert commit == "8c1f"
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_each_by_its_name(self, trt: Trt, run: Path, tmp_path: Path, name: str) -> None:
+        assert name in "".join(trt("export", "--help").out.split())  # which breaks lines at hyphens
+        done = trt("export", "--format", name, "--output", tmp_path / "new" / "out")  # of the latest run here
+        assert done.code == 0
+        assert done.out == f"8 measurements in {tmp_path / 'new' / 'out'}\n"
+        measured = measurements(read_run(run).records)
+        if name != "parquet":
+            assert (tmp_path / "new" / "out").read_bytes() == FORMATS[name].write(measured)
+
+    def test_into_a_folder_that_is_there(self, trt: Trt, run: Path, tmp_path: Path) -> None:
+        assert trt("export", run, "--format", "csv", "--output", tmp_path).code == 0
+        assert (tmp_path / "measurements.csv").is_file()
+
+    def test_nothing_measured_is_nothing_written(self, trt: Trt, tmp_path: Path) -> None:
+        with RecordLog(tmp_path / "run", "1", "main") as log:
+            log.append(record(facts={}))
+        done = trt("export", tmp_path / "run", "--output", tmp_path / "out")
+        assert done.code == 3
+        assert "--trt-perf" in done.err
+        assert not (tmp_path / "out").exists()
+
+    def test_an_unknown_format(self, trt: Trt, run: Path) -> None:
+        done = trt("export", run, "--format", "xml")
+        assert done.code == 2
+        assert "no format 'xml': choose from pytest-benchmark," in done.err
 
 
 @pytest.mark.parametrize("command", [["check", "mlp"], ["build", "mlp"], ["doctor"], ["models"]])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.measure.bench import Measured, measured
+from harness.measure.bench import Measured, interval, measured
 from harness.measure.contest import tick
 from harness.measure.finding import Finding, Said, mean_over, worst_first
 from harness.measure.metric import Metric
@@ -65,6 +65,12 @@ def test_median_interval_and_spreads() -> None:
     assert found.between == pytest.approx(0.01, rel=0.3)
     assert found.within == pytest.approx(0.002, rel=0.2)
     assert not found.note
+
+
+def test_the_interval_of_equal_numbers_is_that_number() -> None:
+    """Whose logarithm may lead back beside it."""
+    for value in (238223.0, 0.1, 734_003_200.0):
+        assert interval(np.full(4, value)) == (value, value)
 
 
 def test_the_interval_covers() -> None:

@@ -196,10 +196,10 @@ class TestWhatItSays:
         assert tables(summary([NIGHT]))["Environment"][0] == ["tensorrt", "driver", "575.57"]
 
     def test_environments_of_several_hosts(self) -> None:
-        other = perf("mlp", environment={"library": "10.9.0", "host": "b"})
-        here = record("gru", facts={}, environment={"version": "10.9.0", "host": "a"})
+        other = perf("mlp", environment={"library": "10.8.0", "host": "b"})
+        here = record("gru", facts={}, environment={"version": "10.9.0", "host": {"python": "3.11"}, "driver": "575"})
         assert environments([record("mlp", facts={"perf": other}), here]) == {
-            "tensorrt": {"host": "a, b", "library": "10.9.0", "version": "10.9.0"}
+            "tensorrt": {"driver": "575", "host": "b", "library": "10.8.0, 10.9.0", "version": "10.9.0"}
         }
 
     def test_suites(self, parts: dict[str, list[list[str]]]) -> None:
