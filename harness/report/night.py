@@ -52,7 +52,10 @@ class Beside:
 
 @dataclass(frozen=True)
 class Line:
-    """What is said of one metric of a cell, or of a cell as a whole; ``cost`` is the log ratio, above 0 where worse."""
+    """What is said of one metric of a cell, or, without a metric, of all of it.
+
+    ``a`` is its baseline's and ``b`` tonight's, in ``unit``; with ``drift`` the baseline is that of the pinned release.
+    """
 
     subject: str
     metric: str
@@ -88,12 +91,16 @@ class Line:
         return self.held and not self.excuse and self.said in BAD
 
     @property
+    def title(self) -> str:
+        return f"{self.metric}, drift" if self.drift else self.metric
+
+    @property
     def kind(self) -> Metric:
         return _METRICS.get(self.metric) or Metric(self.metric, more_is_better=self.unit == RATE)
 
     @property
     def cost(self) -> float:
-        """0 where there is nothing to compare."""
+        """The log ratio of both, above 0 where it got worse; 0 where there is nothing to compare."""
         if not self.held or not self.a or not self.b or min(self.a, self.b) <= 0:
             return 0.0
         before, now = np.log(self.kind.cost([self.a, self.b]))
@@ -237,7 +244,7 @@ def _part(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], roo
 def _said(line: Line) -> list[str]:
     excuse = f" ({line.excuse})" if line.excuse else ""
     words = f"{line.words}{excuse}"
-    return [escaped(line.subject, 150), escaped(line.metric), line.said.value.replace("_", " "), escaped(words, 600)]
+    return [escaped(line.subject, 150), escaped(line.title), line.said.value.replace("_", " "), escaped(words, 600)]
 
 
 def _left_out(
@@ -316,7 +323,7 @@ def _cells(lines: Sequence[Line]) -> list[Sequence[str]]:
     return [
         [
             escaped(line.subject, 150),
-            escaped(line.metric),
+            escaped(line.title),
             escaped(figure(line.a, line.unit) if line.held else ""),
             escaped(figure(line.b, line.unit)),
             line.change,

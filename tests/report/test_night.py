@@ -224,6 +224,16 @@ class TestWhatItSays:
         assert graph[2].startswith("slower by 10.0 %")
         assert throughput[2].startswith("lower by 9.1 %")
 
+    def test_what_drifted_since_a_release_is_not_in_the_mean_of_a_night(self) -> None:
+        night = [
+            ruled(model, ruling(model, Said.PASS), ruling(model, Said.REGRESSION, b=0.002, question=Question.DRIFT))
+            for model in ("mlp", "bert")
+        ]
+        found = tables(summary([Run(tuple(night))]))
+        assert [rows[1:] for rows in found["Means"]] == [["2", "faster by 0.000 % (0.000 to 0.000)"]]
+        assert [rows[1] for rows in found["Failed"]] == ["gpu, graph, drift"] * 2
+        assert len(found["Cells"]) == 4
+
     def test_cells(self, parts: dict[str, list[list[str]]]) -> None:
         assert len(parts["Cells"]) == 11
         assert parts["Cells"][0] == [cell("bert"), "gpu, graph", "1 ms", "1.5 ms", "+50.00 %", "REGRESSION"]
@@ -258,6 +268,7 @@ class TestNames:
     @example("| --- |")
     def test_any_reads_as_it_is(self, name: str) -> None:
         """One cell of a table, and nothing else made of it."""
+        assert not set("<>|") & set(escaped(name))  # whatever else reads it
         text = "\n".join([*head(["a", "b"]), row([escaped(name), "last"])])
         ((first, last),) = tables(text)[""]
         assert first.replace("@\u200b", "@") == shown(" ".join(name.split()))
