@@ -63,7 +63,7 @@ def shapes(
     """Run a model over the sizes of its profiles and draw how far each shape is off, as text and as an SVG picture.
 
     A grid over two dimensions, both bounds of each included; error is in units of what the tolerance
-    allows at that shape. One engine does it all. Latency is not drawn: nothing here measures it yet.
+    allows at that shape. One engine does it all. Latency is not drawn: `trt-harness bench` measures it, at one point.
     """
     from harness.cli.sweep import Sweep, plots
     from harness.report.shape_map import picture as drawing
