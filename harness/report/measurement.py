@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from harness.ledger.nights import PERF
 from harness.ledger.records import Record
 from harness.measure.bench import interval
-from harness.measure.quantity import RATE, SECONDS
+from harness.measure.quantity import JOULES, RATE, SECONDS
 from harness.spec.canonical import digest
 
 LABELS = ("model", "precision", "point", "backend", "device", "library")
-UNITS = {SECONDS: "seconds", RATE: "runs_per_second"}  # in names of programs; others are their own
+UNITS = {SECONDS: "seconds", RATE: "runs_per_second", JOULES: "joules"}  # in names of programs; others are their own
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """``value`` is the median of ``processes``, all in ``unit``: "s", "bytes" or "runs/s".
+    """``value`` is the median of ``processes``, all in ``unit``, that of a `Quantity`: "s", "bytes", "runs/s", "J".
 
     ``low`` to ``high`` is the 95 % t interval of their geometric mean, None for a single process. ``p99`` is of all
     samples, None where it is not known. ``cell`` is for people; ``key`` is the same from session to session, and of no
@@ -99,7 +100,7 @@ def properties(measured: Iterable[Measurement]) -> list[tuple[str, str]]:
 
 def perf_of(record: Record) -> Mapping[str, Any]:
     """What `trt_perf` left in a record; empty where it was not asked, or where a test keeps facts of its own so."""
-    perf = record.facts.get("perf")
+    perf = record.facts.get(PERF)
     return perf if isinstance(perf, Mapping) and {"values", "environment"} <= perf.keys() else {}
 
 

@@ -21,7 +21,7 @@ from harness.ledger.records import VERDICTS, Record, Run, Verdict, latest
 from harness.measure.bench import interval
 from harness.measure.finding import BAD, OPEN, Said
 from harness.measure.metric import Metric
-from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, QUANTITIES, RATE
+from harness.measure.quantity import RATE, every
 from harness.measure.verdict import told
 from harness.report.findings import figure
 from harness.report.markdown import escaped, head, row
@@ -31,7 +31,7 @@ from harness.report.terminal import WORDS, first_line
 LIMIT = 64 * 1024  # bytes
 FAILING: tuple[Verdict, ...] = ("failed", "unexpected_pass", "error")
 NO_BASELINE = "measured, and held against nothing: no baseline is accepted"
-_METRICS = {one.name: one.metric for one in (*QUANTITIES, BUILD, PLAN_SIZE, DEVICE_MEMORY)}
+_QUANTITIES = every()
 _RANK = {said: rank for rank, said in enumerate(Said)}
 Environments = Mapping[str, Mapping[str, str]]  # by backend
 
@@ -96,7 +96,8 @@ class Line:
 
     @property
     def kind(self) -> Metric:
-        return _METRICS.get(self.metric) or Metric(self.metric, more_is_better=self.unit == RATE)
+        known = _QUANTITIES.get(self.metric)
+        return known.metric if known else Metric(self.metric, more_is_better=self.unit == RATE)
 
     @property
     def cost(self) -> float:

@@ -99,7 +99,7 @@ def measurement(draw: st.DrawFn) -> Measurement:
         cell=draw(names),
         key=draw(names),
         metric=draw(names),
-        unit=draw(st.sampled_from(["s", "bytes", "runs/s"])),
+        unit=draw(st.sampled_from(["s", "bytes", "runs/s", "J"])),
         value=sorted(processes)[len(processes) // 2],
         low=ends and min(ends),
         high=ends and max(ends),

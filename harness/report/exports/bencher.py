@@ -1,6 +1,7 @@
 """Bencher Metric Format (bencher.dev): by benchmark and measure a value and its interval.
 
-Values are seconds, bytes and runs a second; a measure's name there is of at most 64 characters, a benchmark's of 1024.
+Values are seconds, bytes, joules and runs a second. A measure's name there is of at most 64 characters, a benchmark's
+of 1024.
 """
 
 from __future__ import annotations

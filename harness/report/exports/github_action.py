@@ -15,7 +15,7 @@ MILLI = 1e-3
 
 
 def smaller_is_better(measured: Sequence[Measurement]) -> bytes:
-    """Times and sizes: a list of name, unit, value, half of the interval as ``range``, and the rest as ``extra``."""
+    """Times, sizes and energy: name, unit, value, half of the interval as ``range``, and the rest as ``extra``."""
     return _list([one for one in newest(measured) if not one.bigger_is_better])
 
 

@@ -1,7 +1,7 @@
 """JSON as pytest-benchmark saves it: ``pytest-benchmark compare`` reads it, and what draws its files.
 
 Everything there is seconds. Of a throughput it has the seconds a run, so that its operations a second are the
-throughput; sizes it has no place for.
+throughput; for sizes and energy it has no place.
 """
 
 from __future__ import annotations
