@@ -82,7 +82,7 @@ def correlation(logs: npt.ArrayLike) -> float:
     if values.size < 4:
         return 0.0
     near, far = _trimmed(np.diff(values)), _trimmed(values[2:] - values[:-2])
-    return float(np.clip(np.square(far / near) - 1, 0.0, MOST)) if near > 0 else 0.0
+    return float(np.clip(np.square(far / near) - 1, 0.0, MOST)) if near > ROUNDING else 0.0
 
 
 def noise(logs: npt.ArrayLike, edges: Sequence[int], known: npt.ArrayLike = 0.0) -> Noise:
@@ -99,7 +99,9 @@ def noise(logs: npt.ArrayLike, edges: Sequence[int], known: npt.ArrayLike = 0.0)
     inside = np.ones(values.size - 1, bool)
     inside[np.asarray(edges[1:-1], int) - 1] = False
     power = float(np.square(left).sum())
-    of_left = float((left[1:] * left[:-1])[inside].sum()) / power * values.size / max(inside.sum(), 1) if power else 0.0
+    of_left = 0.0
+    if power > values.size * ROUNDING**2:
+        of_left = float((left[1:] * left[:-1])[inside].mean()) * values.size / power
     of_left += (1 + 3 * max(of_left, 0.0)) * (2 * segments - 1) / values.size
     of_left += CAUTION * ((1 - min(of_left, 1.0) ** 2) / values.size) ** 0.5
     together = min(max(correlation(values) - MARGIN * values.size**-0.5, of_left, 0.0), MOST)

@@ -95,6 +95,8 @@ def test_epochs_share_their_noise_and_not_their_levels() -> None:
 def test_a_drift_is_none() -> None:
     assert not places(flat(1) + 0.0006 * TIME)
     assert places(flat(1) + 0.0001 * TIME + 0.03 * (TIME >= 70)) == [70]
+    time = np.arange(1000)
+    assert places(0.2 * np.cos(time / 100) + (time >= 500)) == [500]
 
 
 def test_a_pulse_has_two() -> None:
