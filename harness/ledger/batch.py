@@ -84,6 +84,7 @@ def _written(connection: sa.Connection, batch: Batch) -> int:
     every |= {session for session, _ in (*batch.records, *batch.telemetry)}
     every |= {session for session, _, _ in batch.comparisons}
     sessions = numbered(connection, schema.session, (_row(one, "name", "at", "commit") for one in every))
+    _commits(connection, every, sessions)
     series_ = {one.series for one in batch.measurements} | {one[1] for one in batch.comparisons}
     series = numbered(
         connection,
@@ -96,34 +97,47 @@ def _written(connection: sa.Connection, batch: Batch) -> int:
     environments = _environments(connection, batch.measurements)
     plans = _plans(connection, {one.plans for one in batch.measurements})
     artifacts = numbered(connection, schema.artifact, batch.artifacts)
-    new = add(
-        connection,
-        schema.measurement,
-        [
-            {
-                "series_id": series[one.series.key],
-                "session_id": sessions[one.session.key],
-                "value": one.value,
-                "low": one.low,
-                "high": one.high,
-                "spread": one.spread,
-                "processes": one.processes,
-                "environment_id": environments[id(one.environment)],
-                "plan_id": plans[one.plans],
-                "artifact_id": artifacts[one.artifact] if one.artifact else None,
-            }
-            for one in batch.measurements
-        ],
-    )
-    keyed = [
-        (schema.record, [{**row, "session_id": sessions[one.key]} for one, row in batch.records]),
-        (schema.telemetry, [{**row, "session_id": sessions[one.key]} for one, row in batch.telemetry]),
-        (
-            schema.comparison,
-            [{**row, "session_id": sessions[a.key], "series_id": series[b.key]} for a, b, row in batch.comparisons],
-        ),
+    measured = [
+        {
+            "series_id": series[one.series.key],
+            "session_id": sessions[one.session.key],
+            "value": one.value,
+            "low": one.low,
+            "high": one.high,
+            "spread": one.spread,
+            "processes": one.processes,
+            "environment_id": environments[id(one.environment)],
+            "plan_id": plans[one.plans],
+            "artifact_id": artifacts[one.artifact] if one.artifact else None,
+        }
+        for one in batch.measurements
     ]
-    return new + sum(add(connection, table, [{"key": digest(row), **row} for row in rows]) for table, rows in keyed)
+    # In the order in which they lie, and in which everybody else writes them.
+    new = add(connection, schema.measurement, sorted(measured, key=lambda row: (row["series_id"], row["session_id"])))
+    for table, told in (
+        (schema.record, [(session, None, row) for session, row in batch.records]),
+        (schema.telemetry, [(session, None, row) for session, row in batch.telemetry]),
+        (schema.comparison, batch.comparisons),
+    ):
+        rows = {}
+        for session, of, row in told:
+            # A key that is the same in every store: of what the row refers to, too, the keys.
+            key = digest([session.key, of.key if of else "", row])
+            rows[key] = {"key": key, **row, "session_id": sessions[session.key]}
+            if of:
+                rows[key]["series_id"] = series[of.key]
+        new += add(connection, table, [rows[key] for key in sorted(rows)])
+    return new
+
+
+def _commits(connection: sa.Connection, every: set[Session], numbers: Mapping[str, int]) -> None:
+    """A commit that was not known when its session was written first."""
+    table = schema.session
+    asked = sa.update(table).where(table.c.id == sa.bindparam("number"), table.c.commit == "")
+    known = sorted((numbers[one.key], one.commit) for one in every if one.commit)
+    if known:
+        rows = [{"number": number, "commit": commit} for number, commit in known]
+        connection.execute(asked.values(commit=sa.bindparam("commit")), rows)
 
 
 def _row(one: Any, *names: str) -> dict[str, Any]:

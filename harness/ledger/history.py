@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from harness.ledger import schema
 from harness.ledger.nights import History
 from harness.ledger.proposals import Seen, Value
-from harness.ledger.store import Store
+from harness.ledger.store import CHUNK, Store
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,14 @@ def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, His
         *(r.c.cell_key, r.c.cell, s.c.at, s.c.name, p.c.digests, e.c.facts),
         *(r.c.metric, m.c.value, m.c.spread, r.c.unit),
     ).select_from(m.join(r).join(s).join(e).join(p))
-    if cells is not None:
-        asked = asked.where(r.c.cell_key.in_(cells))
-    rows = sorted(tuple(row) for row in store.read(lambda connection: connection.execute(asked).all()))
+
+    def ask(connection: sa.Connection) -> list[Any]:
+        if cells is None:
+            return list(connection.execute(asked))
+        parts = (list(cells[start : start + CHUNK]) for start in range(0, len(cells), CHUNK))
+        return [row for part in parts for row in connection.execute(asked.where(r.c.cell_key.in_(part)))]
+
+    rows = sorted({tuple(row) for row in store.read(ask)})
     found: dict[str, dict[str, Seen]] = {}
     titles: dict[str, str] = {}
     for key, cell, _, name, digests, facts, metric, value, spread, unit in rows:
@@ -119,12 +124,14 @@ def sessions(store: Store) -> list[tuple[str, float, str]]:
 
 
 def counts(store: Store) -> dict[str, int]:
-    """Rows by table."""
+    """Rows by table, of those that the store's schema has."""
 
     def count(connection: sa.Connection) -> dict[str, Any]:
+        present = set(sa.inspect(connection).get_table_names())
         return {
             table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
             for table in schema.METADATA.sorted_tables
+            if table.name in present
         }
 
     return store.read(count)

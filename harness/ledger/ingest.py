@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from harness.ledger import raw
 from harness.ledger.batch import Batch, Measurement, Series, Session, write
-from harness.ledger.nights import PERF
+from harness.ledger.nights import PERF, PLACE, spread_of
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
 from harness.measure.journal import FILE
@@ -34,56 +33,52 @@ def ingest(store: Store, folder: Path, commit: str = "") -> Ingested:
     store.require_head()
     run = read_run(folder)
     starts = {record.run: record.started for record in reversed(run.records)}
-    new = 0
+    new, problems = 0, list(run.problems)
     for start in range(0, len(run.records), AT_ONCE):
-        part = run.records[start : start + AT_ONCE]
-        new += write(store, batch_of(part, starts, commit, store.samples))
-    return Ingested(len(run.records), new, run.problems)
+        batch = Batch()
+        for record in run.records[start : start + AT_ONCE]:
+            session = Session(record.run, starts[record.run], commit)
+            batch.sessions.append(session)
+            body = record.to_json()
+            batch.records.append((session, _row(record, body)))
+            told = json.loads(body)["facts"].get(PERF)
+            if told:
+                problems += _measured(batch, session, told, folder, store.samples)
+        new += write(store, batch)
+    return Ingested(len(run.records), new, tuple(problems))
 
 
-def batch_of(
-    records: Iterable[Record], starts: dict[str, float], commit: str = "", samples: raw.Samples | None = None
-) -> Batch:
-    """What is stored of ``records``, whose runs began at ``starts``. Without ``samples`` no raw ones are kept."""
-    batch = Batch()
-    for record in records:
-        session = Session(record.run, starts[record.run], commit)
-        batch.sessions.append(session)
-        body = record.to_json()
-        batch.records.append(
-            (
-                session,
-                {
-                    "node": record.node,
-                    **{name: getattr(record.cell, name) for name in ("test", "model", "precision", "variant", "point")},
-                    "backend": record.backend,
-                    **{name: getattr(record, name) for name in ("verdict", "stage", "message", "started", "duration")},
-                    "body": body,
-                },
-            )
-        )
-        told = json.loads(body)["facts"].get(PERF)
-        if told:
-            _measured(batch, session, told, samples)
-    return batch
+def _row(record: Record, body: str) -> dict[str, Any]:
+    return {
+        "node": record.node,
+        **{name: getattr(record.cell, name) for name in ("test", "model", "precision", "variant", "point")},
+        "backend": record.backend,
+        **{name: getattr(record, name) for name in ("verdict", "stage", "message", "started", "duration")},
+        "body": body,
+    }
 
 
-def _measured(batch: Batch, session: Session, told: dict[str, Any], samples: raw.Samples | None) -> None:
-    """What a cell of performance measured, and what was said of that."""
+def _measured(
+    batch: Batch, session: Session, told: dict[str, Any], folder: Path, samples: raw.Samples | None
+) -> list[str]:
+    """Add what a cell of performance measured, and what was said of that; returns what can't be stored, and why."""
+    journal, problems = _journal(folder, Path(told["journal"]))
     series = {name: Series(told["key"], told["cell"], name, value["unit"]) for name, value in told["values"].items()}
-    journal = _journal(Path(told["journal"]) / "alone" / FILE)
     artifact = _artifact(batch, session, journal, samples)
+    environment = {name: str(fact) for name, fact in told["environment"].items()}
     for name, value in told["values"].items():
         processes = np.asarray(value["processes"], np.float64)
-        spread = float(np.log(processes).std(ddof=1)) if processes.size > 1 and (processes > 0).all() else 0.0
+        if not np.isfinite(processes).all():
+            problems.append(f"{folder}: {told['cell']}: {name}: {value['value']} is no measurement: left out")
+            continue
         batch.measurements.append(
             Measurement(
                 series[name],
                 session,
-                float(value["value"]),
-                spread,
+                float(np.median(processes)),
+                spread_of(processes),
                 int(processes.size),
-                {name: str(fact) for name, fact in told["environment"].items()},
+                environment,
                 tuple(told["plans"]),
                 artifact=artifact,
             )
@@ -92,14 +87,27 @@ def _measured(batch: Batch, session: Session, told: dict[str, Any], samples: raw
         if ruling["metric"] in series:
             batch.comparisons.append((session, series[ruling["metric"]], _comparison(ruling)))
     batch.telemetry += [(session, _reading(told["key"], number, one)) for number, one in enumerate(journal)]
+    return problems
 
 
-def _journal(file: Path) -> list[dict[str, Any]]:
-    """The processes that a journal has, as far as it is still there."""
-    if not file.is_file():
-        return []
-    lines = (json.loads(line) for line in file.read_bytes().split(b"\n")[:-1])
-    return [line for line in lines if line["kind"] == "process"]
+def _journal(folder: Path, noted: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The processes of a cell, and what of its journal can't be read.
+
+    It is in the run's ``folder``, wherever that lies by now; else where it was ``noted``.
+    """
+    places = (folder / PLACE / Path(*noted.parts[-2:]), noted)
+    file = next((found for place in places if (found := place / "alone" / FILE).is_file()), None)
+    if file is None:
+        return [], [f"{noted / 'alone' / FILE}: not there: no raw samples are kept of it"]
+    processes, problems = [], []
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        try:
+            read = json.loads(line) if line else {}
+            if read.get("kind") == "process":
+                processes.append(read)
+        except (ValueError, AttributeError):
+            problems.append(f"{file}:{number}: not a line of a journal: its writer was killed")
+    return processes, problems
 
 
 def _artifact(batch: Batch, session: Session, journal: list[dict[str, Any]], samples: raw.Samples | None) -> str | None:
@@ -115,15 +123,11 @@ def _artifact(batch: Batch, session: Session, journal: list[dict[str, Any]], sam
 
 
 def _comparison(ruling: dict[str, Any]) -> dict[str, Any]:
-    logs = {
-        name: None if ruling.get(f"{given}_percent") is None else float(np.log1p(ruling[f"{given}_percent"] / 100))
-        for name, given in (("estimate", "change"), ("low", "low"), ("high", "high"), ("visible", "visible"))
-    }
     return {
         "question": ruling["question"],
         "outcome": ruling["said"],
         "fails": ruling["fails"],
-        **logs,
+        **{name: ruling["cost"].get(name) for name in ("estimate", "low", "high", "visible")},
         "p": ruling.get("p"),
         "words": ruling["words"],
     }

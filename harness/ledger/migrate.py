@@ -10,8 +10,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from harness.errors import StoreError
+
 FOLDER = Path(__file__).parent / "migrations"
-HEAD = "head"
+HEAD, BASE = "head", "base"
 
 
 def revision_of(connection: Connection) -> str | None:
@@ -29,13 +31,15 @@ def migrate(connection: Connection, revision: str = HEAD) -> None:
     """Bring the store to ``revision``, upwards or downwards; whole, or not at all, in the transaction of
     ``connection``.
 
-    "base" is before the first: nothing is left.
+    "base" is before the first: nothing is left. StoreError for a revision that does not exist.
     """
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.attributes["connection"] = connection
     present = revision_of(connection)
     known = revisions()
+    if revision not in (HEAD, BASE, *known):
+        raise StoreError(f"no schema {revision!r}: known are {', '.join(known)}, and {BASE}, before the first")
     target = known[-1] if revision == HEAD else revision
-    down = target == "base" or (present is not None and known.index(target) < known.index(present))
+    down = target == BASE or (present is not None and known.index(target) < known.index(present))
     (command.downgrade if down else command.upgrade)(config, target)

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.ledger.proposals import Seen, Value
 from harness.ledger.records import Record
 
 PERF = "perf"  # of a record's facts: see `harness.pytest_plugin.perf`
+PLACE = "perf"  # in the folder of a run: the journals of its cells
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,11 @@ def histories(records: Iterable[Record]) -> dict[str, History]:
     return {key: History(key, titles[key], tuple(sessions.values())) for key, sessions in found.items()}
 
 
+def spread_of(processes: npt.NDArray[np.float64]) -> float:
+    """The standard deviation of the logarithms of ``processes``; 0 for a single one, and where one is not above 0."""
+    return float(np.log(processes).std(ddof=1)) if processes.size > 1 and (processes > 0).all() else 0.0
+
+
 def _value(told: dict[str, object]) -> Value:
     processes = np.asarray(told["processes"], np.float64)
-    spread = float(np.log(processes).std(ddof=1)) if processes.size > 1 and (processes > 0).all() else 0.0
-    return Value(float(np.median(processes)), spread, str(told["unit"]))
+    return Value(float(np.median(processes)), spread_of(processes), str(told["unit"]))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from harness.errors import StoreError
 
 SUFFIX = ".parquet"
+_KEY = re.compile("[0-9a-f]{64}")
 Way = str
 Taken = Mapping[Way, Mapping[str, npt.NDArray[np.float64]]]  # of one process: seconds by way to run and metric
 
@@ -37,37 +39,55 @@ class Samples:
         key = key_of(processes)
         file = self.file(key)
         try:
-            if not file.is_file():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-                os.close(handle)
-                try:
-                    parquet.write_table(_table(processes), temporary, compression="zstd")
-                    os.replace(temporary, file)  # noqa: PTH105
-                except BaseException:
-                    Path(temporary).unlink(missing_ok=True)
-                    raise
-            return key, file.stat().st_size
+            os.utime(file)  # as good as new: a file that no store names yet is not deleted for a day
+        except FileNotFoundError:
+            self._place(file, lambda path: parquet.write_table(_table(processes), path, compression="zstd"))
         except OSError as error:
-            raise StoreError(f"{file}: samples can't be written: {error.strerror or error}") from None
+            raise StoreError(f"{file}: samples can't be written: {error.strerror}") from None
+        return key, file.stat().st_size
+
+    def adopt(self, key: str, content: bytes) -> int:
+        """Take a file from elsewhere; its size in bytes, or 0 where it is here already.
+
+        StoreError where it holds other samples than those of ``key``.
+        """
+        if not _KEY.fullmatch(key):
+            raise StoreError(f"{key!r}: no key of samples: expected 64 hexadecimal digits")
+        file = self.file(key)
+        if file.is_file():
+            return 0
+
+        def write(path: Path) -> None:
+            path.write_bytes(content)
+            _read(path, key)
+
+        self._place(file, write)
+        return len(content)
 
     def get(self, key: str) -> list[Taken]:
         """By process. StoreError where they are not here, or not those that were put."""
-        import pyarrow.parquet as parquet
+        return _read(self.file(key), key)
 
-        file = self.file(key)
+    def files(self) -> Iterator[Path]:
+        """All that are here, in order."""
+        yield from sorted(self.folder.glob(f"??/*{SUFFIX}"))
+
+    def _place(self, file: Path, write: Callable[[Path], None]) -> None:
+        """``file``, whole or not at all, as ``write`` makes it, on the disk."""
         try:
-            columns = parquet.read_table(file).to_pydict()
-        except FileNotFoundError:
-            raise StoreError(
-                f"{file}: these samples are not here: they were pruned, or are on another machine"
-            ) from None
-        except Exception as error:  # pyarrow's own, of which there are many
-            raise StoreError(f"{file}: no samples can be read from it: {error}") from None
-        found = _processes(columns)
-        if key_of(found) != key:
-            raise StoreError(f"{file}: not the samples that were put there: their digest is another")
-        return found
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+            try:
+                write(Path(temporary))
+                os.fsync(handle)  # a store that names it is on the disk, too
+                os.replace(temporary, file)  # noqa: PTH105
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise StoreError(f"{file}: samples can't be written: {error.strerror or error}") from None
 
     def drop(self, key: str) -> int:
         """Delete them; bytes that are free now."""
@@ -78,6 +98,21 @@ class Samples:
 
     def file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}{SUFFIX}"
+
+
+def _read(file: Path, key: str) -> list[Taken]:
+    import pyarrow.parquet as parquet
+
+    try:
+        columns = parquet.read_table(file, partitioning=None).to_pydict()
+        found = _processes(columns)
+    except FileNotFoundError:
+        raise StoreError(f"{file}: these samples are not here: they were pruned, or are on another machine") from None
+    except Exception as error:  # pyarrow's own, of which there are many
+        raise StoreError(f"{file}: no samples can be read from it: {error}") from None
+    if key_of(found) != key:
+        raise StoreError(f"{file}: not the samples that were put there: their digest is not {key}")
+    return found
 
 
 def key_of(processes: Sequence[Taken]) -> str:

@@ -9,6 +9,7 @@ nothing that was reported as stored.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,8 +38,14 @@ _CAUSES = {
     "database is locked": "another process has it locked: end that one, or wait, and write again",
     "not a database": "it is no SQLite database",
     "malformed": "it is damaged: restore it from a copy, or export what can still be read",
+    "disk i/o error": "its disk fails: restore it from a copy",
+    "database or disk is full": "the disk is full: make room, and write again",
+    "no space left": "the disk is full: make room, and write again",
+    "connection": "its server does not answer: is it running, and reachable from here?",
+    "terminating": "its server ended the connection: write again",
 }
 _PASSING = ("database is locked", "deadlock detected", "could not serialize", "connection", "terminat", "server closed")
+_LASTING = ("authentication failed", "no pg_hba.conf entry", "does not exist", "could not translate host name")
 
 
 class Store:
@@ -82,10 +89,10 @@ class Store:
     def migrate(self, revision: str = migrate.HEAD) -> None:
         """Bring it to ``revision``. Whoever comes second waits, and finds it done."""
         with self._migrating():
-            self._work(lambda connection: migrate.migrate(connection, revision))
+            self.write(lambda connection: migrate.migrate(connection, revision))
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """What ``work`` finds, in one transaction. StoreError."""
+        """What ``work`` finds, all of it as it was at one moment. StoreError."""
         return self._work(work)
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
@@ -108,7 +115,7 @@ class Store:
         if present is None and create:
             self.migrate()
         elif present is None:
-            raise StoreError(f"{self.name}: there is no store")
+            raise StoreError(f"{self.name}: there is no store: one is made by whoever writes the first measurement")
         elif present not in known:
             raise StoreError(f"{self.name}: its schema {present} is newer than {known[-1]}: update trt-harness")
 
@@ -118,7 +125,7 @@ class Store:
         if present != last:
             raise StoreError(
                 f"{self.name}: its schema is {present}, and {last} is needed: "
-                f"trt-harness store migrate --store {self.name}"
+                f"trt-harness store migrate --store {shlex.quote(self.name)}"
             )
 
     @contextlib.contextmanager
@@ -137,13 +144,20 @@ class Store:
             finally:
                 connection.execute(sa.select(sa.func.pg_advisory_unlock(LOCK)))
 
+    def _begin(self, connection: sa.Connection, writing: bool) -> None:
+        """A transaction that sees one state from beginning to end where it reads, and the latest where it writes."""
+        if self.path is not None:
+            # Two that read and then write can't: whoever will write says so at once, and waits.
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        elif not writing:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+
     def _work(self, work: Callable[[sa.Connection], T], *, writing: bool = False) -> T:
         end = time.monotonic() + self._patience
         while True:
             try:
                 with self.engine.connect() as connection:
-                    if writing and self.path is not None:
-                        connection.exec_driver_sql("BEGIN IMMEDIATE")  # two that would read and then write can't
+                    self._begin(connection, writing)
                     found = work(connection)
                     connection.commit()
                     return found
@@ -195,6 +209,8 @@ def _prepared(connection: Any, _record: Any) -> None:
 def _passes(error: DBAPIError) -> bool:
     """Whether it may be over when it is tried again."""
     said = str(error.orig).lower()
+    if any(words in said for words in _LASTING):
+        return False
     return error.connection_invalidated or any(words in said for words in _PASSING)
 
 
@@ -209,9 +225,33 @@ def _cause(error: DBAPIError) -> str:
 
 def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
     """Insert those of ``rows`` that are not there yet, by the table's own keys; how many were new."""
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).on_conflict_do_nothing()
-    return int(connection.execute(statement, list(rows)).rowcount) if rows else 0
+    if not rows:
+        return 0
+    clean = [_storable(row) for row in rows]
+    counted = {"preserve_rowcount": True}
+    if connection.dialect.name != "postgresql":
+        one = sqlite.insert(table).on_conflict_do_nothing()
+        return int(connection.execute(one, clean, execution_options=counted).rowcount)
+    # One statement with an array for each column: a statement for each row takes longer, and does not say how many.
+    columns = [table.c[name] for name in clean[0]]
+    arrays = [sa.literal([row[c.name] for row in clean], postgresql.ARRAY(c.type)) for c in columns]
+    given = sa.func.unnest(*arrays).table_valued(*(sa.column(c.name, c.type) for c in columns)).render_derived()
+    asked = postgresql.insert(table).from_select([c.name for c in columns], sa.select(*given.c))
+    return int(connection.execute(asked.on_conflict_do_nothing(), execution_options=counted).rowcount)
+
+
+def _storable(row: Row) -> Row:
+    """``row`` with what no text of every database may hold, NUL and halves of a character, in Python's notation."""
+    for value in row.values():
+        if (isinstance(value, str) and not value.isascii()) or (value.__class__ is str and "\0" in value):
+            break
+    else:
+        return row
+    return {name: _clean(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def numbered(connection: sa.Connection, table: sa.Table, rows: Iterable[Row]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fnmatch
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from harness.spec import EngineSpec
 
 FIXTURE = "trt_perf"
-FOLDER = "perf"  # in a run's: the journals of its cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,7 @@ class Night:
         from harness.ledger.baseline_file import read
         from harness.ledger.candidate import Candidate, Place, opponent
         from harness.ledger.gate import Gate
+        from harness.ledger.nights import PLACE
         from harness.measure.process import GRAPH, PLAIN
         from harness.measure.quantity import BUILD, DEVICE_MEMORY, PARSE, PLAN_SIZE, quantities
         from harness.measure.runner import SideFailed
@@ -115,7 +116,7 @@ class Night:
             place,
             ways,
             wanted,
-            run.folder / FOLDER / plan.plan_key[:16] / case.cell.point,
+            run.folder / PLACE / plan.plan_key[:16] / case.cell.point,
             opponent(side, kept, lambda library: installed(run, side, library)),
             subjects=max(run.measured_cells, 1),
             processes=settings.perf_processes,
@@ -194,8 +195,12 @@ def _device(run: Run, backend: str) -> int:
 def _as_fact(ruling: Ruling) -> dict[str, Any]:
     from harness.report.findings import as_json
 
+    verdict = ruling.finding.verdict
+    logs = ("estimate", "low", "high", "visible")
+    cost = {} if verdict is None else {name: getattr(verdict, name) for name in logs}
     return {
         **as_json(ruling.finding),
+        "cost": {name: value if math.isfinite(value) else None for name, value in cost.items()},  # log ratios
         "question": ruling.question.value,
         "held": ruling.held,
         "fails": ruling.fails,
