@@ -229,23 +229,23 @@ def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
         return 0
     clean = [_storable(row) for row in rows]
     counted = {"preserve_rowcount": True}
+    known_by = [table.c.key] if "key" in table.c else list(table.primary_key)
     if connection.dialect.name != "postgresql":
-        one = sqlite.insert(table).on_conflict_do_nothing()
+        one = sqlite.insert(table).on_conflict_do_nothing(index_elements=known_by)
         return int(connection.execute(one, clean, execution_options=counted).rowcount)
     # One statement with an array for each column: a statement for each row takes longer, and does not say how many.
     columns = [table.c[name] for name in clean[0]]
     arrays = [sa.literal([row[c.name] for row in clean], postgresql.ARRAY(c.type)) for c in columns]
     given = sa.func.unnest(*arrays).table_valued(*(sa.column(c.name, c.type) for c in columns)).render_derived()
     asked = postgresql.insert(table).from_select([c.name for c in columns], sa.select(*given.c))
-    return int(connection.execute(asked.on_conflict_do_nothing(), execution_options=counted).rowcount)
+    asked = asked.on_conflict_do_nothing(index_elements=known_by)
+    return int(connection.execute(asked, execution_options=counted).rowcount)
 
 
 def _storable(row: Row) -> Row:
     """``row`` with what no text of every database may hold, NUL and halves of a character, in Python's notation."""
-    for value in row.values():
-        if (isinstance(value, str) and not value.isascii()) or (value.__class__ is str and "\0" in value):
-            break
-    else:
+    texts = [value for value in row.values() if isinstance(value, str)]
+    if all(text.isascii() and "\0" not in text for text in texts):
         return row
     return {name: _clean(value) if isinstance(value, str) else value for name, value in row.items()}
 

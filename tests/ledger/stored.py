@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,6 +49,11 @@ def batch(cells: Iterable[int] = range(3), nights: Iterable[int] = range(4)) -> 
     return made
 
 
+def moved(measurement: Measurement, session: Session) -> Measurement:
+    """The same value, in another session."""
+    return dataclasses.replace(measurement, session=session)
+
+
 def rows(store: Store, *, numbers: bool = False) -> dict[str, list[tuple[Any, ...]]]:
     """All that is stored, by table and in one order; without the numbers that each store gives in its own way."""
 
@@ -74,11 +80,9 @@ def fill(connection: sa.Connection) -> None:
             continue
         values: dict[str, Any] = {}
         for column in table.columns:
-            if column.foreign_keys:
-                values[column.name] = 1
-            elif column.name == "id":
-                values["id"] = 1
-            else:
+            for reference in column.foreign_keys:
+                values[column.name] = connection.execute(sa.select(sa.func.min(reference.column))).scalar_one()
+            if column.name != "id" and not column.foreign_keys:
                 values[column.name] = _value(column)
         connection.execute(table.insert(), values)
 

@@ -1,0 +1,94 @@
+"""What a store lets go of: raw samples that are old. What was said of them, and their summaries, stay for ever."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from harness.ledger import schema
+from harness.ledger.baselines import State
+from harness.ledger.store import CHUNK, Store
+
+DAY = 86_400.0  # seconds
+RAW = 90 * DAY  # that raw samples are kept
+STRAY = DAY  # that a file may lie there before a store names it: it is written first
+HELD = (State.PROPOSED.value, State.ACTIVE.value)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """``artifacts`` are the keys of samples that went, ``strays`` files that no store names, ``nbytes`` all of them."""
+
+    artifacts: tuple[str, ...]
+    strays: tuple[Path, ...]
+    nbytes: int
+
+
+def prune(
+    store: Store, older: float = RAW, *, held: Iterable[str] = (), now: float | None = None, dry_run: bool = False
+) -> Pruned:
+    """Delete the raw samples of sessions that began more than ``older`` seconds ago. StoreError.
+
+    Those of a session that a baseline, proposed or active, rests on, that a change point begins with, or whose name is
+    in ``held`` (as those of the file of baselines are), stay. A store without a folder for samples, as a server's
+    may be, only notes that they are gone.
+    """
+    store.require_head()
+    now = time.time() if now is None else now
+    gone = store.read(lambda connection: _old(connection, now - older, set(held)))
+    named = store.read(_kept) - {key for key, _ in gone}
+    strays = [] if store.samples is None else _strays(store.samples.files(), named | {key for key, _ in gone}, now)
+    nbytes = sum(size for _, size in gone) + sum(file.stat().st_size for file in strays)
+    if not dry_run:
+        # Noted first: whoever is killed in between leaves files that no store names, and the next one takes these away.
+        store.write(lambda connection: _note(connection, [key for key, _ in gone]))
+        for key, _ in gone:
+            if store.samples is not None:
+                store.samples.drop(key)
+        for file in strays:
+            file.unlink(missing_ok=True)
+    return Pruned(tuple(sorted(key for key, _ in gone)), tuple(strays), nbytes)
+
+
+def _old(connection: sa.Connection, before: float, held: set[str]) -> list[tuple[str, int]]:
+    """Key and size of the samples of which every session is older, and held by nothing."""
+    a, m, s, c = schema.artifact.c, schema.measurement.c, schema.session.c, schema.change_point.c
+    names = held | {
+        name
+        for body in connection.execute(sa.select(schema.baseline.c.body).where(schema.baseline.c.state.in_(HELD)))
+        for name in json.loads(body[0]).get("sessions", ())
+    }
+    keeping = set(connection.execute(sa.select(s.id).where(s.at >= before)).scalars())
+    keeping |= set(connection.execute(sa.select(c.session_id)).scalars())
+    listed = sorted(names)
+    for start in range(0, len(listed), CHUNK):
+        found = connection.execute(sa.select(s.id).where(s.name.in_(listed[start : start + CHUNK])))
+        keeping |= set(found.scalars())
+    kept: set[int] = set()
+    numbers = sorted(keeping)
+    for start in range(0, len(numbers), CHUNK):
+        part = numbers[start : start + CHUNK]
+        asked = sa.select(m.artifact_id).where(m.session_id.in_(part), m.artifact_id.is_not(None)).distinct()
+        kept |= set(connection.execute(asked).scalars())
+    old = connection.execute(sa.select(a.id, a.key, a.nbytes).where(a.gone == sa.false(), a.at < before))
+    return [(key, nbytes) for number, key, nbytes in old if number not in kept]
+
+
+def _kept(connection: sa.Connection) -> set[str]:
+    table = schema.artifact.c
+    return set(connection.execute(sa.select(table.key).where(table.gone == sa.false())).scalars())
+
+
+def _note(connection: sa.Connection, keys: list[str]) -> None:
+    for start in range(0, len(keys), CHUNK):
+        part = keys[start : start + CHUNK]
+        connection.execute(sa.update(schema.artifact).where(schema.artifact.c.key.in_(part)).values(gone=True))
+
+
+def _strays(files: Iterable[Path], named: set[str], now: float) -> list[Path]:
+    return [file for file in files if file.stem not in named and now - file.stat().st_mtime > STRAY]
