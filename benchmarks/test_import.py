@@ -21,6 +21,9 @@ HEAVY = {
     "hypothesis",
     "scipy",
     "pytest",
+    "sqlalchemy",
+    "alembic",
+    "pyarrow",
 }
 
 TIMED = """

@@ -112,6 +112,11 @@ def _path(texts: Sequence[str], base: Path) -> Path:
     return base / Path(texts[-1]).expanduser()
 
 
+def _store(texts: Sequence[str], base: Path) -> str:
+    """An address as it is, a path from ``base``."""
+    return texts[-1] if "://" in texts[-1] else str(_path(texts, base))
+
+
 def _paths(texts: Sequence[str], base: Path) -> tuple[Path, ...]:
     return tuple(_path([text], base) for text in texts)
 
@@ -295,8 +300,8 @@ class Settings:
     perf_seconds: float = _row(1.0, _last(_seconds), "SECONDS", "a process samples no longer in one way to run")
     store: str | None = _row(
         None,
-        _last(str),
-        "STORE",
+        _store,
+        "URL_OR_PATH",
         "where measurements are kept: a file of SQLite, or postgresql://... (default on the command line: "
         ".trt-harness/store.sqlite; in pytest nothing is stored unless it is given)",
     )

@@ -36,6 +36,8 @@ def test_contracts_are_kept() -> None:
         ("harness/judge/bad.py", "def f():\n    import tensorrt", "only runtime/backend imports a vendor's runtime"),
         ("harness/judge/bad.py", "import cuda.bindings", "only runtime/device imports CUDA"),
         ("harness/runtime/bad.py", "import pytest", "only the plugin and the suites import pytest"),
+        ("harness/judge/bad.py", "import sqlalchemy", "only the ledger imports databases"),
+        ("harness/cli/bad.py", "import pyarrow.parquet", "only the ledger and reports import Parquet"),
         ("suites/bad.py", "import hypothesis", "only strategies import hypothesis"),
     ],
 )

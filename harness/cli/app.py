@@ -26,6 +26,7 @@ from harness.cli import (
     report,
     shapes,
     soak,
+    store,
 )
 from harness.cli.exits import FAILED, FAULT, INVALID, NOTHING
 from harness.cli.output import print_json, repeat, say
@@ -61,6 +62,7 @@ app.command("export")(export.export)
 app.add_typer(expectations.app, name="expectations")
 app.add_typer(cache.app, name="cache")
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(store.app, name="store")
 
 
 def _version(asked: bool) -> None:
@@ -103,7 +105,7 @@ def _told(error: Exception, arguments: list[str]) -> tuple[int, str]:
         return INVALID, f"error: {error}"
     if isinstance(error, UnsupportedError):
         return NOTHING, f"not covered here: {error}"
-    if isinstance(error, (StageError, ComparisonFailure, Regression)):
+    if isinstance(error, (StageError, StoreError, ComparisonFailure, Regression)):
         return FAILED, f"failed: {error}"
     again = [argument for argument in arguments if argument != "--traceback"]
     return FAULT, (

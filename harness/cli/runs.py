@@ -20,11 +20,16 @@ Folders = Annotated[
 
 def read(folders: Iterable[Path] | None) -> list[Run]:
     """What ``folders`` hold, or the latest run here; what can't be read is said. SpecError for no such folder."""
-    read = [read_run(folder) for folder in map(_existing, folders or [_latest()])]
+    read = [read_run(folder) for folder in chosen(folders)]
     for run in read:
         for problem in run.problems:
             say(problem)
     return read
+
+
+def chosen(folders: Iterable[Path] | None) -> list[Path]:
+    """``folders``, or that of the latest run here. SpecError for no such folder."""
+    return [_existing(folder) for folder in folders or [_latest()]]
 
 
 def _existing(run: Path) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.ledger import raw
 from harness.ledger.batch import Batch, Measurement, Series, Session, write
+from harness.ledger.commit import noted
 from harness.ledger.nights import PERF, PLACE, spread_of
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
@@ -29,8 +30,12 @@ class Ingested:
 
 
 def ingest(store: Store, folder: Path, commit: str = "") -> Ingested:
-    """All that the run in ``folder`` recorded, its raw samples included. StoreError where it can't be stored."""
+    """All that the run in ``folder`` recorded, its raw samples included. StoreError where it can't be stored.
+
+    ``commit`` is of what was tested; left out, as the run noted it when it began.
+    """
     store.require_head()
+    commit = commit or noted(folder)
     run = read_run(folder)
     starts = {record.run: record.started for record in reversed(run.records)}
     new, problems = 0, list(run.problems)

@@ -27,6 +27,7 @@ from harness.ledger.raw import Samples
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
+FILE = "store.sqlite"  # in .trt-harness
 PATIENCE = 60.0  # seconds that a locked or absent database is waited for
 PAUSE = 0.5  # between two tries
 LOCK = 7_242_810_665  # of PostgreSQL's advisory ones: who migrates has it alone
@@ -167,6 +168,13 @@ class Store:
                 time.sleep(PAUSE)
             except SQLAlchemyError as error:
                 raise StoreError(f"{self.name}: {error}") from error
+
+
+def store_in(home: Path, url: str | None = None, *, create: bool = True) -> Store:
+    """The store at ``url``, by default a file in ``home``, where raw samples of a server's are, too. StoreError."""
+    found = address(url or home / FILE)
+    samples = home / "samples" if found.get_backend_name() == "postgresql" else None
+    return Store(found.render_as_string(hide_password=False), create=create, samples=samples)
 
 
 def address(url: str | Path) -> sa.URL:

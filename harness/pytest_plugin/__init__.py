@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import HarnessError, SpecError
 from harness.ledger.records import read_run
-from harness.pytest_plugin import collection, crash, hooks, outcome, scheduling, strict, terminal
+from harness.pytest_plugin import collection, crash, hooks, outcome, scheduling, storing, strict, terminal
 from harness.pytest_plugin.cells import MARK
 from harness.pytest_plugin.collection import CASE
 from harness.pytest_plugin.options import add_options, settings_of
@@ -80,6 +80,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for option, folder in (("output", asked.output), ("cache", asked.cache)):
             if folder is not None:
                 make_folder(folder, f"--trt-{option}")
+        storing.understood(asked.store)
     except SpecError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -139,6 +140,7 @@ def pytest_xdist_node_collection_finished(node: WorkerController) -> None:
 
 def _announce(config: pytest.Config, settled: collection.Settled) -> None:
     terminal.announce(run_of(config), settled)
+    storing.begin(run_of(config))
     if config.getoption("xmlpath", None):
         outcome.tell(config, read_run(run_of(config).folder).records)
 
@@ -214,8 +216,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if run.is_worker:
         config.workeroutput["trt_problems"] = list(run.problems)  # type: ignore[attr-defined]
         run.close()
-    elif run.in_use and session.exitstatus == pytest.ExitCode.OK:
-        if run.problems or collection.lost_records(run):
+        return
+    stored = not run.in_use or storing.store(run)
+    if run.in_use and session.exitstatus == pytest.ExitCode.OK:
+        if run.problems or not stored or collection.lost_records(run):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif terminal.left_out(run, run.recorded.records):
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED

@@ -77,6 +77,7 @@ class Run:
         self._runtimes: dict[str, Probe] = {}  # beside the cells' backends
         self.nights: dict[tuple[str, str, str], Night | Exception] = {}  # by engine, backend and point
         self.measured_cells = 0  # of which performance is to be measured
+        self.stored: list[str] = []  # what became of the run in the store
         self.problems: dict[str, None] = {}  # with known failures, from every process
 
     # What is asked --------------------------------------------------------------------------------

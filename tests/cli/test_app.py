@@ -14,7 +14,7 @@ from harness.cli import options
 from harness.errors import HarnessError, ParseError, Regression, UnsupportedError
 from tests.cli.conftest import Trt
 
-HEAVY = {"numpy", "onnx", "onnxruntime", "pytest", "hypothesis", "rich", "scipy"}
+HEAVY = {"numpy", "onnx", "onnxruntime", "pytest", "hypothesis", "rich", "scipy", "sqlalchemy", "alembic", "pyarrow"}
 
 
 def test_starting_is_light() -> None:
@@ -31,7 +31,7 @@ def test_starting_is_light() -> None:
     assert time.perf_counter() - started < 5  # seconds, on the slowest of machines; 0.2 on a usual one
 
 
-COMMANDS = ["doctor", "models", "build", "check", "inspect", "diff", "expectations", "report", "cache", "soak"]
+COMMANDS = ["doctor", "models", "build", "check", "inspect", "diff", "expectations", "report", "cache", "soak", "store"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -14,6 +14,16 @@ from tests.ledger import postgres
 REQUIRED = "TRT_HARNESS_TEST_POSTGRES"  # "required": where there is no server, tests fail
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What wants a server is marked so: ``-m postgres`` chooses it."""
+    for item in items:
+        called = getattr(item, "callspec", None)
+        if "postgres_server" in getattr(item, "fixturenames", ()) or (
+            called and "postgresql" in called.params.values()
+        ):
+            item.add_marker("postgres")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Server]:
     bin = postgres.programs()

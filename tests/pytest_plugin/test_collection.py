@@ -12,6 +12,7 @@ from tests.pytest_plugin.parts import ROOT, RUNS, SUITE
 
 pytest_plugins = ("pytester",)
 HEAVY = ("numpy", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "hypothesis", "rich", "filelock", "scipy")
+HEAVY += ("sqlalchemy", "alembic", "pyarrow")
 
 
 def test_collecting_the_suites_imports_nothing_heavy():

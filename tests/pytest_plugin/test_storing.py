@@ -1,0 +1,79 @@
+"""A run goes into the store that ``--trt-store`` names, and into none without it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.ledger import history
+from harness.ledger.ingest import ingest
+from harness.ledger.store import Store
+from tests.pytest_plugin.parts import ROOT, RUNS
+
+INI = """
+[pytest]
+addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
+"""
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own: a database's modules can't be forgotten and imported again."""
+    (folder / "pytest.ini").write_text(INI)
+    (folder / "test_runs.py").write_text(RUNS)
+    given = ["--trt-in-process", "--trt-model=mlp", "--trt-precision=fp32", "--trt-backend=fake", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.endswith(("_SHA", "_COMMIT"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *given],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(ROOT), "CI_COMMIT_SHA": "c0ffee"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("workers", ["-pno:xdist", "-n2"])
+def test_a_run_is_stored_when_it_ends(tmp_path: Path, workers: str) -> None:
+    done = run(tmp_path, "--trt-store=a/b.sqlite", workers)
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = tmp_path / "a" / "b.sqlite"
+    assert f"stored: 3 records, 3 new rows, in {file}" in done.stdout
+    (folder,) = (tmp_path / ".trt-harness" / "runs").iterdir()
+    with Store(file, create=False) as store:
+        ((name, _, commit),) = history.sessions(store)
+        assert (name, commit) == (folder.name, "c0ffee")
+        assert ingest(store, folder).new == 0
+
+
+def test_without_an_option_nothing_is_stored(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert (done.returncode, "stored" in done.stdout) == (0, False)
+    assert list(tmp_path.rglob("*.sqlite")) == []
+
+
+def test_a_run_that_cannot_be_stored_fails_and_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(tmp_path, "--trt-store=file/store.sqlite")
+    assert done.returncode == 1
+    assert "3 passed" in done.stdout
+    (folder,) = (tmp_path / ".trt-harness" / "runs").iterdir()
+    assert f"not stored: {tmp_path}/file/store.sqlite: it can't be opened: does its folder exist" in done.stdout
+    again = f"trt-harness store ingest {folder} --store {tmp_path}/file/store.sqlite"
+    assert f"nothing is lost: the records are in {folder}: {again}" in done.stdout
+    (tmp_path / "file").unlink()
+    command = [sys.executable, "-m", "harness.cli", *again.split()[1:]]
+    later = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert (later.returncode, "3 records, 3 new rows" in later.stdout) == (0, True), later.stderr
+
+
+def test_an_address_that_is_none_ends_the_run_before_it_begins(tmp_path: Path) -> None:
+    done = run(tmp_path, "--trt-store=mysql://u@h/d")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--trt-store: mysql: a store is in SQLite or PostgreSQL" in done.stderr
+    assert not (tmp_path / ".trt-harness").exists()
