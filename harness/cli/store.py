@@ -1,4 +1,4 @@
-"""``store``: what is kept of runs over the years: shown, brought up to date, pruned, and carried from one to another."""
+"""``store``: what is kept of runs over the years: shown, migrated, pruned, and carried from one store to another."""
 
 from __future__ import annotations
 

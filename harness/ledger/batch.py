@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from harness.ledger import schema
-from harness.ledger.store import Store, add, numbered
+from harness.ledger.store import Store, add, numbered, numbers_of
 from harness.spec.canonical import canonical_json, digest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Series:
         """The cell's key says what was asked, on which product, how, and by which version of the measurement."""
         return {"cell": self.cell_key, "metric": self.metric, "unit": self.unit}
 
-    @functools.cached_property
+    @property
     def key(self) -> str:
-        return digest(self.identity)
+        return _series_key(self.cell_key, self.metric, self.unit)
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Session:
     at: float
     commit: str = ""
 
-    @functools.cached_property
+    @property
     def key(self) -> str:
-        return digest(self.name)
+        return _digest(self.name)
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,10 @@ def _written(connection: sa.Connection, batch: Batch) -> int:
     sessions = numbered(connection, schema.session, (_row(one, "name", "at", "commit") for one in every))
     _commits(connection, every, sessions)
     series_ = {one.series for one in batch.measurements} | {one[1] for one in batch.comparisons}
-    series = numbered(
-        connection,
-        schema.series,
-        (
-            {**_row(one, "cell_key", "cell", "metric", "unit"), "identity": canonical_json(one.identity)}
-            for one in series_
-        ),
-    )
+    series = _known(connection, schema.series, {one.key: one for one in series_}, _series)
     environments = _environments(connection, batch.measurements)
-    plans = _plans(connection, {one.plans for one in batch.measurements})
+    every_plans = {_digest(plans): plans for plans in {one.plans for one in batch.measurements}}
+    plans = _known(connection, schema.plan, every_plans, _plan)
     artifacts = numbered(connection, schema.artifact, batch.artifacts)
     measured = [
         {
@@ -107,7 +103,7 @@ def _written(connection: sa.Connection, batch: Batch) -> int:
             "spread": one.spread,
             "processes": one.processes,
             "environment_id": environments[id(one.environment)],
-            "plan_id": plans[one.plans],
+            "plan_id": plans[_digest(one.plans)],
             "artifact_id": artifacts[one.artifact] if one.artifact else None,
         }
         for one in batch.measurements
@@ -144,10 +140,31 @@ def _row(one: Any, *names: str) -> dict[str, Any]:
     return {"key": one.key, **{name: getattr(one, name) for name in names}}
 
 
-def _plans(connection: sa.Connection, every: set[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
-    rows = {digests: {"key": digest(digests), "digests": canonical_json(digests)} for digests in every}
-    found = numbered(connection, schema.plan, rows.values())
-    return {digests: found[row["key"]] for digests, row in rows.items()}
+def _series(one: Series) -> dict[str, Any]:
+    return {**_row(one, "cell_key", "cell", "metric", "unit"), "identity": canonical_json(one.identity)}
+
+
+def _plan(digests: tuple[str, ...]) -> dict[str, Any]:
+    return {"key": _digest(digests), "digests": canonical_json(digests)}
+
+
+def _known(
+    connection: sa.Connection, table: sa.Table, things: Mapping[str, T], row: Callable[[T], dict[str, Any]]
+) -> dict[str, int]:
+    """Numbers by key. Nearly all are there already, and rows are made of the others alone."""
+    found = numbers_of(connection, table, list(things))
+    return found | numbered(connection, table, [row(one) for key, one in things.items() if key not in found])
+
+
+# What is measured again and again is known by the same keys again and again.
+@functools.lru_cache(maxsize=1 << 16)
+def _digest(value: Hashable) -> str:
+    return digest(value)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _series_key(cell_key: str, metric: str, unit: str) -> str:
+    return digest(Series(cell_key, "", metric, unit).identity)
 
 
 def _environments(connection: sa.Connection, measurements: list[Measurement]) -> dict[int, int]:

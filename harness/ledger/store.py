@@ -269,20 +269,21 @@ def numbered(connection: sa.Connection, table: sa.Table, rows: Iterable[Row]) ->
     """
     by_key = {row["key"]: row for row in rows}
     ordered = [by_key[key] for key in sorted(by_key)]
-    found = _numbers(connection, table, list(by_key))
+    found = numbers_of(connection, table, list(by_key))
     missing = [row for row in ordered if row["key"] not in found]
     if missing:
         add(connection, table, missing)
-        found |= _numbers(connection, table, [row["key"] for row in missing])
+        found |= numbers_of(connection, table, [row["key"] for row in missing])
     return found
 
 
-def _numbers(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> dict[str, int]:
+def numbers_of(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> dict[str, int]:
+    """The numbers of those rows of ``keys`` that are there."""
     found: dict[str, int] = {}
     for start in range(0, len(keys), CHUNK):
         part = keys[start : start + CHUNK]
         asked = sa.select(table.c.key, table.c.id).where(table.c.key.in_(part))
-        found |= {row.key: row.id for row in connection.execute(asked)}
+        found |= {key: number for key, number in connection.execute(asked).all()}  # noqa: C416
     return found
 
 
