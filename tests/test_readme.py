@@ -86,7 +86,7 @@ def test_the_commands_are_there() -> None:
         assert command in commands
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/reference.md"])
+@pytest.mark.parametrize("file", ["README.md", "docs/reference.md", "docs/store.md"])
 def test_links_lead_somewhere(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
     headings = {
