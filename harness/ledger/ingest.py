@@ -48,7 +48,16 @@ def ingest(store: Store, folder: Path, commit: str = "") -> Ingested:
             batch.records.append((session, _row(record, body)))
             told = json.loads(body)["facts"].get(PERF)
             if told:
-                problems += _measured(batch, session, told, folder, store.samples)
+                try:
+                    part, said = _measured(session, told, folder, store.samples)
+                except (KeyError, TypeError, ValueError) as error:
+                    problems.append(f"{folder}: {record.node}: its measurements are not understood: {error!r}")
+                    continue
+                batch.measurements += part.measurements
+                batch.artifacts += part.artifacts
+                batch.comparisons += part.comparisons
+                batch.telemetry += part.telemetry
+                problems += said
         new += write(store, batch)
     return Ingested(len(run.records), new, tuple(problems))
 
@@ -64,9 +73,10 @@ def _row(record: Record, body: str) -> dict[str, Any]:
 
 
 def _measured(
-    batch: Batch, session: Session, told: dict[str, Any], folder: Path, samples: raw.Samples | None
-) -> list[str]:
-    """Add what a cell of performance measured, and what was said of that; returns what can't be stored, and why."""
+    session: Session, told: dict[str, Any], folder: Path, samples: raw.Samples | None
+) -> tuple[Batch, list[str]]:
+    """What a cell of performance measured, and what was said of that; and what can't be stored of it, and why."""
+    batch = Batch()
     journal, problems = _journal(folder, Path(told["journal"]))
     series = {name: Series(told["key"], told["cell"], name, value["unit"]) for name, value in told["values"].items()}
     artifact = _artifact(batch, session, journal, samples)
@@ -92,7 +102,7 @@ def _measured(
         if ruling["metric"] in series:
             batch.comparisons.append((session, series[ruling["metric"]], _comparison(ruling)))
     batch.telemetry += [(session, _reading(told["key"], number, one)) for number, one in enumerate(journal)]
-    return problems
+    return batch, problems
 
 
 def _journal(folder: Path, noted: Path) -> tuple[list[dict[str, Any]], list[str]]:

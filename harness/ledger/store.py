@@ -39,9 +39,12 @@ _CAUSES = {
     "database is locked": "another process has it locked: end that one, or wait, and write again",
     "not a database": "it is no SQLite database",
     "malformed": "it is damaged: restore it from a copy, or export what can still be read",
-    "disk i/o error": "its disk fails: restore it from a copy",
-    "database or disk is full": "the disk is full: make room, and write again",
+    "disk i/o error": "its disk can't be read or written: is it full, or does it fail?",
     "no space left": "the disk is full: make room, and write again",
+    "authentication failed": "its server lets nobody in like this: mind user and password",
+    "no pg_hba.conf entry": "its server lets nobody in from here",
+    "fatal:  database": "its server has no such database: CREATE DATABASE makes one",
+    "fatal:  role": "its server knows no such user",
     "connection": "its server does not answer: is it running, and reachable from here?",
     "terminating": "its server ended the connection: write again",
 }
@@ -188,6 +191,8 @@ def address(url: str | Path) -> sa.URL:
         raise StoreError(f"{text!r}: neither a path nor an address, as in postgresql://user@host/name") from None
     if made.get_backend_name() not in ("sqlite", "postgresql"):
         raise StoreError(f"{made.get_backend_name()}: a store is in SQLite or PostgreSQL")
+    if not made.database:
+        raise StoreError(f"{text!r}: names no database, as in postgresql://user@host/name")
     return made.set(drivername="postgresql+psycopg") if made.drivername == "postgresql" else made
 
 

@@ -34,10 +34,28 @@ class Server:
         if os.geteuid() == 0:
             os.chown(self.folder, NOBODY, NOBODY)
             self._as = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-        self._bin, self._synced = bin, synced
+        self._bin, self._synced = self._reachable(bin), synced
         self._numbers = itertools.count()
-        self._run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres")
-        self.start()
+        try:
+            self._run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres")
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _reachable(self, bin: Path) -> Path:
+        """The programs, from a copy where their user may not go to where they are, as below /root."""
+        try:
+            subprocess.run([bin / "initdb", "--version"], capture_output=True, check=True, **self._as)
+        except PermissionError:
+            site = bin.parents[2]
+            for part in (
+                bin.parent.relative_to(site),
+                Path(f"{WHEEL}.libs"),
+            ):  # which programs find from where they are
+                shutil.copytree(site / part, self.folder / "programs" / part)
+            return self.folder / "programs" / bin.relative_to(site)
+        return bin
 
     def start(self) -> None:
         # Without syncing: that guards against a power cut, and here nothing but processes is killed.

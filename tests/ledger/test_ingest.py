@@ -108,6 +108,19 @@ def test_what_is_no_number_is_no_measurement(store: Store, tmp_path: Path, value
     assert (history.counts(store)["measurement"], history.counts(store)["record"]) == (1, 2)
 
 
+def test_measurements_that_are_not_understood_hide_no_other(store: Store, tmp_path: Path) -> None:
+    """As a version to come may write them; the record itself is stored as it is."""
+    run = stored.run_folder(tmp_path / "run", cells=2, plain=1)
+    log = run / "gw1.jsonl"
+    content = json.loads(log.read_text())
+    del content["facts"]["perf"]["plans"]
+    log.write_text(json.dumps(content) + "\n")
+    told = ingest(store, run)
+    assert told.problems == (f"{run}: suites/x.py::t[1]: its measurements are not understood: KeyError('plans')",)
+    found = history.counts(store)
+    assert (found["record"], found["measurement"], found["telemetry"], found["artifact"]) == (3, 1, 4, 1)
+
+
 def test_history_of_a_store_is_that_of_its_records(store: Store, tmp_path: Path) -> None:
     runs = [stored.run_folder(tmp_path / str(n), f"run-{n}", stored.START + n * stored.DAY) for n in range(5)]
     for run in reversed(runs):
