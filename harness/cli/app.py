@@ -105,7 +105,7 @@ def _told(error: Exception, arguments: list[str]) -> tuple[int, str]:
         return INVALID, f"error: {error}"
     if isinstance(error, UnsupportedError):
         return NOTHING, f"not covered here: {error}"
-    if isinstance(error, (StageError, StoreError, ComparisonFailure, Regression)):
+    if isinstance(error, (StageError, ComparisonFailure, Regression)):
         return FAILED, f"failed: {error}"
     again = [argument for argument in arguments if argument != "--traceback"]
     return FAULT, (

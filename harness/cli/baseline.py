@@ -14,6 +14,7 @@ import typer
 from harness.cli import options
 from harness.cli.exits import NOTHING, PASSED
 from harness.cli.output import leave, print_table, say
+from harness.cli.runs import HOME
 from harness.errors import SpecError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What cells are held against: propose, accept, reject, list, show, pin.", no_args_is_help=True)
 
-HOME = Path(".trt-harness")
 Cells = Annotated[list[str] | None, typer.Argument(help="cells, by name or pattern (default: all)", metavar="CELL")]
 Named = Annotated[list[str], typer.Argument(help="cells, by name or pattern", metavar="CELL")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="why, for whoever asks later")]
@@ -248,9 +248,9 @@ def show(
 
 
 def _store(settings: Settings) -> Store:
-    from harness.ledger.store import Store
+    from harness.ledger.store import store_in
 
-    opened = Store(settings.store or HOME / "store.sqlite", create=False)
+    opened = store_in(HOME, settings.store, create=False)
     opened.require_head()
     return opened
 

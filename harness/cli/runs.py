@@ -12,7 +12,8 @@ from harness.cli.output import say
 from harness.errors import SpecError
 from harness.ledger.records import Run, read_run
 
-RUNS = Path(".trt-harness", "runs")
+HOME = Path(".trt-harness")  # what the project keeps in the current folder
+RUNS = HOME / "runs"
 Folders = Annotated[
     list[Path] | None, typer.Argument(help="folders of recorded runs (default: the latest here)", metavar="RUN")
 ]

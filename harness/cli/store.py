@@ -12,12 +12,12 @@ import typer
 from harness.cli import options, runs
 from harness.cli.exits import FAILED, PASSED
 from harness.cli.output import leave, print_table, say
+from harness.cli.runs import HOME
 from harness.errors import SpecError
 
 if TYPE_CHECKING:
     from harness.ledger.store import Store
 
-HOME = Path(".trt-harness")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="a zip of rows and raw samples")]
 Since = Annotated[str, typer.Option("--since", metavar="DATE", help="what began on this day, as 2026-01-31, or later")]
 

@@ -56,7 +56,7 @@ def test_what_is_in_it_is_shown(trt: Trt, run: Path) -> None:
 )
 def test_without_a_store(trt: Trt, command: list[str], tmp_path: Path) -> None:
     done = trt("store", *command)
-    assert (done.code, "there is no store: one is made by" in done.err) == (1, True)
+    assert (done.code, "there is no store: one is made by" in done.err) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,11 +74,11 @@ def test_to_another_schema_and_back(trt: Trt, run: Path) -> None:
     assert trt("store", "migrate", "--to", "0001").out.endswith("schema 0002 before, 0001 now\n")
     assert "its schema is not the newest, which is 0002: trt-harness store migrate" in trt("store", "info").err
     refused = trt("store", "ingest", run)
-    assert refused.code == 1
+    assert refused.code == 2
     assert "its schema is 0001, and 0002 is needed: trt-harness store migrate --store" in refused.err
     assert trt("store", "migrate").code == 0
     assert trt("store", "info", "--json").json["rows"]["record"] == 3
-    assert trt("store", "migrate", "--to", "0042").code == 1
+    assert trt("store", "migrate", "--to", "0042").code == 2
 
 
 def test_old_samples_go(trt: Trt, run: Path, tmp_path: Path) -> None:
@@ -117,6 +117,6 @@ def test_what_cannot_be_understood(trt: Trt, run: Path) -> None:
     done = trt("store", "export", "a.zip", "--since", "yesterday")
     assert (done.code, "write it as 2026-01-31" in done.err) == (2, True)
     done = trt("store", "info", "--store", "mysql://u@h/d")
-    assert (done.code, "a store is in SQLite or PostgreSQL" in done.err) == (1, True)
+    assert (done.code, "a store is in SQLite or PostgreSQL" in done.err) == (2, True)
     done = trt("store", "info", "--store", "mysql://u@h/d", "--json")
     assert json.loads(done.out)["error"]["kind"] == "StoreError"
