@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shlex
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,13 @@ from harness.ledger.store import Store
 from tests.ledger import stored
 
 REVISIONS = migrate.revisions()
+FIRST = Path(__file__).parents[1] / "data" / "store" / "schema_0001.sql"
 STEPS = list(itertools.pairwise(("base", *REVISIONS)))
+
+
+def compare(store: Store) -> object:
+    """What the store's tables and `schema` differ in."""
+    return store.read(lambda c: compare_metadata(MigrationContext.configure(c), schema.METADATA))
 
 
 def at(store_url: str, revision: str) -> Store:
@@ -65,16 +73,12 @@ def test_all_the_way_up_and_down(store_url: str) -> None:
 
 def test_migrations_come_to_the_schema(store_url: str) -> None:
     with Store(store_url) as store:
-
-        def differences(connection: sa.Connection) -> object:
-            return compare_metadata(MigrationContext.configure(connection), schema.METADATA)
-
-        assert store.read(differences) == []
+        assert compare(store) == []
 
         # What would go unseen if nothing were compared.
         def another(connection: sa.Connection) -> object:
             connection.execute(sa.text("ALTER TABLE host ADD COLUMN more TEXT"))
-            return differences(connection)
+            return compare_metadata(MigrationContext.configure(connection), schema.METADATA)
 
         assert store.write(another) != []
 
@@ -100,6 +104,20 @@ def test_a_store_of_the_first_schema_opens(store_url: str, tmp_path: Path) -> No
         after = stored.rows(store, numbers=True)
         assert {name: after[name] for name in before} == before
         assert ingest(store, run).new > 0
+
+
+def test_a_file_of_the_first_version_still_opens(tmp_path: Path) -> None:
+    """As it was written then: whatever becomes of the first step, this one stays."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.sqlite")) as old:
+        old.executescript(FIRST.read_text())
+    with Store(tmp_path / "old.sqlite", create=False) as store:
+        before = stored.rows(store, numbers=True)
+        assert (store.revision(), len(before["measurement"]), all(before.values())) == ("0001", 4, True)
+        store.migrate()
+        after = stored.rows(store, numbers=True)
+        assert {name: after[name] for name in before} == before
+        assert compare(store) == []
+        assert write(store, stored.batch(range(2), range(3))) == 2, "what is there is known again"
 
 
 def test_a_newer_schema_is_refused(store_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,16 @@ def test_files_that_no_store_names_go_after_a_day(year: Store) -> None:
         strays.append(year.samples.file(key))
     told = prune(year, 1000 * DAY, now=NOW)
     assert (told.strays, strays[0].exists(), strays[1].exists()) == ((strays[0],), False, True)
+
+
+def test_a_stray_that_is_written_again_is_no_stray(year: Store) -> None:
+    """Its writer is about to name it."""
+    assert year.samples is not None
+    taken = [{"graph": {"gpu": np.random.default_rng(1).random(5)}}]
+    key, _ = year.samples.put(taken)
+    os.utime(year.samples.file(key), (NOW - 2 * DAY, NOW - 2 * DAY))
+    assert year.samples.put(taken)[0] == key
+    assert prune(year, 1e6 * DAY, now=time.time() + DAY / 2).strays == ()
 
 
 def test_what_a_killed_pruner_left_goes(year: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,14 @@ def test_four_processes_write_the_same_and_others_at_once(store_url: str) -> Non
     assert (sum(new), found["measurement"], found["session"], found["series"]) == (1200, 1200, 40, 30)
 
 
+def test_every_transaction_is_synced(tmp_path: Path) -> None:
+    """What a power cut may take: nothing that was reported. 2 is FULL, and a write-ahead log is what it is FULL of."""
+    with Store(tmp_path / "store.sqlite") as store:
+        asked = [f"PRAGMA {name}" for name in ("synchronous", "journal_mode", "foreign_keys")]
+        found = store.read(lambda c: [c.exec_driver_sql(one).scalar_one() for one in asked])
+    assert found == [2, "wal", 1]
+
+
 # Addresses and messages ----------------------------------------------------------------------------------
 
 
