@@ -49,6 +49,11 @@ def heavy(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.standard_t(3, shape) / np.sqrt(3)
 
 
+def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Exponential, less its mean: a sharp lower end and a long upper tail."""
+    return rng.exponential(size=shape) - 1
+
+
 def none(_: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return np.zeros(shape)
 
@@ -101,6 +106,7 @@ BIMODAL = Noise("bimodal", beside=modes)
 DRIFT = Noise("drift", beside=drift)
 QUANTISED = Noise("quantised", tick=STEP)
 HOST_SWAP = Noise("host swap", swap=float(np.log1p(SWAP)))
+SKEWED = Noise("skewed", skewed)  # not in ALL: t intervals aren't made for it
 ONE_MODE = (WHITE, AR1, T3, DRIFT, QUANTISED)
 ALL = (WHITE, AR1, T3, BIMODAL, DRIFT, QUANTISED, HOST_SWAP)
 

@@ -102,7 +102,7 @@ def _flawed(quantity: Quantity, processes: Sequence[Process]) -> list[str]:
 
 
 def _modes(quantity: Quantity, values: Array) -> list[str]:
-    """Two groups of processes with nothing between them, in words.
+    """Two groups of processes, in words.
 
     Both arms that `groups` asks for are dealt from the ranks in turn, so that they are alike; what does not go
     into whole blocks is left out in the middle.
@@ -115,8 +115,8 @@ def _modes(quantity: Quantity, values: Array) -> list[str]:
     found = groups(ends.reshape(-1, 2, 2).swapaxes(-1, -2))
     if not found.clear(quantity.metric.harmless_gap):
         return []
-    gap, slow = 100 * float(np.expm1(found.gap)), int(found.slow.sum())
-    return [f"two groups of processes {gap:.1f} % apart: {slow} of {size} in the {quantity.metric.worse} one"]
+    apart, slow = 100 * float(np.expm1(found.apart)), int(found.slow.sum())
+    return [f"two groups of processes {apart:.1f} % apart: {slow} of {size} in the {quantity.metric.worse} one"]
 
 
 def _spread(values: Array) -> float:

@@ -50,7 +50,7 @@ class Effort:
         looks = (*(look for look in LOOKS if look < self.fresh), self.fresh)
         shares = SHARES[: len(looks) - 1]
         alpha = Stages.alpha / subjects
-        return Stages(screening=self.blocks, looks=looks, shares=(*shares, 1 - sum(shares)), alpha=alpha)
+        return Stages(screening=self.blocks, looks=looks, shares=(*shares, 1 - sum(shares)), alpha=alpha, step=looks[0])
 
 
 @dataclass(eq=False)

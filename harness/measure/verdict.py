@@ -133,7 +133,7 @@ def weigh(
 
 
 def unstable(change: Change, metric: Metric, found: Groups) -> Verdict:
-    """The verdict on a cell of which the processes fall into groups."""
+    """The verdict on a cell of which the processes fall into two groups."""
     return _passed(change, metric, 0.0).overruled(Outcome.UNSTABLE, str(found))
 
 
