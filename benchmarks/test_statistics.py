@@ -244,9 +244,7 @@ def test_intervals_cover(model: Noise, capsys: pytest.CaptureFixture[str]) -> No
     assert np.min(rows) >= COVERAGE
 
 
-NEAR = (
-    "modes that are 5 deviations apart leave no gap between them, and are likelier than skewed noise by many processes"
-)
+NEAR = "what shows modes 5 deviations apart in few processes takes skewed noise for modes as well"
 
 
 @pytest.mark.parametrize(

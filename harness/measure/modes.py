@@ -25,7 +25,7 @@ from scipy.special import gammaln, xlogy
 from harness.measure.stats import ROUNDING, Array, log_medians
 
 # Evidence that is needed of very many processes. A likelihood of few is fitted too well, so more is needed of them:
-# 10.1 of 16, 8.3 of 24, 7.3 of 32.
+# 10.1 of 16, 8.3 of 24, 7.3 of 32, which at most .1 % of cells of one mode reach: normal, AR(1) of .5, t3.
 SURE, FEW = 4.5, 20
 HINTED = 3.15  # 7.1 of 16, a single process too: worth another look, which .4 % get with normal noise, .6 % with t3
 EMPTY = 2.0  # spreads between two modes: the evidence alone takes many processes of skewed or even noise for two groups

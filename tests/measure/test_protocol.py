@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -303,14 +303,15 @@ def blurred(seed: int, blocks: int, change: float = 0.0) -> Array:
     return medians(blocks, 0.02, change, seed=seed) * np.where(slow, 1.11, 1.0)
 
 
-def two_metrics(second: Array, beside: bool, stages: Stages) -> tuple[list[Outcome], Session]:
-    """``second`` is all that is measured of the second metric; whether the first one has modes is ``beside``."""
+def two_metrics(second: Array, slow: Sequence[int], stages: Stages) -> tuple[list[Outcome], Session]:
+    """Of the first metric so many processes are ``slow`` in each call; ``second`` is all that there is of the other."""
     asked = 0
+    left = iter(slow)
 
     def measure(_: str, blocks: int) -> Array:
         nonlocal asked
         first = medians(blocks, 0.002)
-        first[:2, :, 0] *= 1.11 if beside else 1.0
+        first[: next(left), 1, 0] *= 1.11
         asked += blocks
         return np.stack([first, second[asked - blocks : asked]])
 
@@ -321,26 +322,30 @@ def two_metrics(second: Array, beside: bool, stages: Stages) -> tuple[list[Outco
 ONLY_MODES = Stages(suspect=0.0, hopeful=0.0)
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_modes_of_one_metric_are_looked_for_in_the_others(beside: bool) -> None:
-    """Screening shows nothing of those of the second; then hints of them are enough."""
+@pytest.mark.parametrize(
+    ("slow", "beside", "measured"),
+    [((3, 0), True, [1]), ((1, 1), True, [0, 1]), ((1, 0), False, [0, 1]), ((0,), False, [])],
+)
+def test_modes_of_one_metric_are_looked_for_in_the_others(
+    slow: tuple[int, ...], beside: bool, measured: list[int]
+) -> None:
+    """Screening shows nothing of those of the second; hints of them are enough where the first one has some."""
     every = blurred(5, 6)
     found = groups(every[:4], every[4:])
     assert not groups(every[:4], least=1).clear(LATENCY.harmless_gap, HINTED)
     assert found.clear(LATENCY.harmless_gap, HINTED)
     assert not found.clear(LATENCY.harmless_gap)
-    got, session = two_metrics(every, beside, ONLY_MODES)
-    expected = [Outcome.UNSTABLE, Outcome.UNSTABLE] if beside else [Outcome.PASS, Outcome.INCONCLUSIVE]
-    assert got == expected
-    assert list(session.confirmed) == [(0, 1)] * beside
-    assert session.pairs == (12 if beside else 8,)
+    got, session = two_metrics(every, slow, ONLY_MODES)
+    assert [outcome is Outcome.UNSTABLE for outcome in got] == [beside, beside]
+    assert list(session.confirmed) == [(0, metric) for metric in measured]
+    assert session.pairs == (12 if measured else 8,)
 
 
 def test_hints_are_enough_beside_modes_in_the_screening_too() -> None:
     every = blurred(0, 4)
     assert groups(every).clear(LATENCY.harmless_gap, HINTED)
     assert not groups(every).clear(LATENCY.harmless_gap)
-    got, session = two_metrics(every, True, ONLY_MODES)
+    got, session = two_metrics(every, [2], ONLY_MODES)
     assert got == [Outcome.UNSTABLE, Outcome.UNSTABLE]
     assert not session.confirmed
 
