@@ -160,7 +160,7 @@ def test_a_cell_costs_few_pairs(model: Noise) -> None:
     assert without_a_change(model).pairs <= PAIRS
 
 
-@pytest.mark.parametrize("model", [*noise.ONE_MODE, noise.HOST_SWAP], ids=lambda model: model.name)
+@by_one_mode
 def test_hardly_a_cell_of_one_mode_is_unstable(model: Noise) -> None:
     assert without_a_change(model).unstable <= FALSELY * NIGHTS * HYPOTHESES
 
