@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
@@ -36,6 +36,7 @@ _CAUSES = {
     "disk is full": "the disk is full: make room, and write again",
     "readonly database": "it can't be written: mind the permissions of the file and of its folder",
     "unable to open database": "it can't be opened: does its folder exist, and may you write there?",
+    "lock timeout": "another process has it locked: end that one, or wait, and write again",
     "database is locked": "another process has it locked: end that one, or wait, and write again",
     "not a database": "it is no SQLite database",
     "malformed": "it is damaged: restore it from a copy, or export what can still be read",
@@ -115,7 +116,11 @@ class Store:
     # Within --------------------------------------------------------------------------------------
 
     def _checked(self, create: bool) -> None:
-        present, known = self.revision(), migrate.revisions()
+        (present, others), known = self.read(_looked_at), migrate.revisions()
+        if others:
+            raise StoreError(
+                f"{self.name}: holds {', '.join(others[:3])}, and is no store of this project: name another"
+            )
         if present is None and create:
             self.migrate()
         elif present is None:
@@ -138,11 +143,16 @@ class Store:
             try:
                 with FileLock(self.path.with_suffix(".migrating"), timeout=self._patience):
                     yield
+            except Timeout:
+                raise StoreError(f"{self.name}: {_CAUSES['lock timeout']} (it is being migrated)") from None
             except OSError as error:
                 raise StoreError(f"{self.name}: {_CAUSES['unable to open database']} ({error.strerror})") from None
             return
         with self.engine.connect() as connection:
-            connection.execute(sa.select(sa.func.pg_advisory_lock(LOCK)))
+            try:
+                connection.execute(sa.select(sa.func.pg_advisory_lock(LOCK)))
+            except DBAPIError as error:
+                raise StoreError(f"{self.name}: {_cause(error)} (it is being migrated)") from error
             try:
                 yield
             finally:
@@ -205,9 +215,11 @@ def _engine(url: sa.URL, patience: float) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepared)
         return engine
     try:
-        return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
     except ModuleNotFoundError as error:
         raise StoreError(f"{url.get_backend_name()}: {error}: pip install 'trt-harness[postgres]'") from None
+    sa.event.listen(engine, "connect", lambda connection, _: _patient(connection, patience))
+    return engine
 
 
 def _prepared(connection: Any, _record: Any) -> None:
@@ -217,6 +229,20 @@ def _prepared(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _patient(connection: Any, patience: float) -> None:
+    """Of a connection to a server: a lock is waited for so long, and not for ever."""
+    connection.autocommit = True
+    connection.execute(f"SET lock_timeout = {max(1, round(1000 * patience))}")
+    connection.autocommit = False
+
+
+def _looked_at(connection: sa.Connection) -> tuple[str | None, list[str]]:
+    """The schema; and where there is none, the tables of whoever else has the database."""
+    present = migrate.revision_of(connection)
+    found = set() if present else set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
+    return present, sorted(found)
 
 
 def _passes(error: DBAPIError) -> bool:

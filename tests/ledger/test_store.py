@@ -184,6 +184,35 @@ def test_a_file_that_is_something_else(tmp_path: Path) -> None:
     assert file.read_text().startswith("some notes"), "and it is left alone"
 
 
+def test_a_database_that_is_somebody_elses(store_url: str) -> None:
+    """It is left as it is."""
+    engine = sa.create_engine(address(store_url))
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE users (name TEXT)"))
+    with pytest.raises(StoreError, match="holds users, and is no store of this project"):
+        Store(store_url)
+    with engine.connect() as connection:
+        assert sa.inspect(connection).get_table_names() == ["users"]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit_event SET actor = 'eve'", "DELETE FROM audit_event"])
+def test_audit_events_stay(store: Store, statement: str) -> None:
+    event = {
+        "key": "a" * 64,
+        "at": 1.0,
+        "actor": "ada",
+        "action": "accept",
+        "subject": "s",
+        "reason": "r",
+        "detail": "{}",
+    }
+    store.write(lambda connection: add(connection, schema.audit_event, [event]))
+    with pytest.raises(StoreError, match="audit events stay as they are"):
+        store.write(lambda connection: connection.execute(sa.text(statement)))
+    assert history.counts(store)["audit_event"] == 1
+
+
 def test_a_damaged_file(tmp_path: Path) -> None:
     file = tmp_path / "store.sqlite"
     with Store(file) as store:
@@ -290,6 +319,24 @@ def test_a_lock_that_stays(tmp_path: Path) -> None:
             assert sum(history.counts(store).values()) == 0, "reading goes on"
             other.execute("COMMIT")
             assert write(store, stored.batch()) == 12
+
+
+def test_a_table_that_stays_locked(postgres_server: postgres.Server) -> None:
+    url = postgres_server.new()
+    with Store(url) as store, Store(url, patience=0.6) as hasty:
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql("LOCK TABLE session IN ACCESS EXCLUSIVE MODE")
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="another process has it locked: end that one"):
+                write(hasty, stored.batch())
+            assert time.monotonic() - began < 20
+        assert write(hasty, stored.batch()) == 12
+
+
+def test_who_migrates_for_long_is_not_waited_for_forever(store_url: str) -> None:
+    locked = pytest.raises(StoreError, match=r"another process has it locked: .*\(it is being migrated\)")
+    with Store(store_url) as store, Store(store_url, patience=0.6) as hasty, store._migrating(), locked:
+        hasty.migrate()
 
 
 def test_a_server_that_goes_away_and_comes_back(postgres_server: postgres.Server) -> None:

@@ -11,6 +11,22 @@ branch_labels = depends_on = None
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
+# What was done was done: the database itself refuses to change it, or to forget it.
+GUARDS = {
+    "sqlite": [
+        f"CREATE TRIGGER audit_event_{verb.lower()} BEFORE {verb} ON audit_event "
+        "BEGIN SELECT RAISE(ABORT, 'audit events stay as they are'); END"
+        for verb in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        "CREATE FUNCTION audit_event_stays() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'audit events stay as they are'; END $$",
+        "CREATE TRIGGER audit_event_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_event "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_event_stays()",
+    ],
+}
+
+
 def upgrade() -> None:
     op.create_table(
         "audit_event",
@@ -72,6 +88,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name="uq_change_point_key"),
     )
     op.create_index("ix_change_point_series_id", "change_point", ["series_id"], unique=False)
+    for statement in GUARDS[op.get_bind().dialect.name]:
+        op.execute(statement)
 
 
 def downgrade() -> None:
@@ -82,3 +100,5 @@ def downgrade() -> None:
     op.drop_table("baseline")
     op.drop_index("ix_audit_event_at", table_name="audit_event")
     op.drop_table("audit_event")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION audit_event_stays")
