@@ -130,7 +130,7 @@ def counts(store: Store) -> dict[str, int]:
         present = set(sa.inspect(connection).get_table_names())
         return {
             table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
-            for table in schema.METADATA.sorted_tables
+            for table in schema.TABLES
             if table.name in present
         }
 

@@ -9,9 +9,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, insert, inspect, select
 
+import harness
 from harness.errors import StoreError
+from harness.ledger import schema
 
 FOLDER = Path(__file__).parent / "migrations"
 HEAD, BASE = "head", "base"
@@ -45,3 +47,12 @@ def migrate(connection: Connection, revision: str = HEAD) -> None:
     target = known[-1] if revision == HEAD else revision
     down = target == BASE or (present is not None and known.index(target) < known.index(present))
     (command.downgrade if down else command.upgrade)(config, target)
+    if inspect(connection).has_table(schema.step.name):
+        connection.execute(delete(schema.step).where(schema.step.c.revision >= target))
+        connection.execute(insert(schema.step).values(revision=target, version=harness.__version__))
+
+
+def written_by(connection: Connection, revision: str) -> str:
+    """The version of this project that brought the store to ``revision``; "" where that is not known."""
+    asked = select(schema.step.c.version).where(schema.step.c.revision == revision)
+    return str(connection.execute(asked).scalar() or "") if inspect(connection).has_table(schema.step.name) else ""

@@ -189,3 +189,11 @@ audit_event = _numbered(
     Column("detail", Text, nullable=False),  # JSON
     Index(None, "at"),
 )
+
+step = Table(
+    "step",  # a schema that the store came to, and the version of this project that brought it there
+    METADATA,
+    Column("revision", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+)
+TABLES = tuple(table for table in METADATA.sorted_tables if table is not step)  # what others refer to comes first

@@ -126,7 +126,9 @@ class Store:
         elif present is None:
             raise StoreError(f"{self.name}: there is no store: one is made by whoever writes the first measurement")
         elif present not in known:
-            raise StoreError(f"{self.name}: its schema {present} is newer than {known[-1]}: update trt-harness")
+            by = self.read(lambda connection: migrate.written_by(connection, present))
+            newer = f"its schema {present} is newer than {known[-1]}"
+            raise StoreError(f"{self.name}: {newer}: update trt-harness{by and f' to {by}, which wrote it'}")
 
     def require_head(self) -> None:
         """StoreError where it has an older schema."""
@@ -318,4 +320,4 @@ def numbers_of(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) 
     return found
 
 
-TABLES = tuple(schema.METADATA.sorted_tables)  # those that others refer to come first
+TABLES = schema.TABLES

@@ -39,7 +39,7 @@ def test_a_store_by_option_or_variable(trt: Trt, run: Path, tmp_path: Path, monk
     assert trt("store", "ingest", run, "--store", "a/b.db", "--commit", "abc").code == 0
     monkeypatch.setenv("TRT_HARNESS_STORE", str(tmp_path / "a" / "b.db"))
     told = trt("store", "info", "--json").json
-    assert (told["store"], told["rows"]["record"], told["schema"]) == (str(tmp_path / "a" / "b.db"), 3, "0002")
+    assert (told["store"], told["rows"]["record"], told["schema"]) == (str(tmp_path / "a" / "b.db"), 3, "0003")
     assert (told["first"], told["last"]) == ("2023-11-14", "2023-11-14")
 
 
@@ -47,7 +47,7 @@ def test_what_is_in_it_is_shown(trt: Trt, run: Path) -> None:
     trt("store", "ingest", run)
     done = trt("store", "info")
     assert done.code == 0
-    for words in ("schema 0002", "measurement", "sessions from 2023-11-14 to 2023-11-14"):
+    for words in ("schema 0003", "measurement", "sessions from 2023-11-14 to 2023-11-14"):
         assert words in done.out
 
 
@@ -71,11 +71,11 @@ def test_lines_that_cannot_be_read_are_said(trt: Trt, run: Path) -> None:
 
 def test_to_another_schema_and_back(trt: Trt, run: Path) -> None:
     trt("store", "ingest", run)
-    assert trt("store", "migrate", "--to", "0001").out.endswith("schema 0002 before, 0001 now\n")
-    assert "its schema is not the newest, which is 0002: trt-harness store migrate" in trt("store", "info").err
+    assert trt("store", "migrate", "--to", "0001").out.endswith("schema 0003 before, 0001 now\n")
+    assert "its schema is not the newest, which is 0003: trt-harness store migrate" in trt("store", "info").err
     refused = trt("store", "ingest", run)
     assert refused.code == 2
-    assert "its schema is 0001, and 0002 is needed: trt-harness store migrate --store" in refused.err
+    assert "its schema is 0001, and 0003 is needed: trt-harness store migrate --store" in refused.err
     assert trt("store", "migrate").code == 0
     assert trt("store", "info", "--json").json["rows"]["record"] == 3
     assert trt("store", "migrate", "--to", "0042").code == 2

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+import harness
 from harness.errors import StoreError
 from harness.ledger import history, migrate, schema
 from harness.ledger.batch import write
@@ -68,7 +69,7 @@ def test_all_the_way_up_and_down(store_url: str) -> None:
         left = store.read(lambda connection: sa.inspect(connection).get_table_names())
         assert (left, store.revision()) == (["alembic_version"], None)
         store.migrate()
-        assert history.counts(store) == dict.fromkeys((table.name for table in schema.METADATA.sorted_tables), 0)
+        assert history.counts(store) == dict.fromkeys((table.name for table in schema.TABLES), 0)
 
 
 def test_migrations_come_to_the_schema(store_url: str) -> None:
@@ -124,6 +125,15 @@ def test_a_newer_schema_is_refused(store_url: str) -> None:
     with Store(store_url) as store:
         store.write(lambda connection: connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
     with pytest.raises(StoreError, match=rf"its schema 9999 is newer than {REVISIONS[-1]}: update trt-harness"):
+        Store(store_url)
+
+
+def test_a_newer_schema_names_the_version_that_wrote_it(store_url: str) -> None:
+    with Store(store_url) as store:
+        assert store.read(lambda connection: migrate.written_by(connection, REVISIONS[-1])) == harness.__version__
+        for statement in ("UPDATE alembic_version SET version_num = '9999'", "INSERT INTO step VALUES ('9999', '9.1')"):
+            store.write(lambda connection, statement=statement: connection.execute(sa.text(statement)))
+    with pytest.raises(StoreError, match=r"is newer than .*: update trt-harness to 9\.1, which wrote it"):
         Store(store_url)
 
 
