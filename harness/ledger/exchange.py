@@ -3,7 +3,8 @@
 A file is a zip: for each table ``tables/NAME.jsonl``, its rows as canonical JSON, one a line, in the order of their
 keys; for raw samples ``samples/KEY.parquet``; last ``manifest.json``, with format, schema and how many rows there are,
 so that a file that was cut short is known as one. Rows have no numbers, which are each store's own, and refer to
-others by key. Equal content gives equal bytes. What a store has already stays as it is.
+others by key. Equal content gives equal bytes. What a store has already stays as it is, but for baselines, whose life
+goes on: what is a proposal here, and was decided upon elsewhere, is decided upon here, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sqlalchemy as sa
 
 from harness.errors import StoreError
 from harness.ledger import migrate, schema
+from harness.ledger.baselines import State
 from harness.ledger.raw import SUFFIX
 from harness.ledger.store import CHUNK, TABLES, Store, add
 from harness.spec.canonical import canonical_json
@@ -29,6 +31,12 @@ from harness.spec.canonical import canonical_json
 FORMAT = 1
 MANIFEST = "manifest.json"
 AT_ONCE = 5000  # rows of one transaction
+LIFE = {  # of a baseline, which never goes back
+    State.PROPOSED.value: 0,
+    State.ACTIVE.value: 1,
+    State.REJECTED.value: 1,
+    State.SUPERSEDED.value: 2,
+}
 _THEN = (1980, 1, 1, 0, 0, 0)  # of every member: the oldest that a zip can say
 
 Rows = dict[str, Any]
@@ -203,7 +211,18 @@ def _add(store: Store, table: sa.Table, rows: Iterable[Rows], numbers: _Numbers)
             known = numbers.of(other, {row[name] for row in made if row[name] is not None})
             for row in made:
                 row[name] = None if row[name] is None else known[row[name]]
-        new += store.write(lambda connection, made=made: add(connection, table, made))  # type: ignore[misc]
+        new += store.write(lambda connection, made=made: _added(connection, table, made))  # type: ignore[misc]
+    return new
+
+
+def _added(connection: sa.Connection, table: sa.Table, rows: list[Rows]) -> int:
+    """Of baselines those count, too, that have gone on."""
+    new = add(connection, table, rows)
+    if table is schema.baseline:
+        for row in rows:
+            earlier = [state for state, age in LIFE.items() if age < LIFE.get(row["state"], 0)]
+            mine = (table.c.key == row["key"]) & table.c.state.in_(earlier)
+            new += connection.execute(sa.update(table).where(mine).values(state=row["state"])).rowcount
     return new
 
 

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from harness.errors import StoreError
-from harness.ledger import history
+from harness.ledger import history, schema
 from harness.ledger.batch import write
 from harness.ledger.exchange import MANIFEST, export, merge, take
 from harness.ledger.ingest import ingest
 from harness.ledger.retention import DAY, prune
-from harness.ledger.store import Store
+from harness.ledger.store import Store, add
 from tests.ledger import postgres, stored
 
 
@@ -109,6 +110,27 @@ def test_what_is_already_there_stays_as_it_is(full: Store, other: Store, tmp_pat
     assert take(other, tmp_path / "a.zip").samples == 0
     assert other.samples is not None
     assert not {file.stem for file in other.samples.files()} & set(gone)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "after"),
+    [
+        ("proposed", "active", "active"),
+        ("proposed", "rejected", "rejected"),
+        ("active", "superseded", "superseded"),
+        ("active", "proposed", "active"),
+        ("superseded", "active", "superseded"),
+        ("rejected", "active", "rejected"),
+    ],
+)
+def test_what_became_of_a_baseline_comes_along(store: Store, other: Store, here: str, there: str, after: str) -> None:
+    """A proposal that was decided upon elsewhere is none any more, and no decision is taken back."""
+    row = {"key": "b" * 64, "cell_key": "c" * 64, "cell": "bert", "at": 1.0, "body": "{}", "evidence": ""}
+    for one, state in ((store, here), (other, there)):
+        one.write(lambda connection, state=state: add(connection, schema.baseline, [{**row, "state": state}]))
+    moved = merge(store, other).rows["baseline"]
+    found = store.read(lambda connection: connection.execute(sa.select(schema.baseline.c.state)).scalar_one())
+    assert (found, moved) == (after, int(here != after))
 
 
 def test_samples_that_are_not_here_are_counted(full: Store, tmp_path: Path) -> None:
