@@ -296,6 +296,9 @@ class Settings:
         "whether performance is measured: off, screen (against baselines, failing nothing), gate (what looks slower is "
         "measured beside the baseline's plan, and fails where that confirms it)",
     )
+    perf_metrics: tuple[str, ...] = _row(
+        ("*",), _names, "PATTERNS", "metrics to measure, by name or pattern, as in gpu*", many=True
+    )
     perf_processes: int = _row(4, _last(_count), "NUMBER", "processes that a cell is measured in, each of its own")
     perf_seconds: float = _row(1.0, _last(_seconds), "SECONDS", "a process samples no longer in one way to run")
     store: str | None = _row(

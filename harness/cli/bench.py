@@ -12,9 +12,9 @@ import typer
 
 from harness.cli import options, sides
 from harness.cli.compare import print_details
-from harness.cli.engines import FP32
 from harness.cli.exits import FAILED, INTERRUPTED, NOTHING, OPEN, PASSED
 from harness.cli.output import leave, print_table, repeat, say, telling
+from harness.cli.target import FP32
 from harness.errors import SpecError
 from harness.settings import BEST
 from harness.spec import recipe

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options, sides
-from harness.cli.engines import FP32
 from harness.cli.exits import FAILED, INTERRUPTED, NOTHING, OPEN, PASSED
 from harness.cli.output import leave, print_table, repeat, say, telling
+from harness.cli.target import FP32
 from harness.errors import SpecError, UnsupportedError
 from harness.settings import BEST
 

@@ -60,7 +60,8 @@ def diff(
     something does, and with 3 when one of them tells of no layer. What is said of both is for those that are
     built; an option for a plan alone that says how to build is refused. A plan is code: load only what you trust.
     """
-    from harness.cli.engines import FP32, Asked, chosen, report
+    from harness.cli.engines import Asked, chosen, report
+    from harness.cli.target import FP32
     from harness.report.engine_report import EngineDiff
     from harness.runtime.workbench import Workbench
 

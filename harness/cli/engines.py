@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cli.output import say, shown
-from harness.cli.target import model_of, with_profile
+from harness.cli.target import FP32, model_of, with_profile
 from harness.report.engine_report import EngineReport
 from harness.report.layers import DETAILED, read
 from harness.runtime.backend.protocol import Progress
 from harness.runtime.choice import Choice, choose, needs_of
 from harness.runtime.workbench import Workbench
 from harness.spec import EngineSpec, recipe
-
-FP32 = "fp32"  # the precision of what nothing is said of: the model as it is
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def inspect(
     and an option that says how to build is refused. A plan is code: load only what you trust. Exits with 3 when
     the engine tells of no layer.
     """
-    from harness.cli.engines import FP32, Asked, chosen, report
+    from harness.cli.engines import Asked, chosen, report
+    from harness.cli.target import FP32
     from harness.report.engine_report import layer_as_json
     from harness.report.layers import ORDERS, matching
     from harness.runtime.workbench import Workbench

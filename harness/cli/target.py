@@ -14,6 +14,7 @@ from harness.spec.onnx_model import interface, validate
 from harness.spec.profile import Profile, Range
 from harness.spec.source import OnnxFile, PlanFile
 
+FP32 = "fp32"  # the precision of what nothing is said of: the model as it is
 PLANS = (".plan", ".engine", ".trt")
 # Build options that count for a plan, too: what it is loaded with, and that it brings a runtime of its own.
 LOADING = ("plugins=", "flags=VERSION_COMPATIBLE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from harness.measure.quantity import Quantity, covered
 from harness.measure.runner import Runner
 from harness.measure.side import Side
 from harness.runtime.sampling import Sampling
+from harness.spec.build import BuildConfig
 from harness.spec.canonical import digest
 
 MEASUREMENT = 1  # raise it when the same plan would measure otherwise: series of another number don't compare
@@ -38,10 +39,11 @@ class Place:
     environment: Mapping[str, str]
 
     @classmethod
-    def of(cls, environment: Mapping[str, Any]) -> Place:
-        """From what `harness.runtime.fingerprint.environment` tells."""
+    def of(cls, environment: Mapping[str, Any], config: BuildConfig | None = None) -> Place:
+        """From what `harness.runtime.fingerprint.environment` tells, and the build options that were set."""
         recorded = {
             "library": library_of(environment),
+            "options": "" if config is None else options_of(config),
             **{name: environment.get(name) for name in RECORDED},
         }
         device = str(environment.get("gpu") or environment.get("cpu") or "unknown device")
@@ -54,14 +56,27 @@ def library_of(environment: Mapping[str, Any]) -> str:
     return f"{bindings} over {library}" if library not in ("", bindings) else bindings
 
 
+def options_of(config: BuildConfig) -> str:
+    """Those that are not the builder's own default, as they would be typed."""
+    given = ((one.name, getattr(config, one.name), one.default) for one in fields(config))
+    return ", ".join(f"{name}={value}" for name, value, default in given if value != default)
+
+
 RECORDED = ("backend", "version", "driver", "cuda_driver", "cuda_runtime", "gpu_uuid", "host")
 
 
 def key_of(side: Side, place: Place) -> str:
-    """The cell: what was asked, where it is measured, and how. Versions are no part of it: nights are to compare."""
+    """The cell: which model, where it is measured, and how.
+
+    Versions and build options are no part of it: nights that differ in them are to be compared. A plugin counts.
+    """
+    model, config = side.spec.model, side.spec.config
     return digest(
         {
-            "engine": side.spec.key,
+            "model": {"kind": model.source.kind, "digest": model.source.digest()},
+            "precision": side.spec.precision,
+            "profiles": side.spec.profiles,
+            "plugins": sorted(Path(path).name for path in config.plugins),
             "backend": side.backend,
             "point": side.point,
             "device": place.device,
@@ -131,7 +146,8 @@ class Candidate:
         effort = Effort()
         with contextlib.closing(Journal(folder, request)) as journal:
             sides = [replace(other, name="A"), replace(self.side, name="B")]
-            runner = Runner(self.cell, sides, self.ways, journal, False, self.tell, effort.blocks * PROCESSES)
+            ways = {name: way for name, way in self.ways.items() if any(one.way == name for one in wanted)}
+            runner = self._runner(sides, journal, effort.blocks * PROCESSES, ways, {one.name for one in wanted})
             with contextlib.closing(runner):
                 found = Contest(runner, wanted, effort, self.subjects).run()
         lost = next((one for one in found if one.said is Said.FAILED and one.metric == "side A"), None)
@@ -139,11 +155,18 @@ class Candidate:
 
     # Within --------------------------------------------------------------------------------------
 
+    def _runner(
+        self, sides: Sequence[Side], journal: Journal, planned: int, ways: Mapping[str, Sampling], names: set[str]
+    ) -> Runner:
+        """Measures no more than what has these ``names``."""
+        return Runner(self.cell, sides, ways, journal, False, self.tell, planned, names.__contains__)
+
     def _values(self, count: int, first: int = 0) -> dict[str, Array]:
         """By metric, of ``count`` processes from number ``first`` on. Those that lack some are in ``missing``."""
         request = {"screen": dict(self.side.request), "plans": self.plans, "ways": self.ways}
         with contextlib.closing(Journal(self.folder / "alone", request)) as journal:
-            runner = Runner(self.cell, [self.side], self.ways, journal, False, self.tell, self.processes)
+            names = {one.name for one in self.quantities}
+            runner = self._runner([self.side], journal, self.processes, self.ways, names)
             with contextlib.closing(runner):
                 processes = [runner.process(number, 0, number) for number in range(first, first + count)]
         found, missing = covered(self.quantities, processes)

@@ -98,6 +98,7 @@ class Job:
     other: Callable[[EngineInfo, Question], Mapping[str, Array]] = lambda _info, _asked: _none("another shape")
     weights: Callable[[Engine], tuple[Weights, LayerWeights]] = lambda _: _none("weights to replace")
     window: float = WINDOW
+    wanted: Callable[[str], bool] = lambda _: True  # of what takes its time beside the ways: energy, switches, a refit
 
 
 def measured(backend: Backend, job: Job, monitor: Monitor) -> tuple[Process, dict[str, Array]]:
@@ -132,13 +133,16 @@ def measured(backend: Backend, job: Job, monitor: Monitor) -> tuple[Process, dic
             made.nbytes["host memory"] = backend.peak_memory()
         else:
             made.missing["host memory"] = "it ran inside this process"
-        with made.missing_where("energy"):
-            made.joules["energy"] = _energy(session, question, monitor, job.window, graph=GRAPH in made.samples)
-        with made.missing_where("shape switch"):
-            switches = session.reshape(question.inputs, job.other(engine.info, question), SWITCHES)
-            made.seconds["shape switch"] = float(np.median(switches))
-        with made.missing_where("refit"):
-            _refit(engine, job, made.seconds)
+        if made.wants("energy", job):
+            with made.missing_where("energy"):
+                made.joules["energy"] = _energy(session, question, monitor, job.window, graph=GRAPH in made.samples)
+        if made.wants("shape switch", job):
+            with made.missing_where("shape switch"):
+                switches = session.reshape(question.inputs, job.other(engine.info, question), SWITCHES)
+                made.seconds["shape switch"] = float(np.median(switches))
+        if made.wants("refit", job):
+            with made.missing_where("refit"):
+                _refit(engine, job, made.seconds)
         if job.inspected:
             with made.missing_where("layers"):
                 made.told = engine.inspect()
@@ -171,6 +175,12 @@ class _Made:
         return Process(
             self.samples, self.seconds, self.nbytes, outputs, bracket, self.missing, self.told, joules=self.joules
         )
+
+    def wants(self, what: str, job: Job) -> bool:
+        """Whether ``job`` asks for it; it is missing else."""
+        if not job.wanted(what):
+            self.missing[what] = "not asked for"
+        return job.wanted(what)
 
     @contextlib.contextmanager
     def missing_where(self, what: str) -> Iterator[None]:

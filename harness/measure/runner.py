@@ -53,6 +53,7 @@ class Runner:
     rebuilt: bool = False
     tell: Tell = lambda _: None
     planned: int = 0
+    wanted: Callable[[str], bool] = lambda _: True  # as in `Job`
     _replays: dict[str, int] = field(default_factory=dict)
     _monitors: dict[str, Monitor] = field(default_factory=dict)
 
@@ -142,6 +143,7 @@ class Runner:
             inspected=ordinal == 0,
             other=side.another,
             weights=side.replacements,
+            wanted=self.wanted,
         )
         made, outputs = measured(side.process(), job, self._monitor(side))
         file = self.journal.folder / "outputs" / f"{self.name}-{side.name}-{made.outputs[:16]}.npz"

@@ -102,12 +102,14 @@ class Night:
         baselines = read(run.baselines)
         sampling = Sampling(kept=2000, seconds=settings.perf_seconds, warmup_most=2 * settings.perf_seconds)
         ways = {GRAPH: dataclasses.replace(sampling, graph=True), PLAIN: sampling}
-        wanted = (*quantities(tuple(ways), baselines.policies["latency"].tolerance), PLAN_SIZE, DEVICE_MEMORY)
+        found = (*quantities(tuple(ways), baselines.policies["latency"].tolerance), PLAN_SIZE, DEVICE_MEMORY)
+        wanted = tuple(one for one in found if any(fnmatch.fnmatchcase(one.name, p) for p in settings.perf_metrics))
+        ways = {name: way for name, way in ways.items() if any(one.way == name for one in wanted)}
         kept = run.kept_plans
         digest = kept.put(plan.data)
         side = Side("B", spec, story.backend, run.bench, _device(run, story.backend), case.point, settings.seed)
         side.plans = (kept.path(digest),)
-        place = Place.of({**run.environments[story.backend], **machine()})
+        place = Place.of({**run.environments[story.backend], **machine()}, spec.config)
         cell = f"{dataclasses.replace(case.cell, test='', backend=story.backend).params} on {place.device}"
         candidate = Candidate(
             cell,

@@ -6,12 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx
 import pytest
 
 from harness.ledger import candidate
-from harness.ledger.candidate import Candidate, Place
+from harness.ledger.candidate import Candidate, Place, key_of, library_of
 from harness.ledger.gate import Tonight
 from harness.measure.quantity import QUANTITIES
+from harness.spec import BuildConfig, EngineSpec, ModelSpec, recipe
+from harness.spec.source import OnnxFunction
 from tests.measure.processes import process
 
 LATENCY = next(one for one in QUANTITIES if one.name == "end to end")
@@ -28,8 +31,18 @@ class Played:
     def close(self) -> None: ...
 
 
+def spec(source: str = "a", **options: Any) -> EngineSpec:
+    model = ModelSpec("m", OnnxFunction(source, lambda: onnx.helper.make_model(_graph(source))))
+    return EngineSpec.of(model, recipe("fp32"), BuildConfig(**options))
+
+
+def _graph(name: str) -> onnx.GraphProto:
+    value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])
+    return onnx.helper.make_graph([], "g", [value], [value])
+
+
 def tonight(folder: Path, processes: int) -> Tonight:
-    side: Any = SimpleNamespace(request={}, spec=SimpleNamespace(key="k"), backend="fake", point="opt")
+    side: Any = SimpleNamespace(request={}, spec=spec(), backend="fake", point="opt")
     place = Place("fake GPU", {})
     made = Candidate("mlp", side, ("a",), place, {}, (LATENCY,), folder, lambda _: "none", processes=processes)
     return made.tonight("1")
@@ -41,3 +54,26 @@ def test_a_tail_is_told_where_there_are_enough_samples(tmp_path: Path, monkeypat
     found = tonight(tmp_path / "many", 5)
     assert found.tails.keys() == {"end to end"}
     assert found.tails["end to end"] > float(found.values["end to end"].max())
+
+
+def cell(spec: EngineSpec, device: str = "GPU", **changes: Any) -> str:
+    side: Any = SimpleNamespace(**{"spec": spec, "backend": "fake", "point": "opt", **changes})
+    return key_of(side, Place(device, {"driver": "1"}))
+
+
+def test_a_cell_is_its_model_place_and_precision() -> None:
+    """Whatever built it, and by which options: nights that differ in those are to be compared."""
+    usual = cell(spec())
+    assert cell(spec(flags=("TF32",), optimization_level=5)) == usual
+    others = (cell(spec("b")), cell(spec(), "another"), cell(spec(), point="max"), cell(spec(), backend="tensorrt"))
+    assert len({usual, *others}) == 5
+
+
+def test_options_and_versions_are_recorded() -> None:
+    facts = {"version": "8.6.1", "library_version": "8.6.0", "gpu": "H200", "gpu_uuid": "ab"}
+    place = Place.of(facts, BuildConfig(flags=("TF32",), optimization_level=0))
+    assert place.device == "H200"
+    assert place.environment["options"] == "optimization_level=0, flags=('TF32',)"
+    assert place.environment["library"] == "8.6.1 over 8.6.0"
+    assert "options" not in Place.of(facts, BuildConfig()).environment
+    assert library_of({"version": "1", "library_version": "1"}) == library_of({"version": "1"}) == "1"

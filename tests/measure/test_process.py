@@ -153,6 +153,19 @@ def test_a_refit_by_the_same_weights(tmp_path: Path) -> None:
     assert "refit" not in made.seconds
 
 
+def test_what_is_not_wanted_takes_no_time(tmp_path: Path) -> None:
+    asked = replace(job(tmp_path, FakeBackend()), wanted=lambda what: what == "shape switch", window=0.5)
+    asked = replace(asked, other=lambda _info, _question: {"x": np.ones((4, 2), np.float32)})
+    made, _ = measured(FakeBackend(), asked, Counter())
+    assert made.joules == {}
+    assert made.missing == {
+        "energy": "not asked for",
+        "refit": "not asked for",
+        "host memory": "it ran inside this process",
+    }
+    assert made.seconds["shape switch"] > 0
+
+
 def test_memory_of_every_profile(tmp_path: Path) -> None:
     """Each in a context of its own, with no other beside it: some versions let a profile be used once."""
     living = []

@@ -201,6 +201,17 @@ def test_a_kept_plan_that_was_changed_is_not_loaded(
     assert "not the plan that was kept" in found["words"]
 
 
+def test_only_the_metrics_that_are_asked_for(nights: Nights) -> None:
+    (record,) = nights("", "--trt-perf-metrics=gpu, graph")
+    assert record.verdict == "not_covered"  # a comma tells names apart: neither is one
+    (record,) = nights("", "--trt-perf-metrics=*graph")
+    journal = Path(record.facts["perf"]["journal"]) / "alone" / "journal.jsonl"
+    processes = [json.loads(line) for line in journal.read_text().splitlines()]
+    made = [one for one in processes if one["kind"] == "process"]
+    assert {way for one in made for way in one["samples"]} == {"graph"}
+    assert all(one["missing"]["shape switch"] == "not asked for" for one in made)
+
+
 def test_what_cant_be_run_fails_as_it_would_anywhere(nights: Nights) -> None:
     (record,) = nights("crash_run@mlp")
     assert record.verdict == "failed"
