@@ -7,7 +7,6 @@ them spins by 2 % of the whole longer, and counts as another version. It needs a
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import subprocess
@@ -28,11 +27,12 @@ from harness.ledger.store import Store
 from harness.runtime.devices import devices
 
 __all__ = ["python"]  # a fixture
-MODELS = os.environ.get("TRT_HARNESS_NIGHTS_MODELS", "mlp,conv,bert,gpt,vit,resnet,lstm,unet,mobilenet,attention")
+MODELS = os.environ.get("TRT_HARNESS_NIGHTS_MODELS", "mlp,conv,bert,gpt,vit,resnet,depthwise,unet,llama,attention_64")
 BASE, PLANTED = 0.1, 0.02
 RATE = 1.98e9  # cycles a second of the device, where nothing else is said
 METRIC = "gpu, graph"
-SETTINGS = ("--trt-perf-processes=4", "--trt-perf-seconds=0.5", "--trt-effort=ci")
+UNSPOILT = "unspoilt"
+SETTINGS = ("--trt-perf-processes=2", "--trt-perf-seconds=0.2", "--trt-perf-metrics=*graph")
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Nights:
     python: str
     folder: Path
     numbers: Sequence[int]
+    tell: Callable[[str], None]
     told: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # by night and model
 
     def copy(self, model: str, name: str, cycles: int, version: str) -> Path:
@@ -61,15 +62,8 @@ class Nights:
             [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
 
-    def seconds(self, model: str, number: int) -> float:
-        """A run of ``model`` by an unspoilt TensorRT."""
-        effort = ["--processes", "1", "--seconds", "0.5", "--json", "--output", str(self.folder / f"bench-{model}")]
-        done = self.run(["harness.cli", "bench", model, "--backend", "tensorrt", *effort], number)
-        measured = json.loads(done.stdout)["measured"]
-        return float(next(one["median"] for one in measured if one["name"] == METRIC))
-
-    def night(self, name: str, model: str, python: Path, older: Path | None, number: int) -> dict[str, Any]:
-        """What the gate says of ``model`` tonight."""
+    def night(self, name: str, model: str, python: Path | str, older: Path | None, number: int) -> dict[str, Any]:
+        """What the gate says of ``model`` tonight. Without a spin it is no night of the store."""
         output = self.folder / name / model
         own = [
             f"--trt-model={model}",
@@ -86,12 +80,14 @@ class Nights:
         runs = list(output.iterdir()) if output.is_dir() else []
         records = [record for run in runs for record in read_run(run).records]
         assert len(records) == 1, done.stdout + done.stderr
-        with Store(self.folder / f"{model}.sqlite") as store:
-            ingest(store, runs[0])
+        if name != UNSPOILT:
+            with Store(self.folder / f"{model}.sqlite") as store:
+                ingest(store, runs[0])
         perf: dict[str, Any] = records[0].facts.get("perf", {})
         assert perf, f"{records[0].verdict}: {records[0].message}"
         told = next(one for one in perf["rulings"] if one["metric"] == METRIC)
         self.told[name, model] = {**told, "environment": perf["environment"], "verdict": records[0].verdict}
+        self.tell(f"{name} | {model} | {told['said']} | {records[0].verdict} | {told['words']}")
         return self.told[name, model]
 
     def baseline(self, model: str, number: int) -> None:
@@ -103,7 +99,7 @@ class Nights:
 
     def model(self, model: str, number: int) -> None:
         """All its nights, on one device."""
-        seconds = self.seconds(model, number)
+        seconds = float(self.night(UNSPOILT, model, self.python, None, number)["b"])
         base = round(BASE * seconds * RATE)
         more = base + round(PLANTED * (1 + BASE) * seconds * RATE)
         usual = self.copy(model, "usual", base, "")
@@ -137,7 +133,12 @@ def everywhere(numbers: Sequence[int], models: Sequence[str], work: Callable[[st
 
 def test_three_nights(python: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The second night fails for each model, by what was planted; the others for none."""
-    nights = Nights(python, tmp_path, devices() or (0,))
+
+    def tell(line: str) -> None:
+        with capsys.disabled():
+            print(line, flush=True)
+
+    nights = Nights(python, tmp_path, devices() or (0,), tell)
     models = MODELS.split(",")
     problems: dict[str, str] = {}
 
@@ -148,9 +149,6 @@ def test_three_nights(python: str, tmp_path: Path, capsys: pytest.CaptureFixture
             problems[model] = f"{type(error).__name__}: {error}"
 
     everywhere(nights.numbers, models, work)
-    with capsys.disabled():
-        for (name, model), told in sorted(nights.told.items()):
-            print(f"{name} | {model} | {told['said']} | {told['verdict']} | {told['words']}")
     assert problems == {}
     for model in models:
         assert nights.told["second", model]["said"] == "REGRESSION"

@@ -172,7 +172,8 @@ def _perf(text: str) -> Perf:
 
 
 def _installations(texts: Sequence[str], base: Path) -> tuple[tuple[str, str], ...]:
-    return tuple((version, _program(file, base)) for version, file in _pairs(texts, base))
+    _pairs(texts, base)
+    return tuple((text.rpartition("=")[0], _program(text.rpartition("=")[2], base)) for text in texts)
 
 
 def _pairs(texts: Sequence[str], _base: Path) -> tuple[tuple[str, str], ...]:
