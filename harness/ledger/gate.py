@@ -299,10 +299,10 @@ class Gate:
 
 def asked(tonight: Tonight, baseline: Baseline) -> Question:
     """What the candidate differs in from the baseline, beside the night."""
-    if set(tonight.plans) <= set(baseline.plans):
-        return Question.ENVIRONMENT
     libraries = (one.get("library", "") for one in (baseline.environment, tonight.environment))
-    return Question.REBUILT if len(set(libraries)) == 1 else Question.INSTALLATION
+    if len(set(libraries)) > 1:  # even where both build the very same plan: what runs it differs
+        return Question.INSTALLATION
+    return Question.ENVIRONMENT if set(tonight.plans) <= set(baseline.plans) else Question.REBUILT
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

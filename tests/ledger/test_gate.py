@@ -307,6 +307,7 @@ def test_which_question() -> None:
     assert asked(tonight(1, "plan-b"), three) is Question.ENVIRONMENT
     assert asked(tonight(1, "plan-d"), three) is Question.REBUILT
     assert asked(tonight(1, "plan-d", {**HERE, "library": "9"}), three) is Question.INSTALLATION
+    assert asked(tonight(1, "plan-a", {**HERE, "library": "9"}), three) is Question.INSTALLATION
     assert asked(tonight(1, "plan-d", {**HERE, "driver": "9"}), three) is Question.REBUILT
 
 
