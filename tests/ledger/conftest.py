@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         called = getattr(item, "callspec", None)
         if "postgres_server" in getattr(item, "fixturenames", ()) or (
-            called and "postgresql" in called.params.values()
+            called and any(isinstance(one, str) and one == "postgresql" for one in called.params.values())
         ):
             item.add_marker("postgres")
 
