@@ -30,7 +30,7 @@ from harness.measure.finding import BAD, Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
 from harness.measure.stats import CONFIDENCE, ROUNDING
-from harness.measure.verdict import told
+from harness.measure.verdict import LEAST, told
 from harness.settings import Perf
 
 Array = npt.NDArray[np.float64]
@@ -184,11 +184,11 @@ class Gate:
         metric = self._metric(name, known)
         step = against_history(known, tonight.values[name], metric)
         said, words = Said.PASS, step.words(metric)
-        if step.estimate > 0 and (step.p < SUSPECT or step.estimate >= math.log1p(known.tolerance)):
+        if step.estimate >= LEAST and (step.p < SUSPECT or step.estimate >= math.log1p(known.tolerance)):
             said, words = Said.INCONCLUSIVE, f"{words}; suspected, not confirmed"
         elif name in tonight.notes:
             said, words = Said.UNSTABLE, f"{words}; {tonight.notes[name]}"
-        elif step.high < 0 and step.p_better < ALARM:
+        elif step.estimate <= -LEAST and step.high < 0 and step.p_better < ALARM:
             said = Said.IMPROVEMENT
         return Ruling(self._finding(tonight, name, said, words, known), question)
 

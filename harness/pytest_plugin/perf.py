@@ -122,7 +122,7 @@ class Night:
             opponent(side, kept, lambda library: installed(run, side, library)),
             subjects=max(run.measured_cells, 1),
             processes=settings.perf_processes,
-            once={one.name: plan.took[one.source] for one in (PARSE, BUILD) if plan.took.get(one.source)},
+            once=_once(plan, (PARSE, BUILD)),
         )
         known = {one.name: one for one in (*wanted, PARSE, BUILD)}
         try:
@@ -188,6 +188,13 @@ def installed(run: Run, mine: Side, library: str) -> Side | str:
             f"--trt-installation {library}=PYTHON"
         )
     return dataclasses.replace(mine, bench=run.installation(mine.backend, program))
+
+
+def _once(plan: BuiltPlan, quantities: Sequence[Quantity]) -> dict[str, float]:
+    """What tonight's build took. One from the cache was another night's, and is counted there."""
+    if plan.cached:
+        return {}
+    return {one.name: plan.took[one.source] for one in quantities if plan.took.get(one.source)}
 
 
 def _device(run: Run, backend: str) -> int:

@@ -191,6 +191,16 @@ def test_a_loss_below_the_tolerance_is_no_regression_by_history() -> None:
     assert ruling.finding.said is Said.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("change", [2e-6, -2e-6])
+def test_what_is_below_a_thousandth_is_no_change(change: float) -> None:
+    """Sizes are the same in every session, and a file of baselines has six digits of them."""
+    size = replace(BASELINE, metrics={"plan size": Known("bytes", (1e7, 1e7), 0.0, 0.02)})
+    rival = Planned()
+    seen = Tonight("k", "bert", "tonight", ("plan-b",), HERE, {"plan size": np.full(4, 1e7 * (1 + change))})
+    assert only(ruled(seen, rival, baseline=size)).finding.said is Said.PASS
+    assert rival.calls == []
+
+
 def test_an_improvement_is_told_and_nothing_measured() -> None:
     rival = Planned(b=0.95e-3)
     ruling = only(ruled(tonight(0.95e-3), rival))

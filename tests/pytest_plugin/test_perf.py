@@ -242,6 +242,15 @@ def test_a_file_of_baselines_that_is_wrong_is_named(project: pytest.Pytester, ni
     assert "trt-baselines.toml: schema: expected 1" in record.message
 
 
+def test_a_build_is_of_the_night_that_made_it(project: pytest.Pytester, nights: Nights) -> None:
+    """What lies in the cache was counted when it was built."""
+    project.makepyfile(test_it=TEST.replace('"gpu, graph"', '"build"'))
+    cache = f"--trt-cache={project.path / 'cache'}"
+    (built,), (cached,) = nights("", cache), nights("", cache)
+    assert built.facts["perf"]["values"]["build"]["value"] > 0
+    assert cached.verdict == "not_covered"
+
+
 def test_two_tests_of_an_engine_share_what_was_measured(project: pytest.Pytester, nights: Nights) -> None:
     size = TEST.replace("test_runs", "test_size").replace('"gpu, graph"', '"plan size"')
     project.makepyfile(test_it=TEST + size.partition("import pytest")[2])
