@@ -292,8 +292,10 @@ class Ledger:
     def accept(self, proposal: Proposal, reason: str, at: datetime.datetime) -> None:
         decisions.propose(self.opened, proposal, "the gate", at)
         (filed,) = decisions.filed(self.opened, State.PROPOSED)
-        accepted = decisions.accept(self.opened, filed, reason, "owner", at)
-        write(self.file, self.baselines().with_accepted(accepted))
+        held = self.baselines()
+        decisions.accept(
+            self.opened, filed, reason, "owner", at, kept=lambda made: write(self.file, held.with_accepted(made))
+        )
 
 
 # Peers, on the medians of the same nights ---------------------------------------------------------------

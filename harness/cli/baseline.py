@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fnmatch
 import getpass
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +52,7 @@ def propose(
     Exits with 3 where there is nothing to propose.
     """
     from harness.ledger import decisions, history
+    from harness.ledger.baselines import State
     from harness.ledger.proposals import Proposal, difference, proposed
     from harness.measure.quantity import every
 
@@ -62,11 +65,14 @@ def propose(
             if not _meant(one.cell, cells):
                 continue
             found = proposed(one.key, one.cell, one.seen, held, every())
-            if isinstance(found, Proposal):
-                made.append(found)
-                decisions.propose(opened, found, _actor(actor), _now())
-            else:
+            if not isinstance(found, Proposal):
                 refused[one.cell] = found
+                continue
+            state = decisions.propose(opened, found, _actor(actor), _now())
+            if state is State.PROPOSED:
+                made.append(found)
+            else:
+                refused[one.cell] = f"a baseline of these sessions is {state.value}"
     evidence = "\n".join(one.markdown for one in made)
     diff = difference(held, made, file.name)
     if output is not None and made:
@@ -102,23 +108,24 @@ def accept(
 ) -> None:
     """Accept what is proposed: it is written to the file of baselines, which belongs into the repository."""
     from harness.ledger import decisions
-    from harness.ledger.baseline_file import write
+    from harness.ledger.proposals import Proposal
+    from harness.measure.quantity import every
 
     settings = options.settings(store=store, baselines=baselines, kept=kept)
-    file, held = _held(settings)
     done: list[str] = []
     left: dict[str, str] = {}
-    with _store(settings) as opened:
+    with _changing(settings) as change, _store(settings) as opened:
         for one in _latest(opened, cells):
             lacking = _lacking(one.baseline, _kept(settings))
-            if one.loosens and not loosen:
+            before = change.held.active.get(one.baseline.key)
+            if Proposal.of(one.baseline, before, every()).loosens and not loosen:
                 left[one.baseline.cell] = "it allows more than the baseline before: --loosen"
             elif lacking:
                 left[one.baseline.cell] = lacking
             else:
-                held = held.with_accepted(decisions.accept(opened, one, reason, _actor(actor), _now()))
-                write(file, held)
+                decisions.accept(opened, one, reason, _actor(actor), _now(), kept=change.accept)
                 done.append(one.baseline.cell)
+    file = change.file
     _say(done, left, f"accepted, in {file}")
     leave(PASSED if done else NOTHING, {"accepted": done, "left": left, "file": str(file)}, as_json=json)
 
@@ -151,16 +158,14 @@ def pin(
 ) -> None:
     """Pin the present baselines as those of a release: what a cell loses since is limited, step by step or at once."""
     from harness.ledger import decisions
-    from harness.ledger.baseline_file import write
 
     settings = options.settings(store=store, baselines=baselines)
-    file, held = _held(settings)
-    done = [one for one in held.active.values() if _meant(one.cell, cells)]
-    with _store(settings) as opened:
+    with _changing(settings) as change, _store(settings) as opened:
+        file = change.file
+        done = [one for one in change.held.active.values() if _meant(one.cell, cells)]
         for one in done:
-            held = held.with_release(one.key, release)
+            change.pin(one.key, release)
             decisions.note(opened, f"pin {release}", one.cell, reason, _actor(actor), _now())
-    write(file, held)
     _say([one.cell for one in done], {}, f"pinned as {release}, in {file}")
     leave(PASSED if done else NOTHING, {"pinned": [one.cell for one in done]}, as_json=json)
 
@@ -260,6 +265,36 @@ def _held(settings: Settings) -> tuple[Path, Baselines]:
 
     file = settings.baselines or Path(FILE)
     return file, read(file)
+
+
+@dataclass
+class _Change:
+    """Of the file of baselines, by one command at a time; each step of it is written."""
+
+    file: Path
+    held: Baselines
+
+    def accept(self, baseline: Baseline) -> None:
+        self._write(self.held.with_accepted(baseline))
+
+    def pin(self, key: str, release: str) -> None:
+        self._write(self.held.with_release(key, release))
+
+    def _write(self, held: Baselines) -> None:
+        from harness.ledger.baseline_file import write
+
+        write(self.file, held)
+        self.held = held
+
+
+@contextlib.contextmanager
+def _changing(settings: Settings) -> Iterator[_Change]:
+    """Whoever comes second waits, and reads what the first has written."""
+    from filelock import FileLock
+
+    HOME.mkdir(exist_ok=True)
+    with FileLock(HOME / "baselines.lock"):
+        yield _Change(*_held(settings))
 
 
 def _kept(settings: Settings) -> Kept:

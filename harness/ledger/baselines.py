@@ -42,13 +42,14 @@ class Known:
     spread: float
     tolerance: float
 
+    def __post_init__(self) -> None:
+        if len(self.values) < LEAST_SESSIONS or min(self.values) <= 0:
+            least = f"a baseline takes {LEAST_SESSIONS}, since a single one may be an accident, and values above 0"
+            raise SpecError(f"values of {len(self.values)} sessions: {least}")
+
     @classmethod
     def of(cls, unit: str, values: Sequence[float], spread: float, policy: Policy) -> Known:
         """Of the latest sessions. SpecError for fewer than `LEAST_SESSIONS`."""
-        if len(values) < LEAST_SESSIONS:
-            raise SpecError(
-                f"{len(values)} session: a baseline takes {LEAST_SESSIONS}, since a single one may be an accident"
-            )
         recent = tuple(values[-RECENT:])
         return cls(unit, recent, spread, policy.tolerated(recent))
 

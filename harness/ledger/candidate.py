@@ -127,7 +127,8 @@ class Candidate:
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
         """Twice as many fresh processes."""
         fresh = self._values(2 * self.processes, first=self.processes)
-        return {name: fresh.get(name, np.array([self.once.get(name, np.nan)])) for name in metrics}
+        fresh |= {name: np.array([value]) for name, value in self.once.items()}
+        return {name: fresh[name] for name in metrics if name in fresh}
 
     def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
         """Blocks of interleaved processes, as `harness.measure.contest` has them, without what only a build tells."""
@@ -141,13 +142,21 @@ class Candidate:
         ]
         if not wanted:
             return "it is measured once a build"
-        request = {"contest": [dict(other.request), dict(self.side.request)], "plans": [baseline.plans, self.plans]}
+        # What is measured beside latencies depends on the ways that ran before it.
+        latencies = {one.way for one in wanted if one.way} if all(one.way for one in wanted) else set(self.ways)
+        ways = {name: way for name, way in self.ways.items() if name in latencies}
+        names = {one.name for one in wanted}
+        request = {
+            "contest": [dict(other.request), dict(self.side.request)],
+            "plans": [baseline.plans, self.plans],
+            "measured": sorted(names),
+            "ways": ways,
+        }
         folder = self.folder / f"beside-{digest(request)[:12]}"
         effort = Effort()
         with contextlib.closing(Journal(folder, request)) as journal:
             sides = [replace(other, name="A"), replace(self.side, name="B")]
-            ways = {name: way for name, way in self.ways.items() if any(one.way == name for one in wanted)}
-            runner = self._runner(sides, journal, effort.blocks * PROCESSES, ways, {one.name for one in wanted})
+            runner = self._runner(sides, journal, effort.blocks * PROCESSES, ways, names)
             with contextlib.closing(runner):
                 found = Contest(runner, wanted, effort, self.subjects).run()
         lost = next((one for one in found if one.said is Said.FAILED and one.metric == "side A"), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,8 @@ class Event:
     detail: Mapping[str, Any]
 
 
-def propose(store: Store, proposal: Proposal, actor: str, at: datetime.datetime) -> str:
-    """File it; its key. One that was filed before stays as it is, whatever became of it."""
+def propose(store: Store, proposal: Proposal, actor: str, at: datetime.datetime) -> State:
+    """File it, unless one of the same sessions was filed before; the state tells what became of that."""
     key = digest({"cell": proposal.baseline.key, "plans": proposal.baseline.plans, "on": proposal.baseline.sessions})
     row = {
         "key": key,
@@ -56,25 +56,39 @@ def propose(store: Store, proposal: Proposal, actor: str, at: datetime.datetime)
         "evidence": proposal.markdown,
     }
 
-    def work(connection: sa.Connection) -> None:
+    def work(connection: sa.Connection) -> State:
         if add(connection, schema.baseline, [row]):
             _note(connection, at, actor, "propose", proposal.baseline.cell, "", {"baseline": key})
+        table = schema.baseline
+        return State(connection.execute(sa.select(table.c.state).where(table.c.key == key)).scalar_one())
 
-    store.write(work)
-    return key
+    return store.write(work)
 
 
-def accept(store: Store, filed: Filed, reason: str, actor: str, at: datetime.datetime) -> Baseline:
-    """The baseline as it goes into the file. SpecError where it was decided upon before, or without a reason."""
+def accept(
+    store: Store,
+    filed: Filed,
+    reason: str,
+    actor: str,
+    at: datetime.datetime,
+    *,
+    kept: Callable[[Baseline], None] = lambda _: None,
+) -> Baseline:
+    """The baseline as it goes into the file, by ``kept``: in the store it is accepted once that is done, or not at all.
+
+    The one before is superseded, and so is whatever else was proposed of the cell. SpecError where it was decided upon
+    before, or without a reason.
+    """
     accepted = filed.baseline.accepted(reason, actor, at)
 
     def work(connection: sa.Connection) -> None:
         table = schema.baseline
         _decided(connection, filed, State.ACTIVE)
         mine = (table.c.cell_key == filed.baseline.key) & (table.c.key != filed.key)
-        before = sa.update(table).where(mine, table.c.state == State.ACTIVE.value)
+        before = sa.update(table).where(mine, table.c.state.in_([State.ACTIVE.value, State.PROPOSED.value]))
         connection.execute(before.values(state=State.SUPERSEDED.value))
         _note(connection, at, actor, "accept", filed.baseline.cell, reason, {"baseline": filed.key})
+        kept(accepted)
 
     store.write(work)
     return accepted
@@ -128,7 +142,7 @@ def _decided(connection: sa.Connection, filed: Filed, state: State) -> None:
     table = schema.baseline
     open_ = (table.c.key == filed.key) & (table.c.state == State.PROPOSED.value)
     if not connection.execute(sa.update(table).where(open_).values(state=state.value)).rowcount:
-        raise SpecError(f"{filed.baseline.cell}: somebody decided upon this proposal before: `baseline list` shows how")
+        raise SpecError(f"{filed.baseline.cell}: somebody decided upon this proposal before: `baseline show` tells how")
 
 
 def _note(

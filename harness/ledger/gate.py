@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from harness.ledger.baselines import Baseline, Known
-from harness.ledger.policy import Policy, kind_of
+from harness.ledger.policy import BUILDING, Policy, kind_of
 from harness.measure.finding import BAD, Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
@@ -75,7 +75,7 @@ class Rival(Protocol):
         """
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
-        """Fresh processes of the candidate."""
+        """Fresh processes of the candidate; of a build what it took, and nothing of what can't be measured."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,12 @@ class Gate:
     ) -> dict[str, Ruling]:
         if question is Question.ENVIRONMENT:
             return self._by_history(tonight, baseline, suspects, question, "it is the same plan", rival)
+        builds = [name for name in suspects if kind_of(self.quantities[name]) == BUILDING]
+        if builds:
+            why = "a build is timed once, and nothing fresh stands beside it"
+            told = self._by_history(tonight, baseline, builds, question, why, rival)
+            others = [name for name in suspects if name not in builds]
+            return told | (self._confirmed(tonight, baseline, others, question, screened, rival) if others else {})
         found = rival.beside(baseline, suspects)
         if isinstance(found, str):
             return self._by_history(tonight, baseline, suspects, question, found, rival)
@@ -239,6 +245,10 @@ class Gate:
         for name in suspects:
             known = baseline.metrics[name]
             metric = self._metric(name, known)
+            if name not in fresh or not np.all(fresh[name] > 0):
+                words = f"suspected, and not measured again: {why}"
+                rulings[name] = Ruling(self._finding(tonight, name, Said.INCONCLUSIVE, words, known), question)
+                continue
             step = against_history(known, fresh[name], metric)
             words = f"{step.words(metric)}, by history alone: {why}"
             said = Said.INCONCLUSIVE
@@ -284,12 +294,18 @@ class Gate:
                 words = f"{step.words(self._metric(name, release.metrics[name]))}, {allowed}; by history alone: {found}"
                 yield Ruling(self._finding(tonight, name, Said.INCONCLUSIVE, words, release.metrics[name]), question)
                 continue
-            fresh = next((one for one in found if one.metric == name), None)
-            if fresh is None or fresh.verdict is None:
+            failed = next((one for one in found if one.said is Said.FAILED), None)
+            fresh = next((one for one in found if one.metric == name), failed)
+            if fresh is None:
+                words = f"suspected of drift, and nothing fresh was said of it; {allowed}"
+                yield Ruling(self._finding(tonight, name, Said.INCONCLUSIVE, words, release.metrics[name]), question)
                 continue
-            lost = fresh.verdict.low > 0 and fresh.verdict.estimate >= math.log1p(self._policy(name).drift)
-            said = Said.REGRESSION if lost else Said.PASS
-            yield Ruling(replace(fresh, subject=tonight.cell, said=said, words=f"{fresh.words}, {allowed}"), question)
+            said = fresh.said
+            if fresh.verdict is not None and said in (Said.PASS, Said.REGRESSION, Said.IMPROVEMENT):
+                lost = fresh.verdict.low > 0 and fresh.verdict.estimate >= math.log1p(self._policy(name).drift)
+                said = Said.REGRESSION if lost else Said.PASS
+            words = f"{fresh.words}, {allowed}"
+            yield Ruling(replace(fresh, subject=tonight.cell, metric=name, said=said, words=words), question)
 
     def _excused(self, ruling: Ruling) -> Ruling:
         quarantine = self.quarantined.get(ruling.finding.subject, "")

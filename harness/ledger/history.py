@@ -95,7 +95,7 @@ def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, His
         parts = (list(cells[start : start + CHUNK]) for start in range(0, len(cells), CHUNK))
         return [row for part in parts for row in connection.execute(asked.where(r.c.cell_key.in_(part)))]
 
-    rows = sorted({tuple(row) for row in store.read(ask)})
+    rows = sorted({tuple(row) for row in store.read(ask)}, key=lambda row: (row[0], row[2], row[3], row[6], row[1]))
     found: dict[str, dict[str, Seen]] = {}
     titles: dict[str, str] = {}
     for key, cell, _, name, digests, facts, metric, value, spread, unit in rows:

@@ -24,10 +24,12 @@ RECENT = 30  # sessions that a tolerance is taken from
 class Policy:
     """Relative losses.
 
-    Up to ``tolerance`` a cell passes. What its own sessions show of its noise widens that, up to ``cap`` and only
-    when a baseline is accepted: between two baselines nothing moves. ``drift`` is what a cell may lose in all since
-    the pinned release. What is not ``gated`` is measured, judged and shown, and fails nothing. SpecError
-    for what makes no sense.
+    Up to ``tolerance`` a loss passes: of sizes, memory and what takes place once one that is shown, of latency and
+    throughput one that may be there and is not shown (what is, beyond the cell's own floor, is a regression however
+    small), and of everything where history alone decides. What a cell's own sessions show of its noise widens that, up
+    to ``cap`` and only when a baseline is accepted: between two baselines nothing moves. ``drift`` is what a cell may
+    lose in all since the pinned release. What is not ``gated`` is measured, judged and shown, and fails nothing.
+    SpecError for what makes no sense.
     """
 
     tolerance: float
@@ -36,6 +38,8 @@ class Policy:
     gated: bool = True
 
     def __post_init__(self) -> None:
+        if type(self.gated) is not bool:
+            raise SpecError(f"gated = {self.gated!r}: expected true or false")
         if not 0 < self.tolerance <= self.cap or self.drift <= 0:
             given = f"tolerance {self.tolerance}, cap {self.cap}, drift {self.drift}"
             raise SpecError(f"{given}: expected 0 < tolerance <= cap, and 0 < drift")

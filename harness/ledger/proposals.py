@@ -63,9 +63,19 @@ class Proposal:
     before: Baseline | None
     moved: tuple[Moved, ...]
 
+    @classmethod
+    def of(cls, baseline: Baseline, before: Baseline | None, quantities: Mapping[str, Quantity]) -> Proposal:
+        return cls(baseline, before, tuple(_moved(before, baseline, quantities)))
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Metrics that were held, and would be no longer."""
+        held = self.before.metrics if self.before else {}
+        return tuple(name for name in held if name not in self.baseline.metrics)
+
     @property
     def loosens(self) -> bool:
-        return any(one.loosens for one in self.moved)
+        return bool(self.lost) or any(one.loosens for one in self.moved)
 
     @property
     def markdown(self) -> str:
@@ -89,6 +99,7 @@ class Proposal:
             values = np.asarray(one.after.values)
             apart = f"{100 * (values.max() / values.min() - 1):.2f} %"
             lines.append(f"| {one.metric.name} | {before} | {_shown(one.after)} | {change} | {tolerance} | {apart} |")
+        lines += [f"| {name} | held | not measured in all of these sessions | - | - | - |" for name in self.lost]
         return "\n".join(lines) + "\n"
 
 
@@ -129,7 +140,7 @@ def proposed(
     before = baselines.active.get(key)
     if before is not None and set(before.sessions) >= set(made.sessions):
         return "it rests on these sessions already"
-    return Proposal(made, before, tuple(_moved(before, made, quantities)))
+    return Proposal.of(made, before, quantities)
 
 
 def _moved(before: Baseline | None, made: Baseline, quantities: Mapping[str, Quantity]) -> list[Moved]:

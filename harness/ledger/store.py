@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from harness.errors import StoreError
 from harness.ledger import migrate, schema
 from harness.ledger.raw import Samples
+from harness.spec.canonical import digest
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -68,7 +69,7 @@ class Store:
         path = self.path
         if path is not None and not create and not path.is_file():
             raise StoreError(f"{path}: there is no store: one is made by whoever writes the first measurement")
-        folder = samples or (path.with_suffix(".samples") if path else None)
+        folder = samples or (path.with_name(f"{path.name}.samples") if path else None)
         self.samples = Samples(folder) if folder else None
         self.engine = _engine(self.url, patience)
         try:
@@ -188,7 +189,8 @@ class Store:
 def store_in(home: Path, url: str | None = None, *, create: bool = True) -> Store:
     """The store at ``url``, by default a file in ``home``, where raw samples of a server's are, too. StoreError."""
     found = address(url or home / FILE)
-    samples = home / "samples" if found.get_backend_name() == "postgresql" else None
+    shown = found.render_as_string()  # without a password
+    samples = home / f"samples-{digest(shown)[:12]}" if found.get_backend_name() == "postgresql" else None
     return Store(found.render_as_string(hide_password=False), create=create, samples=samples)
 
 

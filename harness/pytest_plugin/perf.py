@@ -137,9 +137,16 @@ class Night:
         return cls(candidate, tonight, known, gate, baselines, candidate.folder)
 
     def ruled(self, names: Sequence[str]) -> list[Ruling]:
+        """StageError and UnsupportedError where the candidate fails when it is measured again."""
+        from harness.measure.runner import SideFailed
+
         seen = dataclasses.replace(self.tonight, values={name: self.tonight.values[name] for name in names})
         key = self.tonight.key
-        return self.gate.rule(seen, self.baselines.active.get(key), self.baselines.releases.get(key), self.candidate)
+        active, release = self.baselines.active.get(key), self.baselines.releases.get(key)
+        try:
+            return self.gate.rule(seen, active, release, self.candidate)
+        except SideFailed as failed:  # while it was measured again
+            raise failed.error from failed
 
     def told(self, names: Sequence[str], lacking: Mapping[str, str]) -> dict[str, Any]:
         """For the record: what a store and a proposal are made of."""

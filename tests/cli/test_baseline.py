@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from collections.abc import Callable, Sequence
@@ -13,9 +14,10 @@ import pytest
 
 from harness.errors import SpecError
 from harness.ledger import batch, decisions
-from harness.ledger.baseline_file import read
-from harness.ledger.baselines import State
+from harness.ledger.baseline_file import read, write
+from harness.ledger.baselines import Baselines, State
 from harness.ledger.kept import Kept
+from harness.ledger.policy import DEFAULTS
 from harness.ledger.store import Store
 
 HERE = {"library": "8.6.1", "driver": "580"}
@@ -130,6 +132,59 @@ def test_what_is_rejected_is_not_proposed_again(store: Store, plan: str, cli: Ru
     cli("propose")
     assert decisions.filed(store, State.PROPOSED) == []
     assert cli("accept", "*", "--reason", "x")[0] == 3
+
+
+def test_what_was_proposed_before_is_no_way_back(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
+    """Of two proposals the last is accepted; the first is over, and allows more than what is active now."""
+    for number in (1, 2):
+        night(store, number, 1.2e-3, 64 * "a")
+    cli("propose")
+    for number in (3, 4):
+        night(store, number, 1e-3, plan)
+    cli("propose")
+    assert cli("accept", "*", "--reason", "faster")[1]["accepted"] == ["bert"]
+    accepted_ = (tmp_path / "trt-baselines.toml").read_text()
+    assert cli("accept", "*", "--reason", "again")[0] == 3
+    assert (tmp_path / "trt-baselines.toml").read_text() == accepted_
+    assert [one.state for one in decisions.filed(store, *State)] == [State.SUPERSEDED, State.ACTIVE]
+
+
+def test_whether_it_loosens_is_asked_when_it_is_accepted(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
+    """Somebody may have changed the file since it was proposed."""
+    for number in (1, 2):
+        night(store, number, 1e-3, plan)
+    cli("propose")
+    (filed,) = decisions.filed(store, State.PROPOSED)
+    known = next(iter(filed.baseline.metrics.values()))
+    faster = dataclasses.replace(known, values=(0.9e-3, 0.9e-3))
+    before = dataclasses.replace(filed.baseline, metrics={"gpu, graph": faster}, plans=("b",))
+    write(tmp_path / "trt-baselines.toml", Baselines(DEFAULTS).with_accepted(before))
+    code, told = cli("accept", "*", "--reason", "x")
+    assert code == 3
+    assert "--loosen" in told["left"]["bert"]
+
+
+def test_what_was_decided_is_not_announced_again(store: Store, plan: str, cli: Run) -> None:
+    accepted(store, plan, cli)
+    Path("trt-baselines.toml").unlink()
+    code, told = cli("propose")
+    assert code == 3
+    assert "active" in told["refused"]["bert"]
+
+
+def test_a_file_that_cant_be_written_leaves_the_proposal_open(store: Store, plan: str, cli: Run) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan)
+    cli("propose")
+    (filed,) = decisions.filed(store, State.PROPOSED)
+
+    def full(_: object) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        decisions.accept(store, filed, "why", "eve", datetime.datetime.now(datetime.timezone.utc), kept=full)
+    assert [one.state for one in decisions.filed(store, *State)] == [State.PROPOSED]
+    assert [event.action for event in decisions.trail(store)] == ["propose"]
 
 
 def test_pinned_is_what_was_active_then(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_to_another_schema_and_back(trt: Trt, run: Path) -> None:
 
 def test_old_samples_go(trt: Trt, run: Path, tmp_path: Path) -> None:
     trt("store", "ingest", run)
-    files = list((tmp_path / ".trt-harness" / "store.samples").rglob("*.parquet"))
+    files = list((tmp_path / ".trt-harness" / "store.sqlite.samples").rglob("*.parquet"))
     assert len(files) == 2
     assert len(trt("store", "prune", "--dry-run", "--json").json["artifacts"]) == 2
     assert trt("store", "prune", "--older-than", "100000", "--json").json["artifacts"] == []

@@ -78,6 +78,12 @@ def test_one_session_is_no_baseline() -> None:
         Known.of("s", [1e-3], 0.001, DEFAULTS[LATENCY])
 
 
+@pytest.mark.parametrize("values", [(), (1.0,), (1.0, 0.0)])
+def test_values_that_are_none(values: tuple[float, ...]) -> None:
+    with pytest.raises(SpecError, match="above 0"):
+        Known("s", values, 0.001, 0.01)
+
+
 def test_a_tolerance_is_what_one_more_session_could_show() -> None:
     """A change of that size is seen in nine of ten; by simulation."""
     rng = np.random.default_rng(3)
@@ -151,6 +157,18 @@ def test_a_proposal_says_whether_it_loosens(value: float, loosens: bool) -> None
     made = proposal(*seen, baselines=before)
     assert made.loosens is loosens
     assert ("loosens" in made.markdown) is loosens
+
+
+def test_a_metric_that_is_held_no_longer_loosens() -> None:
+    size = Known("bytes", (5e6, 5e6), 0.0, 0.02)
+    held = {GRAPH: Known("s", (1e-3, 1e-3), 0.001, 0.01), "plan size": size}
+    made = proposal(
+        session("s8", 1e-3, "b2"), session("s9", 1e-3, "b2"),
+        baselines=EMPTY.with_accepted(replace(BERT, metrics=held)),
+    )  # fmt: skip
+    assert made.lost == ("plan size",)
+    assert made.loosens
+    assert "| plan size | held |" in made.markdown
 
 
 def test_a_wider_tolerance_loosens() -> None:
@@ -227,6 +245,7 @@ def test_any_values_and_words(
         ("schema = 1\n[policy.speed]\ntolerance = 0.1", "policy.speed: unknown"),
         ("schema = 1\n[policy.latency]\ntolerance = 0.1", "expected 0 < tolerance <= cap"),
         ("schema = 1\n[policy.latency]\nlimit = 0.1", "limit"),
+        ("schema = 1\n[policy.latency]\ngated = 'no'", "true or false"),
         ('schema = 1\n[[baseline]]\nkey = "5f"', "no 'metrics'"),
         (
             'schema = 1\n[[quarantine]]\ncell = "b"\nowner = ""\nreason = "x"\nuntil = 2026-01-01',

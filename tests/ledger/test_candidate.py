@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,11 @@ import onnx
 import pytest
 
 from harness.ledger import candidate
+from harness.ledger.baselines import Baseline, Known
 from harness.ledger.candidate import Candidate, Place, key_of, library_of
 from harness.ledger.gate import Tonight
 from harness.measure.quantity import QUANTITIES
+from harness.runtime.sampling import Sampling
 from harness.spec import BuildConfig, EngineSpec, ModelSpec, recipe
 from harness.spec.source import OnnxFunction
 from tests.measure.processes import process
@@ -77,3 +80,28 @@ def test_options_and_versions_are_recorded() -> None:
     assert place.environment["library"] == "8.6.1 over 8.6.0"
     assert "options" not in Place.of(facts, BuildConfig()).environment
     assert library_of({"version": "1", "library_version": "1"}) == library_of({"version": "1"}) == "1"
+
+
+def test_what_is_measured_beside_is_a_journal_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that asks for other metrics must not be answered by processes that did not measure them."""
+    asked: list[tuple[set[str], set[str]]] = []
+
+    class Asked(Played):
+        def __init__(self, *given: Any) -> None:
+            asked.append((set(given[2]), set(given[7].__self__)))
+
+    monkeypatch.setattr(candidate, "Runner", Asked)
+    monkeypatch.setattr(candidate, "Contest", lambda *_: SimpleNamespace(run=list))
+    monkeypatch.setattr(
+        candidate, "replace", lambda one, **changes: one if "name" in changes else replace(one, **changes)
+    )
+    names = ("gpu, graph", "host memory")
+    wanted = tuple(one for one in QUANTITIES if one.name in names)
+    ways = {"graph": Sampling(graph=True), "plain": Sampling()}
+    side: Any = SimpleNamespace(request={}, spec=spec(), backend="fake", point="opt")
+    made = Candidate("mlp", side, ("a",), Place("GPU", {}), ways, wanted, tmp_path, lambda _: side)
+    known = {name: Known("s", (1.0, 1.0), 0.001, 0.01) for name in names}
+    for metrics in (names[:1], names[1:], names):
+        made.beside(Baseline("k", "mlp", ("p",), ("s",), known), metrics)
+    assert asked == [({"graph"}, {names[0]}), (set(ways), {names[1]}), (set(ways), set(names))]
+    assert len(list(tmp_path.iterdir())) == 3

@@ -15,12 +15,12 @@ from harness.ledger.gate import Gate, Question, Ruling, Tonight, against_history
 from harness.ledger.policy import DEFAULTS, LATENCY, Policy
 from harness.measure.finding import Finding, Said
 from harness.measure.metric import Metric
-from harness.measure.quantity import PLAN_SIZE, QUANTITIES, Quantity
+from harness.measure.quantity import BUILD, PLAN_SIZE, QUANTITIES, Quantity
 from harness.measure.verdict import judge
 from harness.settings import Perf
 
 GRAPH, THROUGHPUT = "gpu, graph", "throughput"
-KNOWN_QUANTITIES = {one.name: one for one in (*QUANTITIES, PLAN_SIZE)}
+KNOWN_QUANTITIES = {one.name: one for one in (*QUANTITIES, PLAN_SIZE, BUILD)}
 HERE = {"library": "8.6.1", "driver": "580", "gpu_uuid": "a"}
 CV = 0.001
 
@@ -233,6 +233,64 @@ def test_drift_since_a_release(lost: float, said: Said | None) -> None:
         assert rival.calls == ["beside plan-a"]
 
 
+def drifted(rival: Planned) -> Ruling:
+    release = replace(BASELINE, release="3.2")
+    near_it = replace(BASELINE, plans=("plan-z",), metrics={GRAPH: known(1.04e-3)})
+    return ruled(tonight(1.04e-3), rival, baseline=near_it, release=release)[1]
+
+
+@pytest.mark.parametrize("said", [Said.UNSTABLE, Said.INCONCLUSIVE, Said.FAILED])
+def test_drift_that_fresh_processes_leave_open_is_no_regression(said: Said) -> None:
+    class Open(Planned):
+        def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
+            (found,) = super().beside(baseline, metrics)
+            assert isinstance(found, Finding)
+            return [replace(found, said=said)]
+
+    drift = drifted(Open(b=1.04e-3))
+    assert drift.finding.said is said
+    assert drift.fails is (said is Said.FAILED)
+
+
+def test_drift_of_a_candidate_that_does_not_run_fails() -> None:
+    class Broken(Planned):
+        def beside(self, *_: object) -> Sequence[Finding] | str:
+            return [Finding("bert", "side B", Said.FAILED, "it does not load")]
+
+    drift = drifted(Broken())
+    assert (drift.finding.metric, drift.finding.said) == (GRAPH, Said.FAILED)
+    assert drift.fails
+
+
+def test_drift_of_which_nothing_is_said_is_told() -> None:
+    class Mute(Planned):
+        def beside(self, *_: object) -> Sequence[Finding] | str:
+            return []
+
+    assert drifted(Mute()).finding.said is Said.INCONCLUSIVE
+
+
+def test_a_build_is_held_against_history_whatever_else_is_suspected() -> None:
+    both = replace(BASELINE, metrics={GRAPH: known(), "build": Known("s", tuple(near(10, 3, 10)), CV, 0.25)})
+    rival = Planned(b=1.02e-3)
+    rival.again = lambda _: {"build": np.array([20.0])}  # type: ignore[method-assign]
+    seen = Tonight("k", "bert", "tonight", ("plan-b",), HERE, {GRAPH: near(1.02e-3, 7), "build": np.array([20.0])})
+    graph, build = ruled(seen, rival, baseline=both)
+    assert graph.finding.said is Said.REGRESSION
+    assert build.finding.said is Said.REGRESSION
+    assert "timed once" in build.finding.words
+
+
+def test_what_is_not_measured_again_is_open() -> None:
+    class Gone(Planned):
+        def again(self, _: Sequence[str]) -> Mapping[str, npt.NDArray[np.float64]]:
+            return {}
+
+    ruling = only(ruled(tonight(1.05e-3), Gone(refused="it can't be loaded")))
+    assert ruling.finding.said is Said.INCONCLUSIVE
+    assert "not measured again" in ruling.finding.words
+
+
 def test_drift_that_only_history_shows_fails_nothing() -> None:
     release = replace(BASELINE, release="3.2")
     near_it = replace(BASELINE, plans=("plan-z",), metrics={GRAPH: known(1.04e-3)})
@@ -332,7 +390,6 @@ def test_what_changed() -> None:
 
 def test_a_policy_is_found_for_every_quantity() -> None:
     from harness.ledger.policy import kind_of
-    from harness.measure.quantity import BUILD
 
     kinds = {one.name: kind_of(one) for one in (*QUANTITIES, PLAN_SIZE, BUILD)}
     assert kinds["gpu, graph"] == kinds["throughput"] == "latency"

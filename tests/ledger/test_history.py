@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.ledger import history
-from harness.ledger.batch import write
+from harness.ledger.batch import Batch, Measurement, Series, Session, write
 from harness.ledger.ingest import ingest
 from harness.ledger.store import Store
 from tests.ledger import postgres, stored
@@ -73,3 +73,14 @@ def test_histories_of_some_cells(store: Store) -> None:
     assert (found.cell, len(found.seen)) == (one.cell, 4)
     assert history.histories(store, []) == {}
     assert history.histories(store, [f"{n:064x}" for n in range(40_000)]) == {}, "more than one statement may name"
+
+
+def test_a_cell_that_was_renamed_is_told_by_time(store: Store) -> None:
+    """And by its last name: what counts as the latest sessions must not depend on how the cell was called."""
+    for number, name in enumerate(("zebra", "ant", "zebra", "moth")):
+        series = Series("k", name, f"metric {name}", "s")
+        one = Measurement(series, Session(f"s{number}", 1e9 + number), 1.0, 0.0, 4, {}, ("p",))
+        write(store, Batch(measurements=[one]))
+    found = history.histories(store)["k"]
+    assert [one.session for one in found.seen] == ["s0", "s1", "s2", "s3"]
+    assert found.cell == "moth"

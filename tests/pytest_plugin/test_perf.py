@@ -12,18 +12,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from harness.errors import RunError
 from harness.ledger.baseline_file import read, write
 from harness.ledger.baselines import Baselines, Quarantine
+from harness.ledger.gate import Tonight
 from harness.ledger.nights import histories
 from harness.ledger.policy import DEFAULTS
 from harness.ledger.proposals import Proposal, proposed
 from harness.ledger.records import Record, read_run
 from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, QUANTITIES
-from harness.pytest_plugin.perf import quarantine
+from harness.measure.runner import SideFailed
+from harness.pytest_plugin.perf import Night, quarantine
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from tests.pytest_plugin.parts import ROOT
 
@@ -264,3 +269,15 @@ def test_two_tests_of_an_engine_share_what_was_measured(project: pytest.Pytester
 
 def test_default_policies_are_those_of_no_file(tmp_path: Path) -> None:
     assert read(tmp_path / "none.toml") == Baselines(DEFAULTS)
+
+
+def test_a_candidate_that_fails_when_it_is_measured_again(tmp_path: Path) -> None:
+    """It is its failure, and none of the project's."""
+
+    def rule(*_: Any) -> None:
+        raise SideFailed(SimpleNamespace(name="B"), RunError("signal 11"))  # type: ignore[arg-type]
+
+    seen = Tonight("k", "mlp", "s", ("p",), {}, {"gpu, graph": np.ones(2)})
+    night = Night(None, seen, {}, SimpleNamespace(rule=rule), Baselines(DEFAULTS), tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="signal 11"):
+        night.ruled(["gpu, graph"])
