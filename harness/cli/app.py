@@ -21,6 +21,7 @@ from harness.cli import (
     doctor,
     expectations,
     export,
+    history,
     inspect,
     models,
     report,
@@ -59,6 +60,7 @@ app.command("soak")(soak.soak)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("export")(export.export)
+app.command("history")(history.history)
 app.add_typer(expectations.app, name="expectations")
 app.add_typer(cache.app, name="cache")
 app.add_typer(baseline.app, name="baseline")

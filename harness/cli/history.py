@@ -1,0 +1,121 @@
+"""``history``: what a cell took through all sessions of a store: drawn, with epochs, baseline and change points."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.exits import NOTHING, PASSED
+from harness.cli.output import leave, say
+from harness.cli.runs import HOME
+
+if TYPE_CHECKING:
+    from harness.ledger.baselines import Known
+    from harness.ledger.series import Course
+    from harness.ledger.store import Store
+    from harness.measure.history import ChangePoint, History
+
+WIDTH = 100  # characters of the drawing, where nobody's terminal is narrower
+
+
+def history(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="a cell, by name or pattern: 'bert-fp16*'")],
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="a metric, by name or pattern (default: those that decide)")
+    ] = "",
+    store: options.Store = None,
+    baselines: options.Baselines = None,
+    json: options.Json = False,
+) -> None:
+    """Draw what a cell took, session after session, with its epochs, its baseline and where its level changed.
+
+    A change point is a proposal: `trt-harness compare` decides. Exits with 3 where the store has no such series.
+    """
+    from harness.ledger import history as stored
+    from harness.ledger.baseline_file import FILE, read
+    from harness.ledger.series import courses
+    from harness.ledger.store import store_in
+    from harness.measure.quantity import every
+    from harness.report.history import history_lines
+
+    settings = options.settings(store=store, baselines=baselines)
+    held = read(settings.baselines or Path(FILE)).active
+    deciding = {name for name, one in every().items() if one.decides}
+    series: list[dict[str, Any]] = []
+    with store_in(HOME, settings.store, create=False) as opened:
+        of_cell = [line for line in stored.lines(opened) if fnmatch.fnmatchcase(line.cell, cell)]
+        wanted = [
+            line
+            for line in of_cell
+            if (fnmatch.fnmatchcase(line.metric, metric) if metric else line.metric in deciding)
+        ]
+        found = courses(opened, wanted)
+        for course in found:
+            made = course.history(series=len(found))
+            baseline = held.get(course.line.cell_key)
+            known = baseline.metrics.get(course.line.metric) if baseline else None
+            said = _said(opened, course)
+            if not json:
+                typer.echo("\n" * bool(series), nl=False)
+                for line in history_lines(
+                    made,
+                    course.title,
+                    unit=course.line.unit,
+                    baseline=_level(known),
+                    verdict=said,
+                    width=min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH),
+                ):
+                    typer.echo(line)
+            series.append(_document(course, made, _level(known), said))
+        if not found:
+            there = sorted({line.metric for line in of_cell} or {line.cell for line in stored.lines(opened)})
+            say(f"{opened.name}: no series of {cell!r} {metric!r}: there are {', '.join(there[:20]) or 'none at all'}")
+    leave(PASSED if series else NOTHING, {"series": series}, as_json=json)
+
+
+def _level(known: Known | None) -> float | None:
+    """What tonight is held against: the geometric mean of the baseline's sessions."""
+    import numpy as np
+
+    return None if known is None or min(known.values) <= 0 else float(np.exp(np.log(known.values).mean()))
+
+
+def _said(store: Store, course: Course) -> str:
+    """Of the last night; "" where nothing was."""
+    from harness.ledger.history import verdicts
+
+    last = course.nights[-1].session if course.nights else ""
+    told = [one for one in verdicts(store, last) if (one.cell, one.metric) == (course.line.cell, course.line.metric)]
+    return "; ".join(f"{one.outcome.replace('_', ' ')}: {one.words}" for one in told)
+
+
+def _document(course: Course, made: History, baseline: float | None, said: str) -> dict[str, Any]:
+    return {
+        "cell": course.line.cell,
+        "metric": course.line.metric,
+        "unit": course.line.unit,
+        "machine": course.machine,
+        "baseline": baseline,
+        "said": said,
+        "nights": [{**dataclasses.asdict(night), "at": night.at.isoformat()} for night in made.nights],
+        "epochs": [
+            {"start": one.start, "stop": one.stop, "moved": [str(moved) for moved in one.moved]} for one in made.epochs
+        ],
+        "changes": [_change(one, made) for one in made.changes],
+    }
+
+
+def _change(change: ChangePoint, made: History) -> dict[str, Any]:
+    numbers = ("index", "estimate", "low", "high", "p", "before", "after", "nights")
+    return {
+        **{name: getattr(change, name) for name in numbers},
+        "cause": change.cause.value,
+        "commits": change.commits,
+        "words": change.proposal(made.metric),
+    }

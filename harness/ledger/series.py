@@ -1,0 +1,125 @@
+"""A series as a store has it, as the nights that its epochs and change points are looked for in.
+
+A series that is measured on two machines in turn is two (`harness.measure.epochs`), and each has a history of its own;
+where one machine takes the other's place for good, it is one whose epoch begins there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import groupby
+
+from scipy.special import stdtrit
+
+from harness.ledger.history import Line, Point, lines, points
+from harness.ledger.store import Store
+from harness.measure.canary_models import COMPUTE, MEMORY
+from harness.measure.epochs import Night
+from harness.measure.history import History, history
+from harness.measure.metric import Metric
+from harness.measure.quantity import RATE, every
+from harness.measure.stats import CONFIDENCE
+
+CANARIES = (COMPUTE, MEMORY)  # how the names of their cells begin, the one that is preferred first
+MACHINE = ("gpu_uuid", "host")  # facts that tell machines apart: the first that was recorded
+
+
+@dataclass(frozen=True)
+class Course:
+    """One series on one machine, ``machine`` "" where there is one alone."""
+
+    line: Line
+    nights: tuple[Night, ...]
+    machine: str = ""
+
+    @property
+    def title(self) -> str:
+        """``bert-fp16-opt-tensorrt on NVIDIA H200: gpu, graph``."""
+        where = f" ({self.machine})" if self.machine else ""
+        return f"{self.line.cell}: {self.line.metric}{where}"
+
+    @property
+    def metric(self) -> Metric:
+        """What its numbers mean; of a metric that no version here measures, by its unit."""
+        known = every().get(self.line.metric)
+        return known.metric if known else Metric(self.line.metric, more_is_better=self.line.unit == RATE)
+
+    def history(self, series: int = 1) -> History:
+        """Its epochs and changes, where so many ``series`` are searched beside each other."""
+        return history(self.nights, self.metric, series=series)
+
+
+@dataclass
+class Canaries:
+    """What the canaries of a store took, by device and session: asked for once a device."""
+
+    store: Store
+    _found: dict[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def of(self, cell: str) -> Mapping[str, float]:
+        """By session, in seconds, on the device of ``cell``; of the first canary that there is a series of."""
+        device = device_of(cell)
+        if device not in self._found:
+            self._found[device] = self._asked(device)
+        return self._found[device]
+
+    def _asked(self, device: str) -> Mapping[str, float]:
+        quantities = every()
+        for name in CANARIES:
+            for line in lines(self.store, f"{name}%"):
+                known = quantities.get(line.metric)
+                if known is not None and known.way and device_of(line.cell) == device:
+                    return {point.session: point.value for point in points(self.store, line.key) if point.value > 0}
+        return {}
+
+
+def courses(store: Store, asked: Iterable[Line]) -> list[Course]:
+    """Those of the series ``asked``, in their order, each once for every machine."""
+    canaries = Canaries(store)
+    found = []
+    for line in asked:
+        canary = {} if is_canary(line.cell) else canaries.of(line.cell)
+        for machine, seen in _by_machine(points(store, line.key)).items():
+            nights = tuple(_night(point, canary.get(point.session)) for point in seen if 0 < point.value < math.inf)
+            found.append(Course(line, nights, machine))
+    return found
+
+
+def device_of(cell: str) -> str:
+    """``NVIDIA H200`` of ``bert-fp16-opt-tensorrt on NVIDIA H200``."""
+    return cell.partition(" on ")[2]
+
+
+def is_canary(cell: str) -> bool:
+    return cell.startswith(CANARIES)
+
+
+def _night(point: Point, canary: float | None) -> Night:
+    """Its interval is that of t by the spread of its processes, where the store has none of its own."""
+    low, high = point.low, point.high
+    if low is None or high is None:
+        degrees = max(point.processes - 1, 1)
+        half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * point.spread / math.sqrt(max(point.processes, 1))
+        low, high = point.value * math.exp(-half), point.value * math.exp(half)
+    return Night(
+        datetime.fromtimestamp(point.at, timezone.utc),
+        point.value,
+        min(low, point.value),
+        max(high, point.value),
+        point.session,
+        point.commit,
+        point.environment,
+        canary,
+        max(point.processes - 1, 0),
+    )
+
+
+def _by_machine(seen: Sequence[Point]) -> Mapping[str, Sequence[Point]]:
+    """All together, by "", unless machines take turns."""
+    machines = [next((p.environment[name] for name in MACHINE if p.environment.get(name)), "") for p in seen]
+    if len(list(groupby(machines))) == len(set(machines)):
+        return {"": seen}
+    return {one: [p for p, on in zip(seen, machines, strict=True) if on == one] for one in dict.fromkeys(machines)}
