@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any, Literal, get_args
 
 from harness.errors import SpecError
 from harness.spec.build import BuildConfig
+from harness.spec.duration import parse_duration
 from harness.spec.example import Example
 from harness.spec.names import suggestion
 from harness.spec.precision import RECIPES
@@ -150,6 +152,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _run_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text):
+        raise SpecError(f"{text!r} names no run: write letters, digits, '.', '-' and '_'")
+    return text
+
+
 def _flag(text: str) -> bool:
     known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.lower() not in known:
@@ -248,6 +256,18 @@ class Settings:
     )
     output: Path | None = _row(
         None, _path, "DIR", "where records go (default: .trt-harness/runs/<run id> in the root folder)"
+    )
+    run: str | None = _row(
+        None,
+        _last(_run_id),
+        "ID",
+        "id of the run: begun again by the same one, it leaves out what has a record (default: a new one)",
+    )
+    budget: float | None = _row(
+        None,
+        _last(parse_duration),
+        "TIME",
+        "no cell begins later than this after the run did, as in 90m; of performance, the most valuable come first",
     )
     expectations: Path | None = _row(
         None, _path, "DIR", "known failures, one <backend>.toml a backend (default: those beside the tests that run)"

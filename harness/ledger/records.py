@@ -31,6 +31,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,7 @@ SUFFIX = ".jsonl"
 # "cached": it was built before, and all that can be done here is to verify its checksum
 Verdict = Literal["passed", "cached", "failed", "known_failure", "unexpected_pass", "not_covered", "error"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+NOT_RUN = "budget: not run"  # the message of a cell that was left out for want of time
 UNSEEN: tuple[Verdict, ...] = ("cached", "not_covered")  # of which a run has learnt nothing new
 
 
@@ -177,6 +179,15 @@ def read_run(folder: Path) -> Run:
         if rest:
             problems.append(f"{path}:{len(lines) + 1}: cut short after {len(rest)} bytes: its writer was killed")
     return Run(tuple(sorted(records, key=lambda record: record.started)), tuple(problems))
+
+
+def mend(folder: Path) -> None:
+    """Take out of the files in ``folder`` what a killed writer left unfinished, when nobody writes there."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
 
 
 def latest(runs: Iterable[Run]) -> tuple[Record, ...]:

@@ -13,7 +13,17 @@ import pytest
 
 from harness.errors import HarnessError, SpecError
 from harness.ledger.records import read_run
-from harness.pytest_plugin import collection, crash, hooks, outcome, scheduling, storing, strict, terminal
+from harness.pytest_plugin import (
+    collection,
+    continued,
+    crash,
+    hooks,
+    outcome,
+    scheduling,
+    storing,
+    strict,
+    terminal,
+)
 from harness.pytest_plugin.cells import MARK
 from harness.pytest_plugin.collection import CASE
 from harness.pytest_plugin.options import add_options, settings_of
@@ -81,6 +91,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             if folder is not None:
                 make_folder(folder, f"--trt-{option}")
         storing.understood(asked.store)
+        continued.begin(run)
     except SpecError as error:
         raise pytest.UsageError(str(error)) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import pytest
 from harness.errors import HarnessError, SpecError, UnsupportedError
 from harness.ledger.completeness import lost
 from harness.ledger.records import Record
-from harness.pytest_plugin import perf
+from harness.pytest_plugin import budget, continued, perf
 from harness.pytest_plugin.cells import Ask, Case, cases, renamed, unknown
+from harness.pytest_plugin.continued import SETTLED
 from harness.pytest_plugin.problem import ModelFile
 from harness.pytest_plugin.run import Run, run_of
 
@@ -32,17 +33,20 @@ NEEDS = {  # by fixture requested
     "trt_walk": ("run",),
 }
 CASE = pytest.StashKey[Case]()
-SETTLED = "settled.json"  # in the run's folder: written last of what is settled once for all processes
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What a run comes to here: the backends asked for, cells in all, those that nothing covers, and all by node."""
+    """What a run comes to here: the backends asked for, cells in all, those that nothing covers, and all by node.
+
+    ``recorded`` cells have a record of an earlier process.
+    """
 
     asked: tuple[str, ...]
     cells: int
     uncovered: int
     nodes: tuple[str, ...]
+    recorded: int = 0
 
 
 def generate(metafunc: pytest.Metafunc) -> None:
@@ -104,6 +108,7 @@ def arrange(session: pytest.Session, items: list[pytest.Item]) -> list[pytest.It
 def settle(run: Run, items: list[pytest.Item]) -> Settled:
     """Probe, and take the cells out of ``items`` that nothing here covers: they need no test to be recorded.
 
+    Out go those, too, that an earlier process of the run recorded.
     Whichever process comes to it first does so for all, since the controller of xdist does not know
     the cells; every other one finds the same results, and so keeps the same items.
     """
@@ -115,33 +120,40 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
     with FileLock(run.folder / "probing.lock"):
         if not run.probed:
             run.probe_all(asked)
+    before = continued.recorded(run)
     missing = {}
+    covered = []
     for item, case in found:
+        if item.nodeid in before:
+            continue
         choice = run.choice(case, needs(item))
         if isinstance(choice, UnsupportedError):
             missing[item] = choice
+        else:
+            covered.append((item, case, choice))
     run.cells = [(case.cell, item.path) for item, case in found]
     measured = [case for item, case in found if perf.FIXTURE in getattr(item, "fixturenames", ())]
     run.measured_cells = len({(case.order, case.cell.point) for case in measured})
-    settled = Settled(asked, len(found), len(missing), tuple(item.nodeid for item, _ in found))
+    nodes = tuple(item.nodeid for item, _ in found)
+    settled = Settled(asked, len(found), len(missing), nodes, len(before.intersection(nodes)))
     # Nobody waits for the records: should their writer die, the worker that replaces it comes here, too.
     with contextlib.suppress(Timeout), FileLock(run.folder / "settling.lock", timeout=0):
         if not (run.folder / SETTLED).exists():
             run.log.extend(_record(run, item, error) for item, error in missing.items())
             whole = run.folder / f"{SETTLED}.{run.process}"
-            whole.write_text(json.dumps([settled.asked, settled.cells, settled.uncovered, settled.nodes]))
+            whole.write_text(json.dumps(astuple(settled)))
             whole.replace(run.folder / SETTLED)
-    items[:] = [item for item in items if item not in missing]
+    items[:] = [item for item in items if CASE not in item.stash] + budget.ordered(run, covered)
     return settled
 
 
 def settled(run: Run) -> Settled | None:
     """What another process settled; None while none has."""
     try:
-        asked, cells, uncovered, nodes = json.loads((run.folder / SETTLED).read_text())
+        asked, cells, uncovered, nodes, recorded = json.loads((run.folder / SETTLED).read_text())
     except FileNotFoundError:
         return None
-    return Settled(tuple(asked), cells, uncovered, tuple(nodes))
+    return Settled(tuple(asked), cells, uncovered, tuple(nodes), recorded)
 
 
 def lost_records(run: Run) -> list[str]:

@@ -118,7 +118,7 @@ class Night:
             place,
             ways,
             wanted,
-            run.folder / PLACE / plan.plan_key[:16] / case.cell.point,
+            run.folder / PLACE / f"{plan.plan_key[:16]}-{digest[:8]}" / case.cell.point,
             opponent(side, kept, lambda library: installed(run, side, library)),
             subjects=max(run.measured_cells, 1),
             processes=settings.perf_processes,

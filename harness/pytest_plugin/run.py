@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ from harness.ledger.expectations import Expectations
 from harness.ledger.expectations import load as load_expectations
 from harness.ledger.records import RecordLog, new_run_id, read_run
 from harness.ledger.records import Run as RecordedRun
-from harness.pytest_plugin import cells, crash, scheduling
+from harness.pytest_plugin import budget, cells, crash, scheduling
 from harness.pytest_plugin.options import settings_of
 from harness.pytest_plugin.story import Story
 from harness.runtime.capability import Capability, Probe, State
@@ -58,7 +59,8 @@ class Run:
         worker: dict[str, Any] = getattr(config, "workerinput", {})
         self.is_worker = bool(worker)
         self.process = str(worker.get("workerid", "main"))
-        self.id = worker.get("trt_run") or new_run_id()
+        self.id = worker.get("trt_run") or self.settings.run or new_run_id()
+        self.began = time.monotonic()
         self.home = home = config.rootpath / ".trt-harness"
         self.folder = (self.settings.output or home / "runs") / self.id
         self.kept = (self.settings.cache or home) / "examples"  # what one run leaves for the next
@@ -169,9 +171,10 @@ class Run:
         return self._choices[every]
 
     def begin(self, story: Story, needs: Iterable[str]) -> None:
-        """Settle which backend covers a cell, and hold its device. UnsupportedError when none does."""
+        """Settle which backend covers a cell, and hold its device. UnsupportedError when none does, or in no time."""
         story.backend = story.case.backend
         story.environment = self.environments.get(story.backend, {})
+        budget.require(self)
         story.backend = self.choose(story.case, needs)
         if story.backend:
             story.facts.update(not_applied(story.backend, self.spec_of(story.case).config))

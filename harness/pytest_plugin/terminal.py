@@ -39,6 +39,8 @@ def header(run: Run, settled: Settled) -> list[str]:
     cells = f"{settled.cells} cell{'s' if settled.cells != 1 else ''}"
     if settled.uncovered:
         cells += f", {settled.uncovered} of them not covered here"
+    if settled.recorded:
+        cells += f", {settled.recorded} recorded before"
     part = f", part {run.settings.shard}" if run.settings.shard else ""
     lines = [f"trt-harness: {cells}{part}, run {run.id}, records in {_relative(run.folder)}"]
     probes = run.probes
