@@ -24,6 +24,7 @@ from harness.cli import (
     history,
     inspect,
     models,
+    nightly,
     report,
     shapes,
     soak,
@@ -58,6 +59,7 @@ app.command("diff")(diff.diff)
 app.command("bench")(bench.bench)
 app.command("soak")(soak.soak)
 app.command("compare")(compare.compare)
+app.command("nightly")(nightly.nightly)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("history")(history.history)

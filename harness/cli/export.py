@@ -36,7 +36,7 @@ def export(
 
     Exits with 3 where nothing was measured: run with --trt-perf screen or gate.
     """
-    from harness.report.exports import FORMATS
+    from harness.report.exports import FORMATS, write
     from harness.report.measurement import measurements
 
     if format not in (*FORMATS, ALL):
@@ -45,12 +45,13 @@ def export(
     if not measured:
         say("nothing was measured in these runs: run with --trt-perf screen or gate, or tests of trt_latency")
         leave(NOTHING, {"measurements": 0, "files": []}, as_json=json)
-    files = []
-    for wanted in FORMATS.values() if format == ALL else [FORMATS[format]]:
-        file = output / wanted.file if format == ALL or output.is_dir() else output
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(wanted.write(measured))
-        files.append(file)
+    if format == ALL:
+        files = write(measured, output)
+    else:
+        wanted = FORMATS[format]
+        files = [output / wanted.file if output.is_dir() else output]
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        files[0].write_bytes(wanted.write(measured))
     if not json:
         typer.echo(f"{len(measured)} measurements in {', '.join(map(str, files))}")
     leave(PASSED, {"measurements": len(measured), "files": files}, as_json=json)

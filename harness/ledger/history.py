@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from harness.ledger import schema
 from harness.ledger.nights import History
 from harness.ledger.proposals import Seen, Value
+from harness.ledger.records import Record
 from harness.ledger.store import CHUNK, Store
 
 
@@ -105,6 +106,14 @@ def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, His
         values = {**before, metric: Value(value, spread, unit)}
         sessions[name] = Seen(name, tuple(json.loads(digests)), json.loads(facts), values)
     return {key: History(key, titles[key], tuple(sessions.values())) for key, sessions in found.items()}
+
+
+def records(store: Store, session: str) -> list[Record]:
+    """All that a session recorded, in the order of their beginning."""
+    r, s = schema.record, schema.session
+    asked = sa.select(r.c.body).select_from(r.join(s)).where(s.c.name == session)
+    bodies = store.read(lambda connection: connection.execute(asked).scalars().all())
+    return sorted((Record.from_json(body) for body in bodies), key=lambda record: (record.started, record.node))
 
 
 def verdicts(store: Store, session: str) -> list[Told]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.ledger.candidate import Place
 from harness.ledger.gate import Question, changes
-from harness.ledger.records import VERDICTS, Record, Run, Verdict, latest
+from harness.ledger.records import NOT_RUN, VERDICTS, Record, Run, Verdict, latest
 from harness.measure.bench import interval
 from harness.measure.finding import BAD, OPEN, Said
 from harness.measure.metric import Metric
@@ -40,14 +40,36 @@ Environments = Mapping[str, Mapping[str, str]]  # by backend
 class Beside:
     """What is told beside the records.
 
-    ``canaries`` say what they found, a line each. ``before`` is what `environments` gave for the last night, None where
-    there was none. ``not_run`` counts cells that were left out on purpose, by reason.
+    ``canaries`` say what they found, a line each; ``host_changed`` that they moved. ``before`` is what `environments`
+    gave for the last night, None where there was none. ``not_run`` counts cells that were left out on purpose, by
+    reason. ``faults`` are what went wrong beside all cells, ``changes`` the change points of the series of the night.
     """
 
     title: str = ""
     canaries: Sequence[str] = ()
     before: Environments | None = None
     not_run: Mapping[str, int] = field(default_factory=dict)
+    host_changed: bool = False
+    faults: Sequence[str] = ()
+    changes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many cells and metrics failed, how many metrics are open, how many cells were covered."""
+
+    failed: int
+    open: int
+    covered: int
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Standing:
+        lines = _lines(records)
+        return cls(
+            sum(line.fails for line in lines) + sum(record.verdict in FAILING for record in records),
+            len(_still_open(lines)),
+            sum(record.verdict != "not_covered" for record in records),
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +148,7 @@ def summary(runs: Iterable[Run], beside: Beside | None = None) -> str:
     records = latest(runs)
     lines = _lines(records)
     problems = [problem for run in runs for problem in run.problems]
-    page = f"# {escaped(beside.title or _title(records), 100)}\n\n{_outcome(records, lines)}\n"
+    page = f"# {escaped(beside.title or _title(records), 100)}\n\n{_outcome(records, lines, beside)}\n"
     for title, columns, rows, share in _parts(records, lines, problems, beside):
         left = LIMIT - 1 - len(page.encode())
         page += _part(title, columns, rows, min(left, int(share * LIMIT)))
@@ -153,13 +175,17 @@ def _title(records: Sequence[Record]) -> str:
     return f"Night {', '.join(dict.fromkeys(record.run for record in records))}".strip()
 
 
-def _outcome(records: Sequence[Record], lines: Sequence[Line]) -> str:
+def _still_open(lines: Sequence[Line]) -> list[Line]:
+    return [line for line in lines if line.decides and line.said in OPEN]
+
+
+def _outcome(records: Sequence[Record], lines: Sequence[Line], beside: Beside) -> str:
     """One line."""
     tally = Counter(record.verdict for record in records)
     regressions = sum(line.fails and line.said is Said.REGRESSION for line in lines)
     others = sum(line.fails and line.said is Said.FAILED for line in lines)
-    still_open = sum(line.decides and line.said in OPEN for line in lines)
-    what = [_count(regressions, "regression"), _count(others, "failure")]
+    still_open = len(_still_open(lines))
+    what = [_count(regressions, "regression"), _count(others, "failure"), _count(len(beside.faults), "fault")]
     failed = " and ".join(text for text in what if text)
     if failed:
         said = f"FAILED: {failed}"
@@ -171,6 +197,7 @@ def _outcome(records: Sequence[Record], lines: Sequence[Line]) -> str:
         f"{tally[verdict]:,} {WORDS[verdict][tally[verdict] > 1]}" for verdict in WORDS if tally[verdict]
     )
     rest = f"; {_count(still_open, 'metric')} open" if still_open else ""
+    rest += "; the host changed" if beside.host_changed else ""
     return f"**{said}**{rest}. {_count(len(records), 'cell') or 'No cell'}{': ' if counts else ''}{counts}."
 
 
@@ -207,15 +234,16 @@ def _parts(
     records: Sequence[Record], lines: Sequence[Line], problems: Sequence[str], beside: Beside
 ) -> Iterable[_Part]:
     said = ("cell", "metric", "", "what")
+    yield "Faults of the night", ("what went wrong beside all cells",), [[escaped(one)] for one in beside.faults], 0.05
     yield "Failed", said, [_said(line) for line in lines if line.fails], 0.3
-    still_open = [line for line in lines if line.decides and line.said in OPEN]
-    yield "Open", said, [_said(line) for line in still_open], 0.15
+    yield "Open", said, [_said(line) for line in _still_open(lines)], 0.15
     excused = [line for line in lines if line.said in BAD and not line.fails]
     yield "Regressions that fail nothing", said, [_said(line) for line in excused], 0.08
     better = sorted((line for line in lines if line.said is Said.IMPROVEMENT), key=lambda line: line.cost)
     yield "Improvements", said, [_said(line) for line in better], 0.08
     left_out = _left_out(records, lines, problems, beside)
     yield "Not covered, not run", ("how many", "why", "what would cover it"), left_out, 0.08
+    yield "Change points", ("proposals, which a comparison decides",), [[escaped(one)] for one in beside.changes], 0.05
     yield "Canaries", ("what they found",), [[escaped(canary)] for canary in beside.canaries], 0.03
     named = ("backend", "what", "value", *(() if beside.before is None else ("last night",)))
     yield "Environment", named, _environment(records, beside.before), 0.05
@@ -252,9 +280,10 @@ def _left_out(
     records: Sequence[Record], lines: Sequence[Line], problems: Sequence[str], beside: Beside
 ) -> list[Sequence[str]]:
     """Counted by reason, most of a kind first."""
-    cells = Counter((first_line(one.message), one.fix) for one in records if one.verdict == "not_covered")
+    uncovered = Counter((first_line(one.message), one.fix) for one in records if one.verdict == "not_covered")
+    cells = Counter({why: count for why, count in uncovered.items() if why[0] != NOT_RUN})
     unseen = Counter((f"cached: {first_line(one.message)}", "") for one in records if one.verdict == "cached")
-    not_run = Counter({(reason, ""): count for reason, count in beside.not_run.items()})
+    not_run = Counter({(reason, ""): count for reason, count in beside.not_run.items()}) + (uncovered - cells)
     missing: Counter[tuple[str, str]] = Counter()
     for record in records:
         for metric, why in perf_of(record).get("missing", {}).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.report.exports import (
     bencher,
@@ -35,3 +36,13 @@ FORMATS: Mapping[str, Format] = {
     "csv": Format("measurements.csv", csv_file.export),
     "parquet": Format("measurements.parquet", parquet.export),
 }
+
+
+def write(measured: Sequence[Measurement], folder: Path) -> list[Path]:
+    """``measured`` in every format, as files in ``folder``, which is made where it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for one in FORMATS.values():
+        files.append(folder / one.file)
+        files[-1].write_bytes(one.write(measured))
+    return files

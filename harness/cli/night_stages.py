@@ -1,0 +1,295 @@
+"""What a night does, stage by stage: each leaves what the later ones need of it, and is done once."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.exits import FAILED, NOTHING, OPEN, PASSED
+from harness.cli.night_canaries import NightCanaries, batch_of, stayed
+from harness.cli.output import say
+from harness.cli.runs import HOME
+from harness.errors import StoreError, UnsupportedError
+from harness.settings import BACKENDS, BEST, Settings
+
+if TYPE_CHECKING:
+    from harness.ledger.night_state import NightState
+    from harness.ledger.records import Record, Run
+    from harness.ledger.store import Store
+    from harness.report.night import Beside, Environments
+
+SUITES = {"correctness": ("numerics", "shapes"), "performance": ("latency", "memory")}
+RECENT = timedelta(days=30)  # so long a change point is told of
+ENDED = {  # by pytest's exit status
+    2: "what it was to run could not be collected",
+    3: "an internal error",
+    4: "its options are not understood",
+}
+
+
+@dataclass
+class Night:
+    """``suites`` are what to run in each stage of pytest, ``passed`` options for both of them.
+
+    ``lock`` is inherited by every pytest, which holds it for as long as it runs; ``quiet`` keeps it off standard
+    output.
+    """
+
+    state: NightState
+    settings: Settings
+    suites: Mapping[str, Sequence[str]]
+    passed: Sequence[str]
+    lock: int
+    watched: bool = True
+    quiet: bool = False
+
+    def run(self) -> tuple[int, dict[str, Any]]:
+        """All stages that are left; the exit code, and what is to be told. UnsupportedError for want of a backend."""
+        stage = self.state.stage
+        backend = stage("environment", self._environment)["runs"]
+        canaries = NightCanaries(self.settings, backend, self.state.folder / "canaries")
+        stage("correctness", lambda: self._pytest("correctness", "-n", "auto"))
+        if self.watched:
+            stage("canaries before", lambda: canaries.measured(after=False))
+        stage("performance", lambda: self._pytest("performance", "--trt-perf", "gate", last=("-n", "0")))
+        if self.watched:
+            stage("canaries after", lambda: canaries.measured(after=True))
+        stage("store", self._store)
+        stage("change points", self._changes)
+        stage("exports", self._exports)
+        told = stage("summary", self._summary)
+        self.state.end(told["code"])
+        return told["code"], told
+
+    # Stages --------------------------------------------------------------------------------------
+
+    def _environment(self) -> dict[str, Any]:
+        from harness.runtime.workbench import Workbench
+
+        asked = self.settings.backend
+        names = list(dict.fromkeys(name for one in asked for name in (BACKENDS if one == BEST else (one,))))
+        with Workbench(self.settings) as bench:
+            probes = {name: bench.probe(name) for name in names}
+        for name, probe in probes.items():
+            able = ", ".join(what for what in ("build", "run") if probe.has(what))
+            say(f"{name} {probe.version}: can {able}" if able else f"{name}: is not there")
+        for name in asked if asked != BACKENDS else ():
+            if name != BEST and not (probes[name].has("build") or probes[name].has("run")):
+                probes[name].require(("build",))
+        runs = next((name for name in names if probes[name].has("run")), None)
+        if runs is None:
+            raise UnsupportedError("run", f"none of {', '.join(names)} can run a model here", "trt-harness doctor")
+        return {"runs": runs, "versions": {name: probe.version for name, probe in probes.items()}}
+
+    def _pytest(self, stage: str, *options: str, last: Sequence[str] = ()) -> dict[str, Any]:
+        """One run of pytest; what earlier processes recorded of it is not run again."""
+        from harness.ledger import commit
+
+        folder = self._folder(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / commit.FILE).exists():
+            commit.note(folder, Path())
+        command = [sys.executable, "-m", "pytest", *self._suites(stage), *options]
+        command += [f"--trt-output={folder.parent}", f"--trt-run={folder.name}", *self._budget()]
+        command += [*self.passed, *last]
+        say(f"{stage}: {shlex.join(command[1:])}")
+        # A session of its own: ^C reaches it through us, once.
+        process = subprocess.Popen(
+            command, stdout=2 if self.quiet else None, pass_fds=(self.lock,), start_new_session=True
+        )
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+        return {"status": status}
+
+    def _store(self) -> dict[str, Any]:
+        from harness.ledger import batch
+        from harness.ledger.commit import noted
+        from harness.ledger.ingest import ingest
+        from harness.ledger.store import store_in
+
+        faults: list[str] = []
+        new = 0
+        try:
+            with store_in(HOME, self.settings.store) as store:
+                name = store.name
+                for stage in SUITES:
+                    folder = self._folder(stage)
+                    if folder.is_dir():
+                        told = ingest(store, folder)
+                        new += told.new
+                        faults += told.problems
+                folder = self._folder("performance")
+                session = batch.Session(folder.name, self._began("performance"), noted(folder))
+                canaries = [self.state.stages[one] for one in ("canaries before", "canaries after") if self.watched]
+                new += batch.write(store, batch_of(session, *canaries))
+        except StoreError as error:
+            runs = [str(self._folder(stage)) for stage in SUITES]
+            return {"faults": [f"not stored: {error}: trt-harness store ingest {shlex.join(runs)}"]}
+        return {"store": name, "new": new, "faults": faults}
+
+    def _changes(self) -> dict[str, Any]:
+        """Alerts on the series of cells that were measured tonight."""
+        from harness.ledger.store import store_in
+
+        if "store" not in self.state.stages["store"]:
+            return {"alerts": []}
+        with store_in(HOME, self.settings.store, create=False) as store:
+            return {"alerts": self._alerts(store)}
+
+    def _alerts(self, store: Store) -> list[str]:
+        from harness.ledger.history import lines
+        from harness.ledger.series import courses
+        from harness.measure.alerts import alerts
+        from harness.measure.history import History
+        from harness.measure.quantity import every
+        from harness.report.measurement import perf_of
+
+        measured = {perf["key"] for record in self._records if (perf := perf_of(record))}
+        deciding = {name for name, one in every().items() if one.decides}
+        wanted = [line for line in lines(store) if line.cell_key in measured and line.metric in deciding]
+        found = courses(store, wanted)
+        by_metric: dict[str, dict[str, History]] = {}
+        for course in found:
+            by_metric.setdefault(course.line.metric, {})[course.title] = course.history(series=len(found))
+        since = datetime.fromtimestamp(self.state.started, timezone.utc) - RECENT
+        return [
+            f"{name}: {alert.words(next(iter(histories.values())).metric)}"
+            for name, histories in by_metric.items()
+            for alert in alerts(histories)
+            if alert.bad.at >= since
+        ]
+
+    def _exports(self) -> dict[str, Any]:
+        from harness.ledger.commit import noted
+        from harness.report.exports import write
+        from harness.report.measurement import measurements
+
+        measured = measurements(self._records, noted(self._folder("performance")))
+        return {"files": write(measured, self.state.folder / "exports") if measured else []}
+
+    def _summary(self) -> dict[str, Any]:
+        from harness.measure.finding import Said
+        from harness.report.night import Beside, Standing, summary
+
+        stages = self.state.stages
+        host = stayed(stages["canaries before"], stages["canaries after"]) if self.watched else None
+        faults = [*self._ended(), *stages["store"]["faults"]]
+        moved = host is not None and host.said is Said.HOST_CHANGED
+        beside = Beside(
+            f"Night {self.state.id}",
+            [f"{host.said.value}: {host.words}"] if host else [],
+            self._before(),
+            host_changed=moved,
+            faults=faults,
+            changes=stages["change points"]["alerts"],
+        )
+        file = self.state.folder / "summary.md"
+        file.write_text(summary(self._runs, beside), encoding="utf-8")
+        standing = Standing.of(self._records)
+        code = PASSED
+        if faults or standing.failed:
+            code = FAILED
+        elif standing.covered == 0:
+            code = NOTHING
+        elif standing.open or moved:
+            code = OPEN
+        return {"code": code, **self._document(beside), "summary": str(file)}
+
+    # Within --------------------------------------------------------------------------------------
+
+    def _document(self, beside: Beside) -> dict[str, Any]:
+        from collections import Counter
+
+        from harness.ledger.records import NOT_RUN
+
+        return {
+            "night": self.state.id,
+            "folder": str(self.state.folder),
+            "verdicts": Counter(record.verdict for record in self._records),
+            "not_run": sum(record.message == NOT_RUN for record in self._records),
+            "canaries": list(beside.canaries),
+            "changes": list(beside.changes),
+            "faults": list(beside.faults),
+            "exports": self.state.stages["exports"]["files"],
+            "took": {name: left["seconds"] for name, left in self.state.stages.items()},
+        }
+
+    def _suites(self, stage: str) -> list[str]:
+        """What was asked for; else the suites that lie here, or those that are installed."""
+        if self.suites[stage]:
+            return list(self.suites[stage])
+        here = [str(Path("suites", name)) for name in SUITES[stage]]
+        if all(Path(one).is_dir() for one in here):
+            return here
+        return ["--pyargs", *(f"suites.{name}" for name in SUITES[stage])]
+
+    def _budget(self) -> list[str]:
+        if self.settings.budget is None:
+            return []
+        return [f"--trt-budget={max(self.settings.budget - self.state.spent, 0):.1f}"]
+
+    def _folder(self, stage: str) -> Path:
+        return (self.state.folder / "runs" / f"{self.state.id}-{stage}").absolute()
+
+    def _began(self, stage: str) -> float:
+        name = self._folder(stage).name
+        return min((record.started for record in self._records if record.run == name), default=self.state.started)
+
+    @cached_property
+    def _runs(self) -> list[Run]:
+        from harness.ledger.records import read_run
+
+        return [read_run(self._folder(stage)) for stage in SUITES]
+
+    @cached_property
+    def _records(self) -> tuple[Record, ...]:
+        from harness.ledger.records import latest
+
+        return latest(self._runs)
+
+    def _ended(self) -> list[str]:
+        """What went wrong with a pytest beside the cells that it recorded."""
+        from harness.report.night import FAILING
+
+        faults = []
+        for stage, run in zip(SUITES, self._runs, strict=True):
+            status = self.state.stages[stage]["status"]
+            if status == 1 and not any(record.verdict in FAILING for record in run.records):
+                faults.append(f"{stage}: pytest failed, and no cell did: its output says why")
+            elif status not in (0, 1, 5):
+                words = f"killed by signal {-status}" if status < 0 else ENDED.get(status, "")
+                faults.append(f"{stage}: pytest ended with exit status {status}: {words}".removesuffix(": "))
+        return faults
+
+    def _before(self) -> Environments | None:
+        """The environments of the night before in the store; None where there is none."""
+        from harness.ledger import history
+        from harness.ledger.store import store_in
+        from harness.report.night import environments
+
+        if "store" not in self.state.stages["store"]:
+            return None
+        with store_in(HOME, self.settings.store, create=False) as store:
+            names = [name for name, at, _ in history.sessions(store) if at < self.state.started]
+            if not names:
+                return None
+            night = _night_of(names[-1])
+            return environments(r for name in names if _night_of(name) == night for r in history.records(store, name))
+
+
+def _night_of(session: str) -> str:
+    for stage in SUITES:
+        session = session.removesuffix(f"-{stage}")
+    return session

@@ -1,0 +1,215 @@
+"""`trt-harness nightly`: a whole night on the fake backend; killed in a stage; with a fault; without time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.ledger import history
+from harness.ledger.records import Record, read_run
+from harness.ledger.store import Store
+from harness.runtime.backend.fake import FAULT_VARIABLE
+from tests.pytest_plugin.parts import ROOT, RUNS
+
+MEASURES = """
+import pytest
+
+@pytest.mark.trt(models=["mlp", "depthwise"], over=("model", "backend"))
+def test_measures(trt_perf):
+    trt_perf(lambda quantity: quantity.name == "gpu, graph")
+"""
+INI = """
+[pytest]
+addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark
+"""
+FEW = ("--trt-model=mlp,depthwise", "--trt-precision=fp32", "--trt-point=opt", "-n", "0")
+
+
+@dataclass
+class Project:
+    """Somebody's, with a suite for each stage."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *options: str) -> list[str]:
+        own = ["--output", "night", "--correctness", "test_numbers.py", "--performance", "test_speed.py", "--json"]
+        return [sys.executable, "-m", "harness.cli", "nightly", *own, "--backend", "fake", *options, "--", *FEW]
+
+    def begun(self, *options: str, fault: str = "") -> subprocess.Popen[bytes]:
+        """What it says is in files: a pipe would be open for as long as one of its children lives."""
+        with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
+            return subprocess.Popen(
+                self.command(*options),
+                cwd=self.folder,
+                env={**self.environment, FAULT_VARIABLE: fault},
+                stdout=out,
+                stderr=err,
+            )
+
+    def night(self, *options: str, fault: str = "") -> tuple[int, dict[str, Any], str]:
+        """Exit code, what was printed as JSON, and what was said."""
+        code = self.begun(*options, fault=fault).wait(timeout=300)
+        out, err = ((self.folder / name).read_text() for name in ("out", "err"))
+        try:
+            return code, json.loads(out), err
+        except ValueError:
+            pytest.fail(f"{code}\n{out}\n{err}")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "night" / "state.json").read_text())
+        return found
+
+    def records(self, stage: str) -> list[Record]:
+        return [r for one in (self.folder / "night" / "runs").glob(f"*-{stage}") for r in read_run(one).records]
+
+    def cells(self) -> Counter[str]:
+        return Counter(record.node for stage in ("correctness", "performance") for record in self.records(stage))
+
+
+def project_in(folder: Path, cache: Path) -> Project:
+    (folder / "test_numbers.py").write_text(RUNS)
+    (folder / "test_speed.py").write_text(MEASURES)
+    (folder / "tox.ini").write_text(INI)
+    ours = ("PYTEST_", "TRT_HARNESS_", "COV_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(cache),
+        "TRT_HARNESS_LOCKS": str(cache / "locks"),
+        "TRT_HARNESS_PERF_SECONDS": "0.1",
+        "TRT_HARNESS_PERF_PROCESSES": "1",
+    }
+    return Project(folder, environment)
+
+
+@pytest.fixture
+def project(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return project_in(tmp_path, tmp_path_factory.getbasetemp() / "nightly-cache")
+
+
+def test_a_whole_night(project: Project) -> None:
+    code, told, said = project.night()
+    assert code == 0, said
+    assert (told["exit_code"], told["faults"], told["not_run"], told["verdicts"]) == (0, [], 0, {"passed": 4})
+    assert list(told["took"]) == [
+        *("environment", "correctness", "canaries before", "performance", "canaries after"),
+        *("store", "change points", "exports"),
+    ]
+    assert set(project.cells().values()) == {1}
+    summary = (project.folder / "night" / "summary.md").read_text()
+    assert "**PASSED**" in summary
+    assert "canary\\_compute\\_cpu\\_full: " in summary
+    assert {Path(file).name for file in told["exports"]} >= {"junit.xml", "bencher.json", "measurements.parquet"}
+    assert all((project.folder / file).is_file() for file in told["exports"])
+    with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
+        assert [name.rpartition("-")[2] for name, _, _ in history.sessions(store)] == ["correctness", "performance"]
+        cells = {line.cell for line in history.lines(store)}
+    assert "mlp-fake on fake GPU" in cells
+    assert {cell.partition("-")[0] for cell in cells} > {"canary_compute_cpu_full", "canary_memory_cpu_full"}
+
+    again = project.night()
+    assert (again[0], again[1]) == (0, told)
+    assert "this night is over" in again[2]
+    assert set(project.cells().values()) == {1}
+    state = project.state
+    for medians in state["stages"]["canaries after"]["medians"].values():
+        medians[:] = [1.1 * one for one in medians]
+    del state["stages"]["summary"]
+    (project.folder / "night" / "state.json").write_text(json.dumps({**state, "code": None}))
+    code, told, _ = project.night()
+    assert code == 4
+    assert "HOST_CHANGED: canary canary_compute_cpu_full: +10" in told["canaries"][0]
+    assert "**PASSED**; the host changed" in (project.folder / "night" / "summary.md").read_text()
+
+    code, refused, _ = project.night("--no-canaries")
+    assert (code, "holds another night" in refused["error"]["message"]) == (2, True)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with its pytest", "alone"])
+def test_killed_it_goes_on(project: Project, whole: bool) -> None:
+    """In the middle of its performance; alone, its pytest lives on, and is waited for."""
+    killed = project.begun("--no-canaries")
+    wait_for(lambda: len(project.records("performance")) > 0, killed)
+    kill(killed, children=whole)
+    assert "performance" not in project.state["stages"]
+    code, told, said = project.night("--no-canaries")
+    assert code == 0, said
+    assert "goes on after environment, correctness" in said
+    assert ("still at work" in said) is not whole
+    assert told["verdicts"] == {"passed": 4}
+    assert project.cells() == dict.fromkeys(project.cells(), 1)
+    assert len(project.cells()) == 4
+
+
+def test_interrupted_it_names_the_command_that_goes_on(project: Project) -> None:
+    process = project.begun("--no-canaries")
+    wait_for(lambda: len(project.records("performance")) > 0, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130
+    assert "to go on: trt-harness nightly --output night" in (project.folder / "err").read_text()
+    assert project.night("--no-canaries")[0] == 0
+    assert set(project.cells().values()) == {1}
+
+
+def test_a_failure_fails_the_night(project: Project) -> None:
+    code, told, _ = project.night("--no-canaries", fault="crash_run@mlp")
+    assert (code, told["verdicts"]) == (1, {"passed": 2, "failed": 2})
+    summary = (project.folder / "night" / "summary.md").read_text()
+    assert "**FAILED: 2 failures**" in summary
+    assert project.night("--no-canaries")[0] == 1, "what is over has its code"
+
+
+def test_without_time_nothing_is_run_and_all_of_it_is_named(project: Project) -> None:
+    code, told, _ = project.night("--no-canaries", "--budget", "0")
+    assert (code, told["not_run"], told["verdicts"]) == (3, 4, {"not_covered": 4})
+    summary = (project.folder / "night" / "summary.md").read_text()
+    assert "| 4 cells not run | budget: not run |" in summary
+    assert "last night" not in summary
+    assert project.night("--no-canaries", "--budget", "0", "--output", "another")[0] == 3
+    summary = (project.folder / "another" / "summary.md").read_text()
+    assert "| fake | library | 1.23.2 | the same |" in summary, "the store has the night before"
+
+
+def test_a_pytest_that_ends_otherwise_is_a_fault(project: Project) -> None:
+    (project.folder / "test_numbers.py").write_text("def broken(")
+    code, told, _ = project.night("--no-canaries")
+    assert code == 1
+    assert told["faults"] == ["correctness: pytest ended with exit status 2: what it was to run could not be collected"]
+    assert "**FAILED: 1 fault**" in (project.folder / "night" / "summary.md").read_text()
+
+
+def test_a_backend_that_was_asked_for_and_is_not_there(project: Project) -> None:
+    code, told, _ = project.night("--backend", "tensorrt_rtx", "--python", "tensorrt_rtx=/usr/bin/env")
+    assert code == 3
+    assert "tensorrt_rtx" in told["error"]["message"]
+    assert not project.cells()
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def kill(process: subprocess.Popen[bytes], *, children: bool) -> None:
+    """As power that fails, or as somebody who ends it alone."""
+    own = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    for child in own if children else ():
+        os.killpg(int(child), signal.SIGKILL)
+    process.wait()
