@@ -37,12 +37,12 @@ def ingest(store: Store, folder: Path, commit: str = "") -> Ingested:
     store.require_head()
     commit = commit or noted(folder)
     run = read_run(folder)
-    starts = {record.run: record.started for record in reversed(run.records)}
+    starts = {record.run: record.started for record in reversed(run.records) if record.started > 0}
     new, problems = 0, list(run.problems)
     for start in range(0, len(run.records), AT_ONCE):
         batch = Batch()
         for record in run.records[start : start + AT_ONCE]:
-            session = Session(record.run, starts[record.run], commit)
+            session = Session(record.run, starts.get(record.run, 0.0), commit)
             batch.sessions.append(session)
             body = record.to_json()
             batch.records.append((session, _row(record, body)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -202,4 +203,5 @@ def _record(run: Run, item: pytest.Item, error: UnsupportedError) -> Record:
         message=f"{error.capability}: {error.evidence}",
         fix=error.fix,
         environment=run.environments.get(case.backend, {}),
+        started=time.time(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from harness.ledger import history, nights
 from harness.ledger.ingest import ingest
-from harness.ledger.records import read_run
+from harness.ledger.records import RecordLog, read_run
 from harness.ledger.store import Store
 from tests.ledger import stored
 
@@ -40,6 +41,15 @@ def test_every_record_lands_in_the_store(store: Store, tmp_path: Path) -> None:
     assert (said.question, said.outcome, said.fails, said.estimate) == ("plan", "PASS", False, 0.001)
     (body,) = {row[-1] for row in stored.rows(store)["record"] if "model5" in row}
     assert json.loads(body) == json.loads(next(r for r in read_run(run).records if r.cell.model == "model5").to_json())
+
+
+def test_a_record_without_a_time_does_not_date_the_session(store: Store, tmp_path: Path) -> None:
+    run = stored.run_folder(tmp_path / "run", cells=0, plain=2)
+    with RecordLog(run, "run-0000", "main") as log:
+        log.append(dataclasses.replace(stored.record(9), started=0.0))
+    ingest(store, run)
+    assert [at for _, at, _ in history.sessions(store)] == [stored.START]
+    assert [one.started for one in history.records(store, "run-0000")] == [0.0, stored.START, stored.START + 1]
 
 
 def test_again_adds_nothing(store: Store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_a_run_is_stored_when_it_ends(tmp_path: Path, workers: str) -> None:
         ((name, _, commit),) = history.sessions(store)
         assert (name, commit) == (folder.name, "c0ffee")
         assert ingest(store, folder).new == 0
+
+
+def test_a_run_with_cells_that_nothing_covers_has_its_time(tmp_path: Path) -> None:
+    begun = time.time()
+    done = run(tmp_path, "--trt-store=b.sqlite", "-pno:xdist", "--trt-backend=tensorrt_rtx")
+    assert "not covered" in done.stdout
+    with Store(tmp_path / "b.sqlite", create=False) as store:
+        ((_, at, _),) = history.sessions(store)
+    assert begun <= at <= time.time()
 
 
 def test_without_an_option_nothing_is_stored(tmp_path: Path) -> None:
