@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +18,8 @@ from harness.cli.runs import HOME
 
 if TYPE_CHECKING:
     from harness.ledger.baselines import Known
+    from harness.ledger.history import Told
     from harness.ledger.series import Course
-    from harness.ledger.store import Store
     from harness.measure.history import ChangePoint, History
 
 WIDTH = 100  # characters of the drawing, where nobody's terminal is narrower
@@ -48,6 +49,7 @@ def history(
     held = read(settings.baselines or Path(FILE)).active
     deciding = {name for name, one in every().items() if one.decides}
     series: list[dict[str, Any]] = []
+    told: dict[str, list[Told]] = {}  # by session
     with store_in(HOME, settings.store, create=False) as opened:
         of_cell = [line for line in stored.lines(opened) if fnmatch.fnmatchcase(line.cell, cell)]
         wanted = [
@@ -60,7 +62,10 @@ def history(
             made = course.history(series=len(found))
             baseline = held.get(course.line.cell_key)
             known = baseline.metrics.get(course.line.metric) if baseline else None
-            said = _said(opened, course)
+            last = course.nights[-1].session if course.nights else ""
+            if last not in told:
+                told[last] = stored.verdicts(opened, last)
+            said = _said(told[last], course)
             if not json:
                 typer.echo("\n" * bool(series), nl=False)
                 for line in history_lines(
@@ -86,13 +91,10 @@ def _level(known: Known | None) -> float | None:
     return None if known is None or min(known.values) <= 0 else float(np.exp(np.log(known.values).mean()))
 
 
-def _said(store: Store, course: Course) -> str:
+def _said(told: Sequence[Told], course: Course) -> str:
     """Of the last night; "" where nothing was."""
-    from harness.ledger.history import verdicts
-
-    last = course.nights[-1].session if course.nights else ""
-    told = [one for one in verdicts(store, last) if (one.cell, one.metric) == (course.line.cell, course.line.metric)]
-    return "; ".join(f"{one.outcome.replace('_', ' ')}: {one.words}" for one in told)
+    mine = [one for one in told if (one.cell, one.metric) == (course.line.cell, course.line.metric)]
+    return "; ".join(f"{one.outcome.replace('_', ' ')}: {one.words}" for one in mine)
 
 
 def _document(course: Course, made: History, baseline: float | None, said: str) -> dict[str, Any]:

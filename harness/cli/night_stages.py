@@ -23,7 +23,6 @@ from harness.settings import BACKENDS, BEST, Settings
 if TYPE_CHECKING:
     from harness.ledger.night_state import NightState
     from harness.ledger.records import Record, Run
-    from harness.ledger.store import Store
     from harness.report.night import Beside, Environments
 
 SUITES = {"correctness": ("numerics", "shapes"), "performance": ("latency", "memory")}
@@ -141,35 +140,16 @@ class Night:
 
     def _changes(self) -> dict[str, Any]:
         """Alerts on the series of cells that were measured tonight."""
+        from harness.ledger.series import alerts_of
         from harness.ledger.store import store_in
+        from harness.report.measurement import perf_of
 
         if "store" not in self.state.stages["store"]:
             return {"alerts": []}
-        with store_in(HOME, self.settings.store, create=False) as store:
-            return {"alerts": self._alerts(store)}
-
-    def _alerts(self, store: Store) -> list[str]:
-        from harness.ledger.history import lines
-        from harness.ledger.series import courses
-        from harness.measure.alerts import alerts
-        from harness.measure.history import History
-        from harness.measure.quantity import every
-        from harness.report.measurement import perf_of
-
         measured = {perf["key"] for record in self._records if (perf := perf_of(record))}
-        deciding = {name for name, one in every().items() if one.decides}
-        wanted = [line for line in lines(store) if line.cell_key in measured and line.metric in deciding]
-        found = courses(store, wanted)
-        by_metric: dict[str, dict[str, History]] = {}
-        for course in found:
-            by_metric.setdefault(course.line.metric, {})[course.title] = course.history(series=len(found))
         since = datetime.fromtimestamp(self.state.started, timezone.utc) - RECENT
-        return [
-            f"{name}: {alert.words(next(iter(histories.values())).metric)}"
-            for name, histories in by_metric.items()
-            for alert in alerts(histories)
-            if alert.bad.at >= since
-        ]
+        with store_in(HOME, self.settings.store, create=False) as store:
+            return {"alerts": alerts_of(store, measured, since)}
 
     def _exports(self) -> dict[str, Any]:
         from harness.ledger.commit import noted
@@ -245,7 +225,7 @@ class Night:
 
     def _began(self, stage: str) -> float:
         name = self._folder(stage).name
-        return min((record.started for record in self._records if record.run == name), default=self.state.started)
+        return min((r.started for r in self._records if r.run == name and r.started > 0), default=self.state.started)
 
     @cached_property
     def _runs(self) -> list[Run]:
@@ -282,7 +262,8 @@ class Night:
         if "store" not in self.state.stages["store"]:
             return None
         with store_in(HOME, self.settings.store, create=False) as store:
-            names = [name for name, at, _ in history.sessions(store) if at < self.state.started]
+            sessions = history.sessions(store)
+            names = [name for name, at, _ in sessions if at < self.state.started and _night_of(name) != self.state.id]
             if not names:
                 return None
             night = _night_of(names[-1])

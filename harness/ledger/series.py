@@ -7,7 +7,7 @@ where one machine takes the other's place for good, it is one whose epoch begins
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import groupby
@@ -16,6 +16,7 @@ from scipy.special import stdtrit
 
 from harness.ledger.history import Line, Point, lines, points
 from harness.ledger.store import Store
+from harness.measure.alerts import alerts
 from harness.measure.canary_models import COMPUTE, MEMORY
 from harness.measure.epochs import Night
 from harness.measure.history import History, history
@@ -36,10 +37,14 @@ class Course:
     machine: str = ""
 
     @property
+    def subject(self) -> str:
+        """``bert-fp16-opt-tensorrt on NVIDIA H200``."""
+        return f"{self.line.cell} ({self.machine})" if self.machine else self.line.cell
+
+    @property
     def title(self) -> str:
         """``bert-fp16-opt-tensorrt on NVIDIA H200: gpu, graph``."""
-        where = f" ({self.machine})" if self.machine else ""
-        return f"{self.line.cell}: {self.line.metric}{where}"
+        return f"{self.subject}: {self.line.metric}"
 
     @property
     def metric(self) -> Metric:
@@ -86,6 +91,25 @@ def courses(store: Store, asked: Iterable[Line]) -> list[Course]:
             nights = tuple(_night(point, canary.get(point.session)) for point in seen if 0 < point.value < math.inf)
             found.append(Course(line, nights, machine))
     return found
+
+
+def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[str]:
+    """What changed ``since`` then in the series that decide of ``cells``, by their keys: in words, by metric.
+
+    Changes of many cells in the same nights are one (`harness.measure.alerts`).
+    """
+    deciding = {name for name, one in every().items() if one.decides}
+    found = courses(store, [one for one in lines(store) if one.cell_key in cells and one.metric in deciding])
+    metrics = {course.line.metric: course.metric for course in found}
+    by_metric: dict[str, dict[str, History]] = {name: {} for name in metrics}
+    for course in found:
+        by_metric[course.line.metric][course.subject] = course.history(series=len(found))
+    return [
+        f"{name}: {alert.words(metrics[name])}"
+        for name, histories in by_metric.items()
+        for alert in alerts(histories)
+        if alert.bad.at >= since
+    ]
 
 
 def device_of(cell: str) -> str:

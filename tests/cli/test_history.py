@@ -41,6 +41,8 @@ def fill(
         made.measurements.append(
             batch.Measurement(series, session, value, 0.001, 4, dict(environment(night)), ("plan",))
         )
+    said = {"question": "rebuilt", "outcome": "REGRESSION", "fails": True, "words": f"{cell} is slower"}
+    made.comparisons.append((session, series, {**said, **dict.fromkeys(("estimate", "low", "high", "visible", "p"))}))
     with Store(folder / ".trt-harness" / "store.sqlite") as store:
         batch.write(store, made)
 
@@ -52,7 +54,14 @@ def test_a_change_is_drawn_and_told(trt: Trt, tmp_path: Path) -> None:
     write_baselines(tmp_path / "trt-baselines.toml", Baselines(DEFAULTS, active={baseline.key: baseline}))
     done = trt("history", "bert-fp16*")
     assert done.code == 0
-    for words in (f"{CELL}: {METRIC}", "1: slower by", "commits c24..c25", "baseline 0.001 s", "40 nights"):
+    for words in (
+        f"{CELL}: {METRIC}",
+        "1: slower by",
+        "commits c24..c25",
+        "baseline 0.001 s",
+        "40 nights",
+        f"REGRESSION: {CELL} is",
+    ):
         assert words in done.out
     (told,) = trt("history", "bert-fp16*", "--json").json["series"]
     (change,) = told["changes"]

@@ -17,7 +17,7 @@ from harness.ledger.records import Record, Run
 from harness.measure.finding import Finding, Said
 from harness.pytest_plugin.perf import _as_fact
 from harness.report.markdown import escaped, head, row
-from harness.report.night import LIMIT, NO_BASELINE, Beside, environments, summary
+from harness.report.night import LIMIT, NO_BASELINE, Beside, Standing, environments, summary
 from harness.report.printable import shown
 from tests.report.measured import AT, LATENCY, perf, record, unhurried
 
@@ -118,6 +118,44 @@ def parts() -> dict[str, list[list[str]]]:
 
 def cell(model: str) -> str:
     return f"{model}-fp16-opt-tensorrt on NVIDIA H200"
+
+
+@pytest.mark.parametrize(
+    ("records", "standing"),
+    [
+        ([ruled("mlp", ruling("mlp", Said.PASS))], (0, 0, 1)),
+        ([ruled("mlp", ruling("mlp", Said.UNSTABLE)), record("moe", "not_covered", {})], (0, 1, 1)),
+        ([ruled("mlp", ruling("mlp", Said.REGRESSION, excuse="quarantined"))], (0, 0, 1)),
+        ([ruled("mlp", ruling("mlp", Said.REGRESSION))], (2, 0, 1)),  # the cell and its metric
+        ([record("rnn", "error", {}, stage="run", message="crashed")], (2, 0, 1)),
+        ([record("moe", "not_covered", {}, message="budget: not run")], (0, 0, 0)),
+        ([], (0, 0, 0)),
+    ],
+)
+def test_where_a_night_stands(records: list[Record], standing: tuple[int, int, int]) -> None:
+    found = Standing.of(records)
+    assert (found.failed, found.open, found.covered) == standing
+
+
+def test_what_went_wrong_beside_all_cells_comes_first() -> None:
+    beside = Beside(
+        host_changed=True,
+        faults=("correctness: pytest ended with exit status 3: an internal error",),
+        changes=("gpu, graph: 2 of 3 cells since night 2026-01-26",),
+    )
+    text = summary([Run((ruled("mlp", ruling("mlp", Said.PASS)),))], beside)
+    assert "**FAILED: 1 fault**; the host changed. 1 cell: 1 passed." in text
+    found = tables(text)
+    assert next(iter(found)) == "Faults of the night"
+    assert found["Faults of the night"] == [list(beside.faults)]
+    assert found["Change points"] == [list(beside.changes)]
+
+
+def test_cells_for_which_there_was_no_time_are_counted_as_not_run() -> None:
+    left = [record(f"m{number}", "not_covered", {}, message="budget: not run", node=f"{number}") for number in range(3)]
+    found = tables(summary([Run((*left, record("moe", "not_covered", {}, message="fp8: no Hopper")))]))
+    rows = [row[:2] for row in found["Not covered, not run"]]
+    assert rows == [["3 cells not run", "budget: not run"], ["1 cell not covered", "fp8: no Hopper"]]
 
 
 class TestWhatItSays:

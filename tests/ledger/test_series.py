@@ -1,0 +1,62 @@
+"""Series of a store, searched for changes together."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+
+from harness.ledger import batch, history
+from harness.ledger.series import alerts_of, courses
+from harness.ledger.store import Store
+
+FIRST = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NIGHTS, STEP = 40, 25
+CELLS = ("bert", "gpt", "vit")
+
+
+def fill(store: Store, slower: tuple[str, ...]) -> None:
+    """Nights of all `CELLS`, those that are ``slower`` by 5 % from night `STEP` on."""
+    rng = np.random.default_rng(2)
+    made = batch.Batch()
+    for cell in CELLS:
+        series = batch.Series(f"key of {cell}", f"{cell} on a GPU", "gpu, graph", "s")
+        for night in range(NIGHTS):
+            session = batch.Session(f"night-{night}", (FIRST + timedelta(night)).timestamp(), f"c{night}")
+            value = 1e-3 * (1.05 if cell in slower and night >= STEP else 1.0) * np.exp(0.001 * rng.standard_normal())
+            made.measurements.append(
+                batch.Measurement(series, session, float(value), 0.001, 4, {"host": "h"}, ("plan",))
+            )
+    batch.write(store, made)
+
+
+def alerted(store: Store, *, cells: tuple[str, ...] = CELLS, after: int = 0) -> list[str]:
+    return alerts_of(store, {f"key of {cell}" for cell in cells}, FIRST + timedelta(after))
+
+
+def test_changes_of_the_same_night_are_one_alert(store: Store) -> None:
+    fill(store, ("bert", "gpt"))
+    (words,) = alerted(store)
+    assert words.startswith("gpu, graph: 2 of 3 cells since night 2026-01-26 (commits c24..c25); the surest: ")
+    assert "slower by" in words
+
+
+def test_only_of_the_cells_that_are_meant_and_not_of_long_ago(store: Store) -> None:
+    fill(store, ("bert",))
+    assert len(alerted(store)) == 1
+    assert alerted(store, cells=("gpt", "vit")) == []
+    assert alerted(store, after=STEP + 3) == []
+
+
+def test_what_stays_raises_none(store: Store) -> None:
+    fill(store, ())
+    assert alerted(store) == []
+
+
+def test_a_night_has_the_interval_of_its_processes(store: Store) -> None:
+    fill(store, ())
+    (course, *_) = courses(store, history.lines(store))
+    night = course.nights[0]
+    assert night.degrees == 3
+    assert night.error == pytest.approx(0.001 / 2, rel=1e-6), "the spread of four processes, of their mean"
