@@ -1347,6 +1347,17 @@ def what_lives_is_counted(bench: Bench) -> None:
 
 
 @check
+def what_is_taken_of_the_device_is_told(bench: Bench) -> None:
+    """An input and an output of two MiB each, which the driver gives out whole."""
+    bench.need("run")
+    x = floats(1 << 18, 2)
+    session = bench.session(bench.engine(bench.relu(), {"x": ((1, 2), (3, 2), x.shape)}))
+    before = bench.backend.taken_memory()
+    session.run({"x": x})
+    assert bench.backend.taken_memory() - before >= 2 * x.nbytes
+
+
+@check
 def errors_that_were_told_are_not_left_over(bench: Bench) -> None:
     bench.need("run")
     bench.backend.residue()  # whatever building and probing left
