@@ -211,6 +211,7 @@ def _add(store: Store, table: sa.Table, rows: Iterable[Rows], numbers: _Numbers)
             known = numbers.of(other, {row[name] for row in made if row[name] is not None})
             for row in made:
                 row[name] = None if row[name] is None else known[row[name]]
+        # mypy can't infer a lambda with a default, which binds the value of this turn.
         new += store.write(lambda connection, made=made: _added(connection, table, made))  # type: ignore[misc]
     return new
 

@@ -80,7 +80,7 @@ class Samples:
             try:
                 write(Path(temporary))
                 os.fsync(handle)  # a store that names it is on the disk, too
-                os.replace(temporary, file)  # noqa: PTH105
+                os.replace(temporary, file)  # noqa: PTH105 - both are names
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise

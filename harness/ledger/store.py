@@ -318,7 +318,7 @@ def numbers_of(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) 
     for start in range(0, len(keys), CHUNK):
         part = keys[start : start + CHUNK]
         asked = sa.select(table.c.key, table.c.id).where(table.c.key.in_(part))
-        found |= {key: number for key, number in connection.execute(asked).all()}  # noqa: C416
+        found |= {key: number for key, number in connection.execute(asked).all()}  # noqa: C416 - rows, which dict() takes for mappings
     return found
 
 

@@ -42,7 +42,7 @@ def export(measured: Sequence[Measurement]) -> bytes:
 def _benchmark(one: Measurement, seconds: list[float]) -> dict[str, Any]:
     from pytest_benchmark.stats import Stats
 
-    stats: Any = Stats()  # type: ignore[no-untyped-call]
+    stats: Any = Stats()  # type: ignore[no-untyped-call]  # theirs is untyped
     for value in seconds:
         stats.update(value)
     known = {"low": one.low, "high": one.high, "p99": one.p99}
