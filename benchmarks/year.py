@@ -238,6 +238,7 @@ class _Rival:
     year: Year
     cell: Cell
     night: int
+    number: int | None = None  # of the plan, where it is not tonight's
 
     def beside(self, baseline: Baseline, _: Sequence[str]) -> Sequence[Finding] | str:
         """As `harness.measure.contest` does it, over this cell alone."""
@@ -260,8 +261,16 @@ class _Rival:
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
         self.year.pairs += PROCESSES
-        number = self.cell.number(self.night)
+        number = self.cell.number(self.night) if self.number is None else self.number
         return {name: self.year.processes(self.cell, number, self.night, 2 * PROCESSES) for name in metrics}
+
+    def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, _Rival]:
+        number = int(baseline.plans[0].rpartition("/")[2])
+        self.year.pairs += PROCESSES // 2
+        values = {GRAPH.name: self.year.processes(self.cell, number, self.night, PROCESSES)}
+        name = self.cell.name
+        seen = Tonight(name, name, session, baseline.plans, facts(self.night), values)
+        return seen, replace(self, number=number)
 
 
 @dataclass

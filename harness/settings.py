@@ -321,6 +321,12 @@ class Settings:
         ("*",), _names, "PATTERNS", "metrics to measure, by name or pattern, as in gpu*", many=True
     )
     perf_processes: int = _row(4, _last(_count), "NUMBER", "processes that a cell is measured in, each of its own")
+    perf_builds: int = _row(
+        3,
+        _last(_count),
+        "NUMBER",
+        "builds of an engine whose processes are measured; fewer than 3 tell no change from the lottery of builds",
+    )
     perf_seconds: float = _row(1.0, _last(_seconds), "SECONDS", "a process samples no longer in one way to run")
     store: str | None = _row(
         None,

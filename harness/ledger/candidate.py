@@ -15,13 +15,14 @@ from harness.ledger.baselines import Baseline
 from harness.ledger.gate import Array, Tonight
 from harness.ledger.kept import Kept
 from harness.measure.bench import measured
+from harness.measure.builders import Builders
 from harness.measure.contest import Contest, Effort
 from harness.measure.finding import Finding, Said
 from harness.measure.interleave import PROCESSES
 from harness.measure.journal import Journal
 from harness.measure.process import Process
 from harness.measure.quantity import Quantity, covered
-from harness.measure.runner import Runner
+from harness.measure.runner import Runner, SideFailed
 from harness.measure.side import Side
 from harness.runtime.sampling import Sampling
 from harness.spec.build import BuildConfig
@@ -100,10 +101,11 @@ class Candidate:
     ways: Mapping[str, Sampling]
     quantities: Sequence[Quantity]
     folder: Path
+    kept: Kept
     opponent: Callable[[Baseline], Side | str]
     subjects: int = 1
     processes: int = USUAL
-    once: Mapping[str, float] = field(default_factory=dict)  # measured elsewhere, once: "build", in seconds
+    once: Mapping[str, Array] = field(default_factory=dict)  # measured elsewhere, once a build: "build", in seconds
     tell: Callable[[str], None] = lambda _: None
     missing: dict[str, str] = field(default_factory=dict)  # by metric, why it has no value
     notes: dict[str, str] = field(default_factory=dict)  # by metric, why it is no one number
@@ -111,8 +113,7 @@ class Candidate:
 
     def tonight(self, session: str) -> Tonight:
         """What processes of it measured. SideFailed where it can't be run."""
-        values = self._values(self.processes)
-        values |= {name: np.array([value]) for name, value in self.once.items()}
+        values = {**self._values(self._first), **self.once}
         return Tonight(
             key_of(self.side, self.place),
             self.cell,
@@ -126,15 +127,43 @@ class Candidate:
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
         """Twice as many fresh processes."""
-        fresh = self._values(2 * self.processes, first=self.processes)
-        fresh |= {name: np.array([value]) for name, value in self.once.items()}
+        fresh = {**self._values(2 * self._first, first=self._first), **self.once}
         return {name: fresh[name] for name in metrics if name in fresh}
 
+    def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, Candidate] | str:
+        """What the baseline's own plans measure tonight by tonight's library, and who measures more of them."""
+        try:
+            paths = tuple(self.kept.path(name) for name in baseline.plans)
+        except SpecError as error:
+            return str(error)
+        own = replace(
+            self,
+            side=replace(self.side, plans=paths),
+            plans=baseline.plans,
+            folder=self.folder / f"stayed-{digest(baseline.plans)[:12]}",
+            once={},
+            missing={},
+            notes={},
+            tails={},
+        )
+        try:
+            return own.tonight(session), own
+        except SideFailed as failed:
+            return f"the baseline's plan can't be run by tonight's library: {str(failed.error).partition(chr(10))[0]}"
+
     def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
-        """Blocks of interleaved processes, as `harness.measure.contest` has them, without what only a build tells."""
+        """Interleaved processes, without what only a build tells.
+
+        One plan against another, or one under two installations, is a contest of plans (`harness.measure.contest`);
+        several builds are one of builders (`harness.measure.builders`).
+        """
         other = self.opponent(baseline)
         if isinstance(other, str):
             return other
+        mine = self.side
+        same = self.plans == baseline.plans
+        if same:  # all that differs is what runs it
+            mine, other = replace(mine, plans=mine.plans[:1]), replace(other, plans=other.plans[:1])
         wanted = [
             replace(one, metric=replace(one.metric, tolerance=baseline.metrics[one.name].tolerance))
             for one in self.quantities
@@ -155,14 +184,21 @@ class Candidate:
         folder = self.folder / f"beside-{digest(request)[:12]}"
         effort = Effort()
         with contextlib.closing(Journal(folder, request)) as journal:
-            sides = [replace(other, name="A"), replace(self.side, name="B")]
+            sides = [replace(other, name="A"), replace(mine, name="B")]
             runner = self._runner(sides, journal, effort.blocks * PROCESSES, ways, names)
             with contextlib.closing(runner):
-                found = Contest(runner, wanted, effort, self.subjects).run()
+                one_each = same or len(self.plans) == len(baseline.plans) == 1
+                contest = Contest(runner, wanted, effort, self.subjects)
+                found = contest.run() if one_each else Builders(runner, wanted, self.subjects).run()
         lost = next((one for one in found if one.said is Said.FAILED and one.metric == "side A"), None)
         return found if lost is None else f"the baseline's plan can't be run: {lost.words}"
 
     # Within --------------------------------------------------------------------------------------
+
+    @property
+    def _first(self) -> int:
+        """Processes of a screening: every build has one."""
+        return max(self.processes, len(self.plans))
 
     def _runner(
         self, sides: Sequence[Side], journal: Journal, planned: int, ways: Mapping[str, Sampling], names: set[str]

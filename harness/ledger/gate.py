@@ -6,8 +6,10 @@ a second look. What decides is fresh: the baseline's plans and the candidate's, 
 candidate.
 
 Three questions are kept apart (`Question`): whether a changed *environment* runs the same plan as fast, whether a
-*rebuilt* engine is as fast, and whether another *installation* of the library builds and runs as fast. Where the
-baseline's plan can't be run beside the candidate's, history alone decides, and the ruling says so.
+*rebuilt* engine is as fast, and whether another *installation* of the library builds and runs as fast. A night that
+brings new plans and a changed environment asks the first of the baseline's plans, too: a lottery of builds must not
+hide what a driver costs. Where the baseline's plan can't be run beside the candidate's, history alone decides, and the
+ruling says so.
 
 Only a confirmed regression fails, and only where a baseline was accepted. What has none is measured and told.
 """
@@ -36,6 +38,7 @@ from harness.settings import Perf
 Array = npt.NDArray[np.float64]
 SUSPECT = 0.05  # one-sided: what would be this rare by chance is measured again
 ALARM = 0.0025  # one-sided, of a loss that history alone is to show: nothing fresh stands beside it
+OPTIONS = "options"  # of an environment: what a build was asked for, which runs no plan otherwise
 HISTORY = 5  # sessions of a baseline from which on history alone may decide
 
 
@@ -76,6 +79,12 @@ class Rival(Protocol):
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
         """Fresh processes of the candidate; of a build what it took, and nothing of what can't be measured."""
+
+    def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, Rival] | str:
+        """What the baseline's own plans measure tonight by tonight's library, and who measures more of them.
+
+        Or, in words, why they can't be run.
+        """
 
 
 @dataclass(frozen=True)
@@ -155,8 +164,9 @@ class Gate:
         ]
         if suspects and self.perf == "gate":
             rulings |= self._confirmed(tonight, baseline, suspects, question, rulings, rival)
+        stayed = self._stayed(tonight, baseline, question, rival) if self.perf == "gate" else []
         drifted = list(self._drift(tonight, release, rival)) if release is not None else []
-        return [self._excused(ruling) for ruling in (*rulings.values(), *drifted)]
+        return [self._excused(ruling) for ruling in (*rulings.values(), *stayed, *drifted)]
 
     # Within --------------------------------------------------------------------------------------
 
@@ -201,7 +211,7 @@ class Gate:
         screened: Mapping[str, Ruling],
         rival: Rival,
     ) -> dict[str, Ruling]:
-        if question is Question.ENVIRONMENT:
+        if question is Question.ENVIRONMENT and library_of(baseline) == library_of(tonight):
             return self._by_history(tonight, baseline, suspects, question, "it is the same plan", rival)
         builds = [name for name in suspects if kind_of(self.quantities[name]) == BUILDING]
         if builds:
@@ -221,13 +231,34 @@ class Gate:
                 words = f"{screened[name].finding.words}; nothing fresh was said of it"
                 rulings[name] = Ruling(replace(screened[name].finding, words=words), question)
                 continue
-            words = f"{fresh.words}, beside the baseline's plan"
+            own = (
+                "the same plan by both libraries" if question is Question.ENVIRONMENT else "beside the baseline's plan"
+            )
+            words = f"{fresh.words}, {own}"
             if fresh is failed:
                 words = f"{fresh.metric}: {fresh.words}"
             if fresh.said in (Said.PASS, Said.IMPROVEMENT):
                 words += f"; the night moved both: {screened[name].finding.words}"
             rulings[name] = Ruling(replace(fresh, subject=tonight.cell, metric=name, words=words), question)
         return rulings
+
+    def _stayed(self, tonight: Tonight, baseline: Baseline, question: Question, rival: Rival) -> Sequence[Ruling]:
+        """Of the baseline's own plans in tonight's environment, where tonight's are others and it changed."""
+        names = [name for name in changed(baseline.environment, tonight.environment) if name != OPTIONS]
+        if question is Question.ENVIRONMENT or not names:
+            return []
+        found = rival.stayed(baseline, tonight.session)
+        if isinstance(found, str):
+            words = f"{found}; changed since: {', '.join(changes(baseline.environment, tonight.environment))}"
+            finding = Finding(tonight.cell, Question.ENVIRONMENT.value, Said.NOT_COVERED, words)
+            return [Ruling(finding, Question.ENVIRONMENT, held=False)]
+        same, measurer = found
+        wanted = [name for name in same.values if name in tonight.values and name in baseline.metrics]
+        rulings = {name: self._screened(same, baseline, name, Question.ENVIRONMENT) for name in wanted}
+        suspects = [name for name, ruling in rulings.items() if ruling.finding.said is Said.INCONCLUSIVE]
+        if suspects:
+            rulings |= self._confirmed(same, baseline, suspects, Question.ENVIRONMENT, rulings, measurer)
+        return list(rulings.values())
 
     def _by_history(
         self,
@@ -240,7 +271,7 @@ class Gate:
     ) -> dict[str, Ruling]:
         """By fresh processes of the candidate, against what the baseline's sessions measured in their time."""
         fresh = rival.again(suspects)
-        changed = changes(baseline.environment, tonight.environment)
+        moved = changes(baseline.environment, tonight.environment)
         rulings = {}
         for name in suspects:
             known = baseline.metrics[name]
@@ -259,12 +290,12 @@ class Gate:
                 said, words = Said.HOST_CHANGED, f"{words}; {self.host}"
             elif lost and step.sessions < HISTORY:
                 words += f"; {step.sessions} sessions are too few to decide by, {HISTORY} are needed"
-            elif lost and question is Question.ENVIRONMENT and not changed:
+            elif lost and question is Question.ENVIRONMENT and not moved:
                 said, words = Said.HOST_CHANGED, f"{words}; nothing that is recorded of the environment changed"
             elif lost:
                 said = Said.REGRESSION
-            if changed and said is not Said.PASS:
-                words += f"; changed since: {', '.join(changed)}"
+            if moved and said is not Said.PASS:
+                words += f"; changed since: {', '.join(moved)}"
             finding = self._finding(tonight, name, said, words, known)
             rulings[name] = Ruling(replace(finding, timed=True), question)
         return rulings
@@ -308,24 +339,29 @@ class Gate:
             yield Ruling(replace(fresh, subject=tonight.cell, metric=name, said=said, words=words), question)
 
     def _excused(self, ruling: Ruling) -> Ruling:
+        if ruling.finding.said not in BAD:
+            return ruling
         quarantine = self.quarantined.get(ruling.finding.subject, "")
         ungated = "" if self._policy(ruling.finding.metric).gated else "the policy does not gate it"
-        return replace(ruling, excuse=quarantine or ungated) if ruling.finding.said in BAD else ruling
+        return replace(ruling, excuse=quarantine or ungated)
+
+
+def library_of(one: Baseline | Tonight) -> str:
+    return one.environment.get("library", "")
 
 
 def asked(tonight: Tonight, baseline: Baseline) -> Question:
     """What the candidate differs in from the baseline, beside the night."""
-    libraries = (one.get("library", "") for one in (baseline.environment, tonight.environment))
-    if len(set(libraries)) > 1:  # even where both build the very same plan: what runs it differs
+    if library_of(tonight) != library_of(baseline):  # even where both build the very same plan: what runs it differs
         return Question.INSTALLATION
     return Question.ENVIRONMENT if set(tonight.plans) <= set(baseline.plans) else Question.REBUILT
 
 
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names of what differs of two environments."""
+    return [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+
+
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What differs of two environments: ``driver 580 (was 575)``."""
-    names = sorted(before.keys() | now.keys())
-    return [
-        f"{name} {now.get(name, 'unknown')} (was {before.get(name, 'unknown')})"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]
+    return [f"{name} {now.get(name, 'unknown')} (was {before.get(name, 'unknown')})" for name in changed(before, now)]

@@ -135,7 +135,8 @@ def proposed(
         metrics[name] = Known.of(value.unit, [one.values[name].value for one in recent], spread, policy)
     if not metrics:
         return "no metric was measured in all of its last sessions"
-    plans = tuple(dict.fromkeys(plan for one in reversed(recent) for plan in one.plans))[:BUILDS]
+    older = dict.fromkeys(plan for one in reversed(recent[:-1]) for plan in one.plans if plan not in last.plans)
+    plans = (*last.plans, *older)[: max(BUILDS, len(last.plans))]  # builds that gave the same bytes are several
     made = Baseline(key, cell, plans, tuple(one.session for one in recent), metrics, dict(last.environment))
     before = baselines.active.get(key)
     if before is not None and set(before.sessions) >= set(made.sessions):

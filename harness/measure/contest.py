@@ -142,7 +142,7 @@ class Contest:
         session = run_protocol([self.runner.name], metrics, measure, None, self.effort.stages(self.subjects))
         verdicts = [verdict for _, _, verdict in session.verdicts()]
         return [
-            next((_overruled(batch, one, metric) for batch in batches if batch.voids(one)), verdict)
+            next((overruled(batch, one, metric) for batch in batches if batch.voids(one)), verdict)
             for one, metric, verdict in zip(found, metrics, verdicts, strict=True)
         ]
 
@@ -162,7 +162,7 @@ class Contest:
         return Finding(self.runner.name, metric, said, words)
 
 
-def _overruled(batch: Batch, quantity: Quantity, metric: Metric) -> Verdict:
+def overruled(batch: Batch, quantity: Quantity, metric: Metric) -> Verdict:
     """The figures of what is void, as far as they are any, and what is wrong with it."""
     outcome, reason = batch.voids(quantity) or (Outcome.INCONCLUSIVE, "")
     values = batch.values(quantity)

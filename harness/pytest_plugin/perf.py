@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import fnmatch
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import Regression, StageError, UnsupportedError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from harness.ledger.baselines import Baselines
     from harness.ledger.candidate import Candidate
     from harness.ledger.gate import Gate, Ruling, Tonight
@@ -106,23 +109,28 @@ class Night:
         wanted = tuple(one for one in found if any(fnmatch.fnmatchcase(one.name, p) for p in settings.perf_metrics))
         ways = {name: way for name, way in ways.items() if any(one.way == name for one in wanted)}
         kept = run.kept_plans
-        digest = kept.put(plan.data)
+        try:
+            plans = [plan, *_more(story, spec, settings.perf_builds - 1)]
+        except StageError as error:
+            return error
+        digests = tuple(kept.put(one.data) for one in plans)
         side = Side("B", spec, story.backend, run.bench, _device(run, story.backend), case.point, settings.seed)
-        side.plans = (kept.path(digest),)
+        side.plans = tuple(kept.path(digest) for digest in digests)
         place = Place.of({**run.environments[story.backend], **machine()}, spec.config)
         cell = f"{dataclasses.replace(case.cell, test='', backend=story.backend).params} on {place.device}"
         candidate = Candidate(
             cell,
             side,
-            (digest,),
+            digests,
             place,
             ways,
             wanted,
-            run.folder / PLACE / f"{plan.plan_key[:16]}-{digest[:8]}" / case.cell.point,
+            run.folder / PLACE / f"{plan.plan_key[:16]}-{digests[0][:8]}" / case.cell.point,
+            kept,
             opponent(side, kept, lambda library: installed(run, side, library)),
             subjects=max(run.measured_cells, 1),
             processes=settings.perf_processes,
-            once=_once(plan, (PARSE, BUILD)),
+            once=_once(plans, (PARSE, BUILD)),
         )
         known = {one.name: one for one in (*wanted, PARSE, BUILD)}
         try:
@@ -197,11 +205,27 @@ def installed(run: Run, mine: Side, library: str) -> Side | str:
     return dataclasses.replace(mine, bench=run.installation(mine.backend, program))
 
 
-def _once(plan: BuiltPlan, quantities: Sequence[Quantity]) -> dict[str, float]:
-    """What tonight's build took. One from the cache was another night's, and is counted there."""
-    if plan.cached:
-        return {}
-    return {one.name: plan.took[one.source] for one in quantities if plan.took.get(one.source)}
+def _more(story: Story, spec: EngineSpec, builds: int) -> Iterator[BuiltPlan]:
+    """Other builds of ``spec`` than the cell's own. A plan from elsewhere has no other."""
+    from harness.spec.source import PlanFile
+
+    for build in range(1, 1 + builds) if not isinstance(spec.model.source, PlanFile) else ():
+        with story.building():
+            made = story.run.pool.plan(spec, story.backend, build=build)
+        story.built(made)
+        yield made
+
+
+def _once(plans: Sequence[BuiltPlan], quantities: Sequence[Quantity]) -> dict[str, npt.NDArray[np.float64]]:
+    """What tonight's builds took. One from the cache was another night's, and is counted there."""
+    import numpy as np
+
+    found = {one.name: [plan.took[one.source] for plan in plans if _took(plan, one)] for one in quantities}
+    return {name: np.array(seconds) for name, seconds in found.items() if seconds}
+
+
+def _took(plan: BuiltPlan, quantity: Quantity) -> bool:
+    return not plan.cached and bool(plan.took.get(quantity.source))
 
 
 def _device(run: Run, backend: str) -> int:

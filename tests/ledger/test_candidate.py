@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -14,6 +15,7 @@ from harness.ledger import candidate
 from harness.ledger.baselines import Baseline, Known
 from harness.ledger.candidate import Candidate, Place, key_of, library_of
 from harness.ledger.gate import Tonight
+from harness.ledger.kept import Kept
 from harness.measure.quantity import QUANTITIES
 from harness.runtime.sampling import Sampling
 from harness.spec import BuildConfig, EngineSpec, ModelSpec, recipe
@@ -47,7 +49,9 @@ def _graph(name: str) -> onnx.GraphProto:
 def tonight(folder: Path, processes: int) -> Tonight:
     side: Any = SimpleNamespace(request={}, spec=spec(), backend="fake", point="opt")
     place = Place("fake GPU", {})
-    made = Candidate("mlp", side, ("a",), place, {}, (LATENCY,), folder, lambda _: "none", processes=processes)
+    made = Candidate(
+        "mlp", side, ("a",), place, {}, (LATENCY,), folder, Kept(folder), lambda _: "none", processes=processes
+    )
     return made.tonight("1")
 
 
@@ -99,9 +103,66 @@ def test_what_is_measured_beside_is_a_journal_of_its_own(tmp_path: Path, monkeyp
     wanted = tuple(one for one in QUANTITIES if one.name in names)
     ways = {"graph": Sampling(graph=True), "plain": Sampling()}
     side: Any = SimpleNamespace(request={}, spec=spec(), backend="fake", point="opt")
-    made = Candidate("mlp", side, ("a",), Place("GPU", {}), ways, wanted, tmp_path, lambda _: side)
+    made = Candidate("mlp", side, ("a",), Place("GPU", {}), ways, wanted, tmp_path, Kept(tmp_path), lambda _: side)
     known = {name: Known("s", (1.0, 1.0), 0.001, 0.01) for name in names}
     for metrics in (names[:1], names[1:], names):
         made.beside(Baseline("k", "mlp", ("p",), ("s",), known), metrics)
     assert asked == [({"graph"}, {names[0]}), (set(ways), {names[1]}), (set(ways), set(names))]
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def played(folder: Path, monkeypatch: pytest.MonkeyPatch, plans: tuple[str, ...]) -> Candidate:
+    monkeypatch.setattr(candidate, "Runner", Played)
+    monkeypatch.setattr(
+        candidate,
+        "replace",
+        lambda one, **changes: (
+            SimpleNamespace(**{**vars(one), **changes}) if isinstance(one, SimpleNamespace) else replace(one, **changes)
+        ),
+    )
+    side: Any = SimpleNamespace(request={}, spec=spec(), backend="fake", point="opt", plans=plans)
+    kept = Kept(folder / "kept")
+    opponent = lambda _: SimpleNamespace(request={}, plans=plans)  # noqa: E731
+    return Candidate("mlp", side, plans, Place("GPU", {}), {}, (LATENCY,), folder, kept, opponent)  # type: ignore[arg-type,return-value]
+
+
+def test_every_build_has_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    six = ("a", "b", "c", "d", "e", "f")
+    assert played(tmp_path / "1", monkeypatch, six).tonight("1").values["end to end"].size == 6
+    assert played(tmp_path / "2", monkeypatch, six[:3]).tonight("1").values["end to end"].size == candidate.USUAL
+
+
+@pytest.mark.parametrize(
+    ("mine", "its", "by"),
+    [
+        (("a",), ("b",), "plans"),
+        (("a", "b", "c"), ("a", "b", "c"), "plans"),
+        (("a", "b", "c"), ("d", "e", "f"), "builders"),
+        (("a", "b", "c"), ("d",), "builders"),
+    ],
+)
+def test_several_builds_are_a_contest_of_builders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: tuple[str, ...], its: tuple[str, ...], by: str
+) -> None:
+    made = played(tmp_path, monkeypatch, mine)
+    asked: list[str] = []
+    monkeypatch.setattr(candidate, "Contest", lambda *_: SimpleNamespace(run=lambda: asked.append("plans") or []))
+    monkeypatch.setattr(candidate, "Builders", lambda *_: SimpleNamespace(run=lambda: asked.append("builders") or []))
+    known = {"end to end": Known("s", (1.0, 1.0), 0.001, 0.01)}
+    made.beside(Baseline("k", "mlp", its, ("s",), known), ["end to end"])
+    assert asked == [by]
+
+
+def test_the_baselines_plans_are_run_by_tonights_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = played(tmp_path, monkeypatch, ("a",))
+    known = {"end to end": Known("s", (1.0, 1.0), 0.001, 0.01)}
+    gone = made.stayed(Baseline("k", "mlp", ("0" * 64,), ("s",), known), "tonight")
+    assert isinstance(gone, str)
+    assert "not there" in gone
+    digest = made.kept.put(np.zeros(8, np.uint8))
+    found = made.stayed(Baseline("k", "mlp", (digest,), ("s",), known), "tonight")
+    assert not isinstance(found, str)
+    seen, other = found
+    assert seen.plans == (digest,)
+    assert other.side.plans == (made.kept.path(digest),)
+    assert other.folder != made.folder

@@ -22,6 +22,7 @@ from harness.settings import Perf
 GRAPH, THROUGHPUT = "gpu, graph", "throughput"
 KNOWN_QUANTITIES = {one.name: one for one in (*QUANTITIES, PLAN_SIZE, BUILD)}
 HERE = {"library": "8.6.1", "driver": "580", "gpu_uuid": "a"}
+ELSEWHERE = {**HERE, "driver": "590"}
 CV = 0.001
 
 
@@ -49,6 +50,8 @@ class Planned:
     a: float = 1e-3
     b: float = 1e-3
     refused: str = ""
+    old: float | None = None  # the baseline's plans by tonight's library; None where it can't run them
+    environment: Mapping[str, str] = field(default_factory=lambda: ELSEWHERE)  # of those
     calls: list[str] = field(default_factory=list)
 
     def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
@@ -62,6 +65,14 @@ class Planned:
             verdict = judge(medians, quantity.metric)
             found.append(Finding.of("bert", quantity, verdict, self.a, self.b))
         return found
+
+    def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, Planned] | str:
+        self.calls.append("stayed")
+        if self.old is None:
+            return "the old plan can't be run"
+        mine = replace(self, b=self.old)
+        seen = Tonight("k", "bert", session, baseline.plans, self.environment, {GRAPH: near(self.old, 44)})
+        return seen, mine
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, npt.NDArray[np.float64]]:
         self.calls.append("again")
@@ -133,7 +144,7 @@ def test_a_metric_that_the_baseline_lacks_is_told() -> None:
 
 def test_another_library_is_another_question() -> None:
     elsewhere = {**HERE, "library": "10.16.0"}
-    ruling = only(ruled(tonight(1.05e-3, environment=elsewhere), Planned(b=1.05e-3)))
+    ruling, _ = ruled(tonight(1.05e-3, environment=elsewhere), Planned(b=1.05e-3))
     assert ruling.question is Question.INSTALLATION
     assert ruling.fails
 
@@ -141,8 +152,8 @@ def test_another_library_is_another_question() -> None:
 def test_a_plan_that_cant_be_run_is_judged_by_history_and_says_so() -> None:
     elsewhere = {**HERE, "library": "10.16.0"}
     rival = Planned(b=1.05e-3, refused="no interpreter of 8.6.1 is named")
-    ruling = only(ruled(tonight(1.05e-3, environment=elsewhere), rival))
-    assert rival.calls == ["beside plan-a", "again"]
+    ruling, _ = ruled(tonight(1.05e-3, environment=elsewhere), rival)
+    assert rival.calls == ["beside plan-a", "again", "stayed"]
     assert ruling.finding.said is Said.REGRESSION
     assert "by history alone: no interpreter of 8.6.1 is named" in ruling.finding.words
     assert ruling.fails
@@ -330,6 +341,50 @@ def test_a_candidate_that_fails_beside_the_old_plan_fails() -> None:
     ruling = only(ruled(tonight(1.02e-3), Broken()))
     assert ruling.finding.said is Said.FAILED
     assert ruling.fails
+
+
+# The baseline's plans, tonight -----------------------------------------------------------------------
+
+
+def test_a_lottery_of_builds_hides_no_driver() -> None:
+    """Tonight's plan is as fast as ever, and the one before it got slower with the driver."""
+    rival = Planned(old=1.03e-3)
+    rebuilt, same = ruled(tonight(1e-3, environment=ELSEWHERE), rival)
+    assert (rebuilt.finding.said, rebuilt.question) == (Said.PASS, Question.REBUILT)
+    assert (same.finding.said, same.question) == (Said.REGRESSION, Question.ENVIRONMENT)
+    assert same.fails
+    assert "driver 590 (was 580)" in same.finding.words
+    assert rival.calls == ["stayed", "again"]
+
+
+def test_the_same_plan_by_both_libraries_is_measured_side_by_side() -> None:
+    other = {**HERE, "library": "8.6.2"}
+    rival = Planned(b=1.03e-3, old=1.03e-3, environment=other)
+    installed, same = ruled(tonight(1e-3, environment=other), rival)
+    assert (installed.finding.said, installed.question) == (Said.PASS, Question.INSTALLATION)
+    assert (same.finding.said, same.question) == (Said.REGRESSION, Question.ENVIRONMENT)
+    assert "by both libraries" in same.finding.words
+    assert rival.calls == ["stayed", "beside plan-a"]
+
+
+def test_a_plan_that_tonight_cant_run_is_told() -> None:
+    _, same = ruled(tonight(1e-3, environment=ELSEWHERE), Planned())
+    assert same.finding.said is Said.NOT_COVERED
+    assert "can't be run" in same.finding.words
+    assert not same.fails
+
+
+@pytest.mark.parametrize("environment", [HERE, {**HERE, "options": "optimization_level=0"}])
+def test_what_only_builds_differ_in_is_measured_once(environment: Mapping[str, str]) -> None:
+    rival = Planned(old=1.03e-3)
+    assert len(ruled(tonight(1e-3, environment=environment), rival)) == 1
+    assert rival.calls == []
+
+
+def test_screening_measures_no_old_plan() -> None:
+    rival = Planned(old=1.03e-3)
+    assert len(ruled(tonight(1e-3, environment=ELSEWHERE), rival, perf="screen")) == 1
+    assert rival.calls == []
 
 
 # History -----------------------------------------------------------------------------------------------

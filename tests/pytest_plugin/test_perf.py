@@ -53,7 +53,8 @@ Nights = Callable[..., list[Record]]
 
 def run(folder: Path, fault: str, output: Path, *options: str) -> list[Record]:
     """The records of one night in a process of its own, on the fake backend, by a fault if one is given."""
-    given = ["--trt-backend=fake", "--trt-perf-seconds=0.1", "--trt-perf-processes=2", f"--trt-output={output}"]
+    few = ["--trt-perf-seconds=0.1", "--trt-perf-processes=2", "--trt-perf-builds=1"]
+    given = ["--trt-backend=fake", *few, f"--trt-output={output}"]
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", *given, *options]
     subprocess.run(command, cwd=folder, env={**os.environ, FAULT_VARIABLE: fault}, capture_output=True, check=False)
     runs = list(output.iterdir()) if output.is_dir() else []
@@ -108,9 +109,11 @@ def accept(file: Path, records: list[Record]) -> Path:
 
 
 def ruling(records: list[Record]) -> dict[str, Any]:
+    """That of tonight's plan. What is said of the baseline's beside it is under "stayed"."""
     (record,) = records
-    (found,) = record.facts["perf"]["rulings"]
-    return {**found, "verdict": record.verdict, "message": record.message}
+    found, *stayed = record.facts["perf"]["rulings"]
+    assert {one["question"] for one in stayed} <= {"environment"}
+    return {**found, "verdict": record.verdict, "message": record.message, "stayed": stayed}
 
 
 def test_off_makes_no_cells(nights: Nights) -> None:
@@ -158,6 +161,23 @@ def test_a_slower_library_fails_beside_the_old_plan(nights: Nights, elsewhere: t
     assert 18 < found["change_percent"] < 22
     assert "beside the baseline's plan" in found["words"]
     assert found["words"] in found["message"]
+    (stayed,) = found["stayed"]  # what another built is as fast as ever
+    assert (stayed["said"], stayed["question"], stayed["held"]) == ("PASS", "environment", True)
+
+
+def test_builders_are_told_apart_by_three_builds_an_arm(project: pytest.Pytester, nights: Nights) -> None:
+    three = "--trt-perf-builds=3"
+    records = [record for _ in range(2) for record in nights("", three)]
+    assert [len(record.facts["perf"]["plans"]) for record in records] == [3, 3]
+    (baseline,) = read(accept(project.path / "trt-baselines.toml", records)).active.values()
+    assert len(baseline.plans) == 3
+    found = ruling(
+        nights("slower=20", three, "--trt-installation", f"{baseline.environment['library']}={sys.executable}")
+    )
+    assert (found["verdict"], found["said"], found["question"]) == ("failed", "REGRESSION", "installation")
+    few = ruling(nights("slower=20", "--trt-installation", f"{baseline.environment['library']}={sys.executable}"))
+    assert few["said"] == "INCONCLUSIVE"
+    assert "3 and 1 builds" in few["words"]
 
 
 def test_screening_fails_nothing(nights: Nights, elsewhere: tuple[str, str]) -> None:
