@@ -54,6 +54,11 @@ def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return rng.exponential(size=shape) - 1
 
 
+def even(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Uniform, with a standard deviation of 1."""
+    return rng.uniform(-np.sqrt(3), np.sqrt(3), shape)
+
+
 def none(_: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return np.zeros(shape)
 
@@ -107,6 +112,7 @@ DRIFT = Noise("drift", beside=drift)
 QUANTISED = Noise("quantised", tick=STEP)
 HOST_SWAP = Noise("host swap", swap=float(np.log1p(SWAP)))
 SKEWED = Noise("skewed", skewed)  # not in ALL: t intervals aren't made for it
+EVEN = Noise("even", even)  # nor is this: what it is for is to look like two modes
 ONE_MODE = (WHITE, AR1, T3, DRIFT, QUANTISED)
 ALL = (WHITE, AR1, T3, BIMODAL, DRIFT, QUANTISED, HOST_SWAP)
 

@@ -50,7 +50,8 @@ class Effort:
         looks = (*(look for look in LOOKS if look < self.fresh), self.fresh)
         shares = SHARES[: len(looks) - 1]
         alpha = Stages.alpha / subjects
-        return Stages(screening=self.blocks, looks=looks, shares=(*shares, 1 - sum(shares)), alpha=alpha, step=looks[0])
+        steps = min(Stages.steps, self.fresh // Stages.step)
+        return Stages(screening=self.blocks, looks=looks, shares=(*shares, 1 - sum(shares)), alpha=alpha, steps=steps)
 
 
 @dataclass(eq=False)

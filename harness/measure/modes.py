@@ -3,9 +3,10 @@
 A plan whose processes now take 110 us and now 123 has no latency to compare; an average of the two
 moves with their shares. So the medians of a cell are sorted and cut in two where two normal groups of one
 spread explain them best (Scott and Symons 1971; with shares of their own, Symons 1981), and that is held against
-the better of two explanations without modes: all normal, or all of Student's t of 3 degrees of
-freedom, which has outliers that look like a small second group. The *evidence* is by how much the two groups
-are likelier, as a logarithm.
+the best of four explanations without modes: all normal; all of Student's t of 3 degrees of freedom, which has
+outliers that look like a small second group; all lognormal beyond some least or below some most, whose one long tail
+looks like a wide second group; all even between two ends, which looks like two groups side by side. The *evidence* is
+by how much the two groups are likelier, as a logarithm; what the first two explanations leave is a *hint*.
 
 A change between the arms is no mode, so B is first moved onto A: by the difference of their medians,
 and once more each by that of a low and of a high quantile, since an arm of which half is slow has no
@@ -24,34 +25,34 @@ from scipy.special import gammaln, xlogy
 
 from harness.measure.stats import ROUNDING, Array, log_medians
 
-# Evidence that is needed of very many processes. A likelihood of few is fitted too well, so more is needed of them:
-# 10.1 of 16, 8.3 of 24, 7.3 of 32, which at most .1 % of cells of one mode reach: normal, AR(1) of .5, t3.
-SURE, FEW = 4.5, 20
-HINTED = 3.15  # 7.1 of 16, a single process too: worth another look, which .4 % get with normal noise, .6 % with t3
-EMPTY = 2.0  # spreads between two modes: the evidence alone takes many processes of skewed or even noise for two groups
+SURE = 8.8  # evidence that .02 % of 16 processes of one mode reach, normal or t3, and .2 % of 8
+HINTED = 7.0  # a hint that .4 to .6 % of cells of 16 processes give, of a single one too
+AKIN = 36.0  # over the number of processes: evidence that is enough where another metric has modes; 5 to 10 % reach it
 RARE = 12  # a mode has at least every twelfth process, and two
 TAILS = 3  # degrees of freedom of the t that has outliers without modes
 STEPS = 30  # of its fit, by which its likelihood is settled to less than a hundredth
+SHIFTS = (0.02, 0.1, 0.3, 1.0, 2.0, 4.0)  # standard deviations from the end of a lognormal to the process nearest it
+ENDS = 3.0  # what an even spread's likelihood is lowered by, since its ends are fitted; 2 is what that gains on average
 
 
 @dataclass(frozen=True)
 class Groups:
     """The best cut of every cell's medians into two groups.
 
-    ``evidence`` is how much likelier two groups are than one, as a logarithm (see the module), ``gap`` the empty
-    stretch between them in units of the spread inside them, ``apart`` the distance of their means, in log; ``slow``
-    how many processes of each arm are in the slower group, of ``size`` an arm: ``(..., 2)``.
+    ``evidence`` is how much likelier two groups are than one, as a logarithm (see the module), ``hint`` how much
+    likelier than one that is not skewed; ``apart`` the distance of their means, in log; ``slow`` how many processes of
+    each arm are in the slower group, of ``size`` an arm: ``(..., 2)``.
     """
 
     evidence: Array
-    gap: Array
+    hint: Array
     apart: Array
     slow: npt.NDArray[np.intp]
     size: int
 
     def __getitem__(self, place: int) -> Groups:
         """Those of one place on the first axis."""
-        return Groups(self.evidence[place], self.gap[place], self.apart[place], self.slow[place], self.size)
+        return Groups(self.evidence[place], self.hint[place], self.apart[place], self.slow[place], self.size)
 
     def __str__(self) -> str:
         """Of one cell, in words."""
@@ -61,22 +62,30 @@ class Groups:
             f"{a} of {self.size} of A and {b} of {self.size} of B in the slower one"
         )
 
-    def clear(self, apart: float | Array, needed: float = SURE) -> npt.NDArray[np.bool_]:
-        """Which are two modes: by more evidence than ``needed``, and more of few, `EMPTY` between, and ``apart``."""
-        likely = self.evidence > needed * (1 + FEW / (2 * self.size))
-        return np.asarray(likely & (self.gap > EMPTY) & (self.apart >= apart))
+    def clear(self, apart: float | Array) -> npt.NDArray[np.bool_]:
+        """Which are two modes that are ``apart``: by more evidence than `SURE`."""
+        return np.asarray((self.evidence > SURE) & (self.apart >= apart))
+
+    def akin(self, apart: float | Array) -> npt.NDArray[np.bool_]:
+        """Which are two modes if another metric of the same processes has some."""
+        return np.asarray((self.evidence > AKIN / (2 * self.size)) & (self.apart >= apart))
+
+    def hinted(self, apart: float | Array) -> npt.NDArray[np.bool_]:
+        """Which may be two modes: by a hint of more than `HINTED`."""
+        return np.asarray((self.hint > HINTED) & (self.apart >= apart))
 
 
 @dataclass(frozen=True)
 class Cuts:
     """Every cut of every cell's medians into two groups, by each way to move the arms onto each other.
 
-    ``evidence``, ``gap`` and ``apart`` as in `Groups`, ``slow`` how many processes of A, of ``size``, are above the
-    cut: all (..., ways, cuts), the cuts by the number of processes below, from one on.
+    ``hint`` and ``apart`` as in `Groups`, ``slow`` how many processes of A, of ``size``, are above the cut: all
+    (..., ways, cuts), the cuts by the number of processes below, from one on. ``shape`` (...) is how much likelier one
+    group is if it may be skewed or even: by so much is evidence less than a hint.
     """
 
-    evidence: Array
-    gap: Array
+    hint: Array
+    shape: Array
     apart: Array
     slow: npt.NDArray[np.intp]
     size: int
@@ -86,18 +95,19 @@ class Cuts:
         number = 2 * self.size
         least = max(2, round(number / RARE)) if least is None else least
         allowed = slice(least - 1, number - least)
-        evidence = self.evidence[..., allowed]
-        flat = evidence.reshape(*evidence.shape[:-2], -1)
+        hint = self.hint[..., allowed]
+        flat = hint.reshape(*hint.shape[:-2], -1)
         best = np.argmax(flat, axis=-1)[..., None]
 
         def at_best(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return np.take_along_axis(values[..., allowed].reshape(flat.shape), best, axis=-1)[..., 0]
 
         slow = at_best(self.slow)
-        above = number - least - best[..., 0] % evidence.shape[-1]
+        above = number - least - best[..., 0] % hint.shape[-1]
+        hint = at_best(self.hint)
         return Groups(
-            at_best(self.evidence),
-            at_best(self.gap),
+            np.asarray(hint - self.shape),
+            hint,
             at_best(self.apart),
             np.stack([slow, above - slow], axis=-1),
             self.size,
@@ -135,9 +145,8 @@ def cuts(*batches: npt.ArrayLike, tick: Any = 0.0) -> Cuts:
     shares = xlogy(below, below / number) + xlogy(above, above / number)
     two = _normal(left / number + rounding[..., None, None], number) + shares
     slow = size - np.cumsum(order < size, axis=-1)[..., :-1]
-    spread = np.sqrt(np.maximum(left / (number - 2), rounding[..., None, None]))
-    gap = (moved[..., 1:] - moved[..., :-1]) / spread
-    return Cuts(two - _one(parts, rounding, two)[..., None, None], gap, over / above - under / below, slow, size)
+    one, shape = _one(parts, rounding, two.max(axis=(-2, -1)))
+    return Cuts(two - one[..., None, None], shape, over / above - under / below, slow, size)
 
 
 def _normal(variance: Array, number: int) -> Array:
@@ -145,16 +154,40 @@ def _normal(variance: Array, number: int) -> Array:
     return np.asarray(-number / 2 * (np.log(2 * np.pi * variance) + 1))
 
 
-def _one(parts: list[Array], rounding: Array, two: Array) -> Array:
-    """The log likelihood of no modes: normal, or t where that is better and ``two`` would else be a hint at least."""
+def _one(parts: list[Array], rounding: Array, two: Array) -> tuple[Array, Array]:
+    """The log likelihood of no modes, normal or t, and what other shapes add to it; only as far as it is below ``two``.
+
+    ``parts`` are (..., 2, processes), each arm of each has a mean of its own.
+    """
     number = sum(part.shape[-1] * 2 for part in parts)
     off = np.concatenate([part - part.mean(axis=-1, keepdims=True) for part in parts], axis=-1)
-    one = _normal(np.square(off).mean(axis=(-2, -1)) + rounding, number)
-    asked = two.max(axis=(-2, -1)) - one > HINTED * (1 + FEW / number)
-    if asked.any():
-        few = [part[asked] for part in parts]
-        one[asked] = np.maximum(one[asked], _student(few, np.broadcast_to(rounding, one.shape)[asked]))
-    return one
+    off = off.reshape(*off.shape[:-2], number)
+    one = _normal(np.square(off).mean(axis=-1) + rounding, number)
+    shape, least = np.zeros_like(one), np.broadcast_to(rounding, one.shape)
+    if (asked := two > one).any():
+        one[asked] = np.maximum(one[asked], _student([part[asked] for part in parts], least[asked]))
+    if (asked := two > one).any():
+        others = np.maximum(_lognormal(off[asked], least[asked]), _even(off[asked], least[asked]))
+        shape[asked] = np.maximum(others - one[asked], 0)
+    return one, shape
+
+
+def _even(off: Array, least: Array) -> Array:
+    """The log likelihood of what is even between the ends of ``off`` (cells, number), rounded by ``least``, squared."""
+    return np.asarray(-off.shape[-1] * np.log(np.ptp(off, axis=-1) + np.sqrt(12 * least)) - ENDS)
+
+
+def _lognormal(off: Array, least: Array) -> Array:
+    """The log likelihood of what is lognormal beyond the best of `SHIFTS`, or before it, of ``off`` (cells, number).
+
+    ``least`` are the least squares of its spread.
+    """
+    number = off.shape[-1]
+    spread = np.sqrt(np.maximum(off.var(axis=-1), least))[:, None]
+    ends = [off - off.min(axis=-1, keepdims=True), off.max(axis=-1, keepdims=True) - off]
+    logs = np.stack([np.log(end / spread + shift) for end in ends for shift in SHIFTS])
+    found = _normal(logs.var(axis=-1) + least / spread[:, 0] ** 2, number) - logs.sum(axis=-1)
+    return np.asarray(found.max(axis=0) - number * np.log(spread[:, 0]))
 
 
 def _student(parts: list[Array], least: Array) -> Array:

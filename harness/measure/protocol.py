@@ -7,7 +7,8 @@ Errors of the gate are counted over all suspects (Holm) and all looks, each of w
 alpha; so alpha bounds how often a session raises any false alarm at all.
 
 Two modes are another matter: UNSTABLE fails no gate, and what a change is suspected for says nothing of them. So
-they are looked for in all that was measured of a cell, and cost few blocks beyond the screening.
+they are looked for in all that was measured of a cell. The screening shows most of them; what only hints at some is
+measured step by step, until it shows them or no longer hints at any.
 
 One process of a cell gives all its metrics, so cost is counted in pairs of processes a cell.
 """
@@ -23,13 +24,15 @@ import numpy.typing as npt
 
 from harness.measure.canary import Medians, Move, moves
 from harness.measure.metric import Metric
-from harness.measure.modes import HINTED, SURE, Groups, cuts, groups
+from harness.measure.modes import Groups, cuts, groups
 from harness.measure.multiplicity import benjamini_hochberg_level, holm_level
 from harness.measure.stats import LEVEL, block_ratios, over_blocks, over_processes, over_trimmed
 from harness.measure.verdict import Outcome, Verdict, floor, unstable, weigh
 
 Array = npt.NDArray[np.float64]
 PAIRS = 2  # of a block
+HINTS = 60.0, 22.0  # over the number of processes, a cell and each metric: hints that 5 % of cells of one mode give
+HOPELESS = -4.0  # evidence of modes below which a metric is left in peace, though another one of the cell has some
 
 
 class Measure(Protocol):
@@ -49,8 +52,8 @@ class Stages:
     false regression, ``rate`` the share of false ones among its improvements, of which no look
     spends more than `LEVEL`: what is shown above that has 0 in the interval that stands beside it. A look
     clears a suspect whose change is by both means below ``futile`` times the spread of its blocks, well below the
-    floor of 1.25 times that. The last look is for what a few processes far off still hide in 32 blocks. What hints
-    at two modes and at no change gets ``step`` more blocks, once.
+    floor of 1.25 times that. The last look is for what a few processes far off still hide in 32 blocks. Before the
+    looks, cells that hint at two modes get ``step`` more blocks, up to ``steps`` times.
     ValueError where that makes no plan.
     """
 
@@ -63,13 +66,14 @@ class Stages:
     rate: float = 0.05
     futile: float = 0.7
     step: int = 2
+    steps: int = 7
 
     def __post_init__(self) -> None:
         looks = (0, 1, *self.looks)
         if self.screening < 2 or list(looks) != sorted(set(looks)):
             raise ValueError(f"screening {self.screening}, looks {self.looks}: two blocks or more, looks ascending")
-        if self.looks and not 2 <= self.step <= self.looks[0]:
-            raise ValueError(f"step {self.step}, looks {self.looks}: two blocks at least, the first look's at most")
+        if self.step < 2 or self.steps < 0:
+            raise ValueError(f"step {self.step}, steps {self.steps}: two blocks at least, 0 times or more")
         if len(self.shares) != len(self.looks) or min(self.shares) < 0 or sum(self.shares) > 1 + 1e-9:
             raise ValueError(f"shares {self.shares} of looks {self.looks}: one each, together at most 1")
 
@@ -118,18 +122,30 @@ class Session:
 
         What screening left in peace is UNSTABLE, or PASS or INCONCLUSIVE by its own interval, and nothing else.
         """
-        moved = self.host_changed
+        moved, modes = self.host_changed, self._modes()
         for cell, name in enumerate(self.cells):
             for number, metric in enumerate(self.metrics):
                 verdict = self.confirmed.get((cell, number))
                 if verdict is None:
                     cost = metric.cost(self.screened[cell, number])
                     change = over_blocks(block_ratios(cost), metric.tick)
-                    if self.several[cell, number]:
-                        verdict = unstable(change, metric, groups(cost, tick=metric.tick))
+                    if (cell, number) in modes:
+                        verdict = unstable(change, metric, modes[cell, number])
                     else:
                         verdict = weigh(cost, change, metric, worse=0, better=0)
                 yield name, metric, verdict.overruled(Outcome.HOST_CHANGED, moved) if moved else verdict
+
+    def _modes(self) -> dict[tuple[int, int], Groups]:
+        """Those that the screening shows, of which one may be a single process beside modes of another metric."""
+        places: list[tuple[int, int]] = [(cell, number) for cell, number in np.argwhere(self.several).tolist()]
+        if not places:
+            return {}
+        metrics = [self.metrics[number] for _, number in places]
+        cost = np.stack([metric.cost(self.screened[place]) for place, metric in zip(places, metrics, strict=True)])
+        every = cuts(cost, tick=_ticks(metrics))
+        found, single = every.groups(), every.groups(least=1)
+        akin = found.akin(_gaps(metrics))
+        return {place: found[row] if akin[row] else single[row] for row, place in enumerate(places)}
 
 
 def run(
@@ -165,15 +181,17 @@ def run(
 
 @dataclass(frozen=True)
 class Suspects:
-    """Metrics of cells, both by number, and of what they are suspected; of neither, it is of having several modes.
+    """Metrics of cells, both by number, and of what they are suspected.
 
-    ``several`` (cells, metrics) have them without another look. ``akin``: another metric of the cell has them.
+    ``several`` (cells, metrics) have two modes without another look. ``hinted``: the cell hints at modes, or has some.
+    ``akin``: another metric of the cell has them.
     """
 
     cell: npt.NDArray[np.intp]
     metric: npt.NDArray[np.intp]
     worse: npt.NDArray[np.bool_]
     better: npt.NDArray[np.bool_]
+    hinted: npt.NDArray[np.bool_]
     akin: npt.NDArray[np.bool_]
     several: npt.NDArray[np.bool_]
 
@@ -186,25 +204,28 @@ class Suspects:
 def suspects(screened: Array, metrics: Sequence[Metric], stages: Stages) -> Suspects:
     """What of ``screened`` (cells, metrics, blocks, 2, 2) is worth another look: not what has two modes for sure.
 
-    What makes modes is mostly the same for all metrics of a cell, so where one has them or hints at them, the others
-    are looked at as well.
+    What makes modes is mostly the same for all metrics of a cell, so where one has them, less is enough of the others,
+    a single process too, and all are looked at again where one hints at them, or all together do.
     """
-    cost, tick = _cost(screened, metrics), _ticks(metrics)
+    cost, tick, gaps = _cost(screened, metrics), _ticks(metrics), _gaps(metrics)
     change, steady = over_processes(cost, tick), over_trimmed(cost, tick)
     worse = np.minimum(change.p_worse, steady.p_worse) < stages.suspect
     better = (np.minimum(change.p_better, steady.p_better) < stages.hopeful) & ~worse
     every = cuts(cost, tick=tick)
-    several, hinted = _several(every.groups(), metrics), every.groups(least=1).clear(_gaps(metrics), HINTED)
-    modes = (several | hinted).any(axis=-1, keepdims=True)
-    cell, metric = np.nonzero((worse | better | modes) & ~several)
-    akin = np.asarray(several[cell].any(axis=-1))
-    return Suspects(cell, metric, worse[cell, metric], better[cell, metric], akin, several)
+    found, odd = every.groups(), every.groups(least=1).hinted(gaps)
+    sure = found.clear(gaps)
+    known = np.asarray(sure.any(axis=-1, keepdims=True))
+    several = np.asarray(sure | known & (found.akin(gaps) | odd))
+    together = np.where(found.apart >= gaps, np.maximum(found.hint, 0), 0).sum(axis=-1) > _enough(found, len(metrics))
+    hinted = np.asarray(known | odd.any(axis=-1, keepdims=True) | together[:, None])
+    cell, metric = np.nonzero((worse | better | hinted) & ~several)
+    return Suspects(cell, metric, worse[cell, metric], better[cell, metric], hinted[cell, 0], known[cell, 0], several)
 
 
-def _several(found: Groups, metrics: Sequence[Metric]) -> npt.NDArray[np.bool_]:
-    """Which metrics of cells have two modes: all that hint at them in a cell of which one has them for sure."""
-    sure, hinted = (found.clear(_gaps(metrics), needed) for needed in (SURE, HINTED))
-    return np.asarray(sure | (hinted & sure.any(axis=-1, keepdims=True)))
+def _enough(found: Groups, metrics: int) -> float:
+    """What the positive hints, or evidence, of all metrics of a cell come to where it is worth another look."""
+    cell, each = HINTS
+    return (cell + each * metrics) / (2 * found.size)
 
 
 @dataclass
@@ -225,41 +246,58 @@ class _Confirmation:
     p: Array = field(init=False)
 
     def run(self) -> None:
-        """Looks until every suspect is confirmed or cleared, or there are no more looks."""
+        """Steps, then looks until every suspect is confirmed or cleared, or there are no more looks."""
         self.p = np.ones(self.found.cell.size)
-        changed = self.found.worse | self.found.better
-        self._step(np.flatnonzero(~changed))
-        left = np.flatnonzero(changed)
+        left = np.flatnonzero(self.found.hinted)
+        for number in range(self.stages.steps):
+            left = self._step(left, (number + 1) * self.stages.step) if left.size else left
+        left = np.flatnonzero((self.found.worse | self.found.better) & ~self.unstable)
         for look, share in zip(self.stages.looks, self.stages.shares, strict=True):
             left = self._look(left, look, share) if left.size else left
+
+    @property
+    def unstable(self) -> npt.NDArray[np.bool_]:
+        """Which suspects have been shown to have modes."""
+        shown = {place for place, verdict in self.verdicts.items() if verdict.outcome is Outcome.UNSTABLE}
+        return np.array([place in shown for place in self.found.places], bool)
 
     def blocks(self, cell: int) -> int:
         """How many were measured afresh."""
         return self.fresh[cell].shape[1] if cell in self.fresh else 0
 
-    def _step(self, left: npt.NDArray[np.intp]) -> None:
-        """Measures what is suspected of two modes a little more, and judges it by all that was measured of it."""
-        places = self._measured(left, self.stages.step)
-        if not places:
-            return
+    def _step(self, left: npt.NDArray[np.intp], blocks: int) -> npt.NDArray[np.intp]:
+        """Measures cells that hint at modes up to so many fresh ``blocks``, and gives what of them still does.
+
+        What is judged is all that was measured. Where one metric has modes the cell goes on until the others have them
+        too or are `HOPELESS`, else while the evidence of all is enough together.
+        """
+        places = self._measured(left, blocks)
         metrics = [self.metrics[number] for _, number in places]
-        before, fresh = self._costs(places)
-        change = over_blocks(block_ratios(np.concatenate([before, fresh], axis=1)), _ticks(metrics))
-        modes = groups(before, fresh, tick=_ticks(metrics))
-        several = self._several(left, modes, _gaps(metrics))
+        tick, gap = _ticks(metrics), _gaps(metrics)
+        before, fresh = self._costs(places, blocks)
+        change = over_blocks(block_ratios(np.concatenate([before, fresh], axis=1)), tick)
+        modes = groups(before, fresh, tick=tick)
+        several = self._several(left, modes, gap)
         for row, (place, metric) in enumerate(zip(places, metrics, strict=True)):
             if several[row]:
                 self.verdicts[place] = unstable(change[row], metric, modes[row])
             else:
                 both = np.concatenate([before[row], fresh[row]])
                 self.verdicts[place] = weigh(both, change[row], metric, worse=0, better=0)
+        cell = self.found.cell[left]
+        evidence = np.where(modes.apart >= gap, modes.evidence, -np.inf)[~several]
+        open_cells, akin = cell[~several], self.found.akin[left][~several]
+        together = np.bincount(open_cells, np.maximum(evidence, 0), len(self.cells))
+        hopeful = np.bincount(open_cells, evidence > HOPELESS, len(self.cells)) > 0
+        more = np.where(akin, hopeful[open_cells], together[open_cells] > _enough(modes, len(self.metrics)))
+        return left[~several][more]
 
     def _look(self, left: npt.NDArray[np.intp], look: int, share: float) -> npt.NDArray[np.intp]:
         """Measures the suspects ``left`` up to ``look`` fresh blocks, judges them, and gives those that need more."""
         worse, better, places = self.found.worse[left], self.found.better[left], self._measured(left, look)
         metrics = [self.metrics[number] for _, number in places]
         tick, gap = _ticks(metrics), _gaps(metrics)
-        before, cost = self._costs(places)
+        before, cost = self._costs(places, look)
         change, steady = over_blocks(block_ratios(cost), tick), over_trimmed(cost, tick)
         toward = np.where(worse, change.mean, -change.mean)
         shown = np.where(worse, change.p_worse, change.p_better)
@@ -289,21 +327,21 @@ class _Confirmation:
         """Which of the suspects ``left`` have two modes, as `_several`; and keeps of which cells one has."""
         sure = modes.clear(gap)
         self.found.akin[np.isin(self.found.cell, self.found.cell[left[sure]])] = True
-        return np.asarray(sure | (modes.clear(gap, HINTED) & self.found.akin[left]))
+        return np.asarray(sure | (modes.akin(gap) & self.found.akin[left]))
 
     def _measured(self, left: npt.NDArray[np.intp], blocks: int) -> list[tuple[int, int]]:
         """Measures the cells of suspects ``left`` up to so many fresh ``blocks``, and gives the places of these."""
         for cell in dict.fromkeys(self.found.cell[left].tolist()):
-            if wanted := blocks - self.blocks(cell):
+            if (wanted := blocks - self.blocks(cell)) > 0:
                 more = _measured(self.measure, self.cells[cell], len(self.metrics), wanted)
                 self.fresh[cell] = np.concatenate([self.fresh[cell], more], axis=1) if cell in self.fresh else more
         places = self.found.places
         return [places[number] for number in left.tolist()]
 
-    def _costs(self, places: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
-        """What was screened, and what was measured afresh, of every place: (places, blocks, 2, 2)."""
+    def _costs(self, places: Sequence[tuple[int, int]], blocks: int) -> tuple[Array, Array]:
+        """What was screened, and the first fresh ``blocks``, of every place: (places, blocks, 2, 2)."""
         screened = [self.metrics[metric].cost(self.screened[cell, metric]) for cell, metric in places]
-        fresh = [self.metrics[metric].cost(self.fresh[cell][metric]) for cell, metric in places]
+        fresh = [self.metrics[metric].cost(self.fresh[cell][metric, :blocks]) for cell, metric in places]
         return np.stack(screened), np.stack(fresh)
 
 

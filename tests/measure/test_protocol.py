@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.measure.metric import Metric
-from harness.measure.modes import HINTED, groups
+from harness.measure.modes import groups
 from harness.measure.protocol import Session, Stages, run, suspects
 from harness.measure.stats import LEVEL, block_ratios, over_blocks, over_processes
 from harness.measure.verdict import Outcome, floor, judge
@@ -329,11 +329,11 @@ ONLY_MODES = Stages(suspect=0.0, hopeful=0.0)
 def test_modes_of_one_metric_are_looked_for_in_the_others(
     slow: tuple[int, ...], beside: bool, measured: list[int]
 ) -> None:
-    """Screening shows nothing of those of the second; hints of them are enough where the first one has some."""
-    every = blurred(5, 6)
+    """Screening shows nothing of those of the second; less is enough of them where the first one has some."""
+    every = blurred(4, 6)
     found = groups(every[:4], every[4:])
-    assert not groups(every[:4], least=1).clear(LATENCY.harmless_gap, HINTED)
-    assert found.clear(LATENCY.harmless_gap, HINTED)
+    assert not groups(every[:4]).akin(LATENCY.harmless_gap)
+    assert found.akin(LATENCY.harmless_gap)
     assert not found.clear(LATENCY.harmless_gap)
     got, session = two_metrics(every, slow, ONLY_MODES)
     assert [outcome is Outcome.UNSTABLE for outcome in got] == [beside, beside]
@@ -342,15 +342,23 @@ def test_modes_of_one_metric_are_looked_for_in_the_others(
 
 
 def test_hints_are_enough_beside_modes_in_the_screening_too() -> None:
-    every = blurred(0, 4)
-    assert groups(every).clear(LATENCY.harmless_gap, HINTED)
+    every = blurred(2, 4)
+    assert groups(every).akin(LATENCY.harmless_gap)
     assert not groups(every).clear(LATENCY.harmless_gap)
     got, session = two_metrics(every, [2], ONLY_MODES)
     assert got == [Outcome.UNSTABLE, Outcome.UNSTABLE]
     assert not session.confirmed
 
 
-def test_a_look_asks_for_what_a_step_has_not_measured() -> None:
+def test_so_is_a_single_slow_process() -> None:
+    got, session = two_metrics(lone(0)(0, 4), [2], ONLY_MODES)
+    assert got == [Outcome.UNSTABLE, Outcome.UNSTABLE]
+    assert not session.confirmed
+    (_, _, verdict) = list(session.verdicts())[1]
+    assert "1 of 8 of A and 0 of 8 of B" in verdict.reason or "0 of 8 of A and 1 of 8 of B" in verdict.reason
+
+
+def test_a_look_asks_for_what_steps_have_not_measured() -> None:
     """Of the two metrics one hints at modes and the other at a change."""
     asked = []
 
@@ -367,13 +375,77 @@ def test_a_look_asks_for_what_a_step_has_not_measured() -> None:
         assert asked == calls
 
 
+def test_a_look_judges_no_more_than_it_would_without_steps() -> None:
+    """How many there were depended on the data."""
+    asked = []
+
+    def measure(_: str, blocks: int) -> Array:
+        asked.append(blocks)
+        odd = medians(blocks, 0.002, seed=len(asked))
+        odd[0, 0, 0] *= 1.0 if asked[1:] else 1.11
+        return np.stack([odd, medians(blocks, 0.002, 0.05, seed=len(asked))])
+
+    session = run(["cell"], [LATENCY, Metric("memory")], measure, steady, Stages(step=6))
+    assert asked == [4, 6]
+    assert session.confirmed[0, 1].outcome is Outcome.REGRESSION
+    assert session.confirmed[0, 1].blocks == 4
+
+
+def stepwise(every: Array) -> Machine:
+    """A cell of which ``every`` is all that there is."""
+    machine = Machine({})
+
+    def measure(_: int, blocks: int) -> Array:
+        asked = sum(number for _, number in machine.asked)
+        return every[asked - blocks : asked]
+
+    machine.cells["cell"] = measure
+    return machine
+
+
+@pytest.mark.parametrize(("steps", "outcome"), [(7, Outcome.UNSTABLE), (2, Outcome.INCONCLUSIVE)])
+def test_near_modes_are_measured_until_they_show(steps: int, outcome: Outcome) -> None:
+    """Or there are no more steps: 40 processes show these, 32 hint at them."""
+    every = blurred(33, 12)
+    assert not groups(every[:4], every[4:8]).clear(LATENCY.harmless_gap)
+    machine = stepwise(every)
+    assert outcomes(machine.session(replace(ONLY_MODES, steps=steps))) == {"cell": outcome}
+    assert [blocks for _, blocks in machine.asked] == [4, *[2] * min(steps, 3)]
+
+
+def test_metrics_hint_at_modes_together() -> None:
+    """Neither by itself, which would be one in twenty-five of all."""
+    first, second = blurred(8, 4), blurred(9, 4)
+    for one in (first, second):
+        assert not suspects(one[None, None], [LATENCY], ONLY_MODES).places
+    both = np.stack([first, second])[None]
+    assert suspects(both, [LATENCY, Metric("memory")], ONLY_MODES).places == [(0, 0), (0, 1)]
+
+
+def test_no_modes_beside_some_are_given_up() -> None:
+    """The second metric has none, and is looked for no longer than it takes to know."""
+    got, session = two_metrics(medians(18, 0.02, seed=3), [2, *[0] * 7], ONLY_MODES)
+    assert got == [Outcome.UNSTABLE, Outcome.INCONCLUSIVE]
+    assert 12 <= session.pairs[0] < 8 + 4 * ONLY_MODES.steps
+
+
+def test_what_has_modes_is_looked_at_for_no_change() -> None:
+    """Though it was suspected of one."""
+    every = blurred(5, 20, 0.08)
+    machine = stepwise(every)
+    session = machine.session()
+    assert suspects(session.screened, [LATENCY], Stages()).worse.all()
+    assert outcomes(session) == {"cell": Outcome.UNSTABLE}
+    assert [blocks for _, blocks in machine.asked] == [4, 2]
+
+
 def test_of_modes_a_look_knows_the_screening_as_well() -> None:
     """A change is suspected; neither half of what is measured shows modes, the whole does."""
     every = blurred(11, 8, 0.08)
     for half in (every[:4], every[4:]):
         assert not groups(half).clear(LATENCY.harmless_gap)
     machine = Machine({"lottery": lambda call, _: every[4:] if call else every[:4]})
-    session = machine.session()
+    session = machine.session(Stages(steps=0))
     assert suspects(session.screened, [LATENCY], Stages()).worse.all()
     assert outcomes(session) == {"lottery": Outcome.UNSTABLE}
     assert machine.asked == [("lottery", 4), ("lottery", 4)]
@@ -420,7 +492,7 @@ def test_where_the_two_means_differ_it_is_suspected_of_the_worse() -> None:
 def test_a_hint_of_modes_is_looked_at_again() -> None:
     """Too little for a verdict, enough for a suspicion."""
     hinted = blurred(0, 4)
-    assert groups(hinted).clear(LATENCY.harmless_gap, HINTED)
+    assert groups(hinted).hinted(LATENCY.harmless_gap)
     assert not groups(hinted).clear(LATENCY.harmless_gap)
     found = suspects(hinted[None, None], [LATENCY], ONLY_MODES)
     assert found.places == [(0, 0)]
@@ -476,7 +548,7 @@ def test_what_measures_has_to_give_what_was_asked_for() -> None:
         {"shares": (0.5, 0.5, 0.5, 0.5)},
         {"shares": (1.5, -0.5, 0.0, 0.0)},
         {"step": 1},
-        {"step": 5},
+        {"steps": -1},
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(wrong: dict) -> None:
