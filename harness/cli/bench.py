@@ -68,8 +68,11 @@ def bench(
     Exits with 0 when it was measured, 1 when it fails or gives wrong numbers, 4 when there is no one number to
     give, 3 when nothing could be measured. Interrupted, it goes on with --output.
     """
+    from harness.ledger.measured import how_of
     from harness.measure.journal import Journal
+    from harness.report.findings import as_fact
 
+    command = sides.command("bench")
     number = rebuilds or processes
     if number < 1:
         raise SpecError(f"--processes {processes}: 1 or more")
@@ -99,8 +102,10 @@ def bench(
             with contextlib.closing(Journal(where, request)) as journal, telling() as tell:
                 if journal.taken_over:
                     say(f"{where}: goes on after {journal.taken_over} processes")
-                session = _Session(side, ways, journal, number, rebuilds is not None, tell)
+                rebuilt = rebuilds is not None
+                session = _Session(side, ways, journal, number, rebuilt, tell, how_of(ways, rebuilt=rebuilt))
                 found = session.watched() if canaries else session.measured()
+                command.end(journal, _code(found), [as_fact(one) for one in found.findings])
         except KeyboardInterrupt:
             again = [*sys.argv[1:], *([] if output else ["--output", str(where)])]
             say(f"interrupted; to go on: {repeat(again)}")
@@ -129,6 +134,7 @@ class _Session:
     number: int  # of processes
     rebuilt: bool
     tell: Callable[[str], None]
+    how: str  # that it is measured, where a night would do it otherwise
 
     def measured(self) -> _Found:
         from harness.measure.answers import answers
@@ -222,13 +228,14 @@ class _Session:
         return quantities(tuple(self.ways), 0.02)
 
     def _runner(self, name: str, side: Side, planned: int, *, rebuilt: bool = False) -> Runner:
+        from harness.ledger.measured import note_cell
         from harness.measure.runner import Runner
 
+        note_cell(self.journal, name, side, self.how)
         return Runner(name, [side], self.ways, self.journal, rebuilt, self.tell, planned)
 
 
 def _leave(title: str, found: _Found, where: str, *, as_json: bool) -> None:
-    from harness.measure.finding import BAD
     from harness.report.findings import BENCH_COLUMNS, bench_rows, rows
     from harness.report.findings import as_json as json_of
 
@@ -238,11 +245,6 @@ def _leave(title: str, found: _Found, where: str, *, as_json: bool) -> None:
         print_table(("metric", "", "words"), [(one[1], one[4], one[5]) for one in rows(findings)])
         print_details(findings)
         typer.echo(f"all of it in {where}")
-    code = PASSED if measured else NOTHING
-    if any(one.note and one.decides for one in measured) or any(one.open for one in findings):
-        code = OPEN
-    if any(one.said in BAD for one in findings):
-        code = FAILED
     document = {
         "subject": title,
         "measured": measured,
@@ -250,4 +252,14 @@ def _leave(title: str, found: _Found, where: str, *, as_json: bool) -> None:
         "roofline": None if above is None else {**asdict(above), "bound": above.bound, "words": above.words},
         "folder": where,
     }
-    leave(code, document, as_json=as_json)
+    leave(_code(found), document, as_json=as_json)
+
+
+def _code(found: _Found) -> int:
+    from harness.measure.finding import BAD
+
+    if any(one.said in BAD for one in found.findings):
+        return FAILED
+    if any(one.note and one.decides for one in found.measured) or any(one.open for one in found.findings):
+        return OPEN
+    return PASSED if found.measured else NOTHING

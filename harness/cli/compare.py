@@ -82,10 +82,13 @@ def compare(
     Exits with 0 when nothing got worse, 1 when something did or a side fails, 4 when that is open, 3 when
     nothing could be measured. Interrupted, it goes on with --output.
     """
+    from harness.ledger.measured import how_of
     from harness.measure.contest import Effort
     from harness.measure.journal import Journal
     from harness.measure.quantity import quantities
+    from harness.report.findings import as_fact
 
+    command = sides.command("compare")
     if processes % 2 or confirm % 2:
         raise SpecError(f"--processes {processes}, --confirm {confirm}: even numbers, since a block has two of a side")
     if rebuilds is not None and (rebuilds % 2 or rebuilds < 4):
@@ -140,8 +143,10 @@ def compare(
                 if journal.taken_over:
                     say(f"{where}: goes on after {journal.taken_over} processes")
                 wanted = quantities(tuple(ways), tolerance / 100)
-                session = _Session(journal, ways, effort, wanted, rebuilds is not None, tell)
+                rebuilt = rebuilds is not None
+                session = _Session(journal, ways, effort, wanted, rebuilt, tell, how_of(ways, rebuilt=rebuilt))
                 findings += session.watched(made) if canaries and made else session.contests(made)
+                command.end(journal, code_of(findings), [as_fact(one) for one in findings])
         except KeyboardInterrupt:
             say(f"interrupted; to go on: {repeat(_again(where, output is not None))}")
             leave(INTERRUPTED, {"folder": str(where)}, as_json=json)
@@ -201,6 +206,7 @@ class _Session:
     quantities: Sequence[Quantity]
     rebuilt: bool
     tell: Callable[[str], None]
+    how: str  # that it is measured, where a night would do it otherwise
 
     def contests(self, made: dict[str, list[Side]]) -> list[Finding]:
         """One after the other, each with the layers that changed."""
@@ -234,8 +240,11 @@ class _Session:
                 return [failed.finding("canaries")]
 
     def runner(self, name: str, sides_: Sequence[Side], planned: int, *, rebuilt: bool = False) -> Runner:
+        from harness.ledger.measured import note_cell
         from harness.measure.runner import Runner
 
+        for side in sides_:
+            note_cell(self.journal, name, side, self.how)
         return Runner(name, sides_, self.ways, self.journal, rebuilt, self.tell, planned)
 
 

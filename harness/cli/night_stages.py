@@ -263,7 +263,8 @@ class Night:
             return None
         with store_in(HOME, self.settings.store, create=False) as store:
             sessions = history.sessions(store)
-            names = [name for name, at, _ in sessions if at < self.state.started and _night_of(name) != self.state.id]
+            before = [name for name, at, _ in sessions if at < self.state.started and _night_of(name) != name]
+            names = [name for name in before if _night_of(name) != self.state.id]
             if not names:
                 return None
             night = _night_of(names[-1])

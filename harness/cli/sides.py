@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.output import say
+from harness.cli.output import repeat, say
 from harness.cli.target import admits, model_of, named_plan
 from harness.errors import SpecError, UnsupportedError
 from harness.runtime.devices import devices
@@ -19,6 +20,7 @@ from harness.settings import Settings
 from harness.spec.profile import POINTS, Point
 
 if TYPE_CHECKING:
+    from harness.ledger.measured import Command
     from harness.measure.side import Side
     from harness.runtime.sampling import Sampling
     from harness.runtime.workbench import Workbench
@@ -166,6 +168,14 @@ def ways(streams: int | None, *, cold: bool, seconds: float | None, warmup: floa
             raise SpecError(f"--streams {streams}: 2 or more; one is what is measured anyway")
         found[STREAMS] = Sampling(streams=streams, **given)
     return found
+
+
+def command(name: str) -> Command:
+    """The one that is under way, as its journal names it when it ends."""
+    from harness.ledger.commit import commit_of
+    from harness.ledger.measured import Command
+
+    return Command(name, repeat(sys.argv[1:]), commit_of(Path()))
 
 
 def folder(output: Path | None, command: str) -> Path:

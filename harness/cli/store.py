@@ -76,27 +76,36 @@ def migrate(
 def ingest(
     folders: runs.Folders = None,
     store: options.Store = None,
+    kept: options.Kept = None,
     commit: Annotated[
         str, typer.Option("--commit", help="of what was tested (default: what the run noted when it began)")
     ] = "",
     json: options.Json = False,
 ) -> None:
-    """Store what runs recorded; what is stored already is not stored twice.
+    """Store what runs recorded, and what bench and compare measured; what is stored already is not stored twice.
+
+    Plans that these built are kept, so that a baseline may rest on them.
 
     Exits with 1 where something could not be read; all the rest is stored.
     """
     from harness.ledger.ingest import ingest
+    from harness.ledger.kept import Kept
 
+    settings = options.settings(store=store, kept=kept)
+    plans = Kept(settings.kept or HOME / "plans")
     with _open(store, create=True) as opened:
-        told = {str(folder): ingest(opened, folder, commit) for folder in runs.chosen(folders)}
+        told = {str(folder): ingest(opened, folder, commit, plans) for folder in runs.chosen(folders)}
         name = opened.name
     problems = [problem for one in told.values() for problem in one.problems]
     for problem in problems:
         say(problem)
     if not json:
         for folder, one in told.items():
-            typer.echo(f"{folder}: {one.records} records, {one.new} new rows, in {name}")
-    document = {"store": name, "runs": {k: {"records": o.records, "new": o.new} for k, o in told.items()}}
+            typer.echo(f"{folder}: {one.words}, {one.new} new rows, in {name}")
+    document = {
+        "store": name,
+        "runs": {k: {"records": o.records, "sessions": o.sessions, "new": o.new} for k, o in told.items()},
+    }
     leave(FAILED if problems else PASSED, {**document, "problems": problems}, as_json=json)
 
 

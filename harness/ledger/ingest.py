@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.ledger import raw
+from harness.ledger import journals, latency, measured, raw
 from harness.ledger.batch import Batch, Measurement, Series, Session, write
 from harness.ledger.commit import noted
+from harness.ledger.kept import Kept
 from harness.ledger.nights import PERF, PLACE, spread_of
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
@@ -22,19 +23,31 @@ AT_ONCE = 1000  # records of one transaction
 
 @dataclass(frozen=True)
 class Ingested:
-    """``new`` rows, of ``records`` in all; ``problems`` names, by file and line, what could not be read."""
+    """``new`` rows, of ``records`` in all; ``problems`` names, by file and line, what could not be read.
+
+    What ``bench`` and ``compare`` leave has no records, and ``sessions`` as often as they came to their end.
+    """
 
     records: int
     new: int
     problems: tuple[str, ...]
+    sessions: int = 0
+
+    @property
+    def words(self) -> str:
+        return f"{self.sessions} sessions" if self.sessions else f"{self.records} records"
 
 
-def ingest(store: Store, folder: Path, commit: str = "") -> Ingested:
-    """All that the run in ``folder`` recorded, its raw samples included. StoreError where it can't be stored.
+def ingest(store: Store, folder: Path, commit: str = "", kept: Kept | None = None) -> Ingested:
+    """All that the run in ``folder`` recorded, its raw samples included; or all that was measured there by a command
+    (`harness.ledger.measured`). StoreError where it can't be stored.
 
-    ``commit`` is of what was tested; left out, as the run noted it when it began.
+    ``commit`` is of what was tested; left out, as the run noted it when it began. Plans that a command built go to
+    ``kept``; those of a run are there already.
     """
     store.require_head()
+    if measured.is_measured(folder):
+        return _of_a_command(store, folder, commit, kept)
     commit = commit or noted(folder)
     run = read_run(folder)
     starts = {record.run: record.started for record in reversed(run.records) if record.started > 0}
@@ -46,6 +59,7 @@ def ingest(store: Store, folder: Path, commit: str = "") -> Ingested:
             batch.sessions.append(session)
             body = record.to_json()
             batch.records.append((session, _row(record, body)))
+            batch.measurements += latency.measurements(record, session)
             told = json.loads(body)["facts"].get(PERF)
             if told:
                 try:
@@ -60,6 +74,19 @@ def ingest(store: Store, folder: Path, commit: str = "") -> Ingested:
                 problems += said
         new += write(store, batch)
     return Ingested(len(run.records), new, tuple(problems))
+
+
+def _of_a_command(store: Store, folder: Path, commit: str, kept: Kept | None) -> Ingested:
+    try:
+        sessions, problems = measured.sessions(folder, commit, store.samples)
+    except (KeyError, TypeError, ValueError) as error:
+        return Ingested(0, 0, (f"{folder}: what was measured there is not understood: {error!r}",))
+    if kept is not None and sessions:
+        for plan in measured.plans_in(folder):
+            kept.put(np.fromfile(plan, np.uint8))
+    new = sum(write(store, one.batch) for one in sessions)
+    problems += [problem for one in sessions for problem in one.problems]
+    return Ingested(0, new, tuple(problems), len(sessions))
 
 
 def _row(record: Record, body: str) -> dict[str, Any]:
@@ -79,7 +106,7 @@ def _measured(
     batch = Batch()
     journal, problems = _journal(folder, Path(told["journal"]))
     series = {name: Series(told["key"], told["cell"], name, value["unit"]) for name, value in told["values"].items()}
-    artifact = _artifact(batch, session, journal, samples)
+    artifact = journals.artifact(batch, session, journal, samples)
     environment = {name: str(fact) for name, fact in told["environment"].items()}
     for name, value in told["values"].items():
         processes = np.asarray(value["processes"], np.float64)
@@ -101,7 +128,7 @@ def _measured(
     for ruling in told.get("rulings", ()):
         if ruling["metric"] in series:
             batch.comparisons.append((session, series[ruling["metric"]], _comparison(ruling)))
-    batch.telemetry += [(session, _reading(told["key"], number, one)) for number, one in enumerate(journal)]
+    batch.telemetry += [(session, row) for row in journals.readings(told["key"], journal)]
     return batch, problems
 
 
@@ -114,27 +141,8 @@ def _journal(folder: Path, noted: Path) -> tuple[list[dict[str, Any]], list[str]
     file = next((found for place in places if (found := place / "alone" / FILE).is_file()), None)
     if file is None:
         return [], [f"{noted / 'alone' / FILE}: not there: no raw samples are kept of it"]
-    processes, problems = [], []
-    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
-        try:
-            read = json.loads(line) if line else {}
-            if read.get("kind") == "process":
-                processes.append(read)
-        except (ValueError, AttributeError):
-            problems.append(f"{file}:{number}: not a line of a journal: its writer was killed")
-    return processes, problems
-
-
-def _artifact(batch: Batch, session: Session, journal: list[dict[str, Any]], samples: raw.Samples | None) -> str | None:
-    if samples is None or not journal:
-        return None
-    taken = [
-        {way: {metric: np.asarray(v) for metric, v in one["seconds"].items()} for way, one in line["samples"].items()}
-        for line in journal
-    ]
-    key, nbytes = samples.put(taken)
-    batch.artifacts.append({"key": key, "nbytes": nbytes, "at": session.at, "gone": False})
-    return key
+    lines, problems = journals.read(file)
+    return [line for line in lines if line["kind"] == "process"], problems
 
 
 def _comparison(ruling: dict[str, Any]) -> dict[str, Any]:
@@ -145,15 +153,4 @@ def _comparison(ruling: dict[str, Any]) -> dict[str, Any]:
         **{name: ruling["cost"].get(name) for name in ("estimate", "low", "high", "visible")},
         "p": ruling.get("p"),
         "words": ruling["words"],
-    }
-
-
-def _reading(cell_key: str, number: int, line: dict[str, Any]) -> dict[str, Any]:
-    after = line["bracket"]["after"]
-    numbers = ("at", "sm_clock", "memory_clock", "temperature", "power", "energy")
-    return {
-        "cell_key": cell_key,
-        "process": number,
-        **{name: after[name] for name in numbers},
-        "held_back": json.dumps(after["held_back"]),
     }

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import SpecError
+from harness.spec.canonical import file_digest
 
 SUFFIX = ".plan"
 
@@ -29,7 +30,7 @@ class Kept:
         """The SHA-256 of ``plan``, which is here now: whole, whoever else puts it here at the same time."""
         name = hashlib.sha256(plan.data).hexdigest()
         file = self._file(name)
-        if not file.is_file() or _digest(file) != name:
+        if not file.is_file() or file_digest(file) != name:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False) as temporary:
                 temporary.write(plan.data)
@@ -42,7 +43,7 @@ class Kept:
         """Where the plan of this SHA-256 lies. SpecError where it is not here, or has other bytes."""
         file = self._file(name)
         try:
-            found = _digest(file)
+            found = file_digest(file)
         except OSError as error:
             raise SpecError(f"{file}: the plan of a baseline is not there: {error.strerror}") from None
         if found != name:
@@ -51,8 +52,3 @@ class Kept:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -65,7 +65,8 @@ class Canaries:
     _found: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
     def of(self, cell: str) -> Mapping[str, float]:
-        """By session, in seconds, on the device of ``cell``; of the first canary that there is a series of."""
+        """By session, in seconds, on the device of ``cell``; of the first canary that there is a series of,
+        and of its series, at several precisions, the one with most sessions."""
         device = device_of(cell)
         if device not in self._found:
             self._found[device] = self._asked(device)
@@ -74,10 +75,14 @@ class Canaries:
     def _asked(self, device: str) -> Mapping[str, float]:
         quantities = every()
         for name in CANARIES:
+            found: list[Mapping[str, float]] = [{}]
             for line in lines(self.store, f"{name}%"):
                 known = quantities.get(line.metric)
                 if known is not None and known.way and device_of(line.cell) == device:
-                    return {point.session: point.value for point in points(self.store, line.key) if point.value > 0}
+                    seen = points(self.store, line.key)
+                    found.append({point.session: point.value for point in seen if point.value > 0})
+            if most := max(found, key=len):
+                return most
         return {}
 
 

@@ -20,12 +20,15 @@ class Worth:
 
     @classmethod
     def by(cls, store: Store, baselines: Iterable[str]) -> Worth:
-        """Trouble is that of the last session in the store of which anything was said."""
+        """Trouble is that of the last session in the store that was held against baselines, and not by hand."""
         from harness.ledger.history import sessions, verdicts
+        from harness.ledger.nights import BY_HAND
         from harness.measure.finding import BAD, OPEN
 
         trouble = {said.value for said in (*BAD, *OPEN)}
-        told = next((found for name, _, _ in reversed(sessions(store)) if (found := verdicts(store, name))), [])
+        each = (verdicts(store, name) for name, _, _ in reversed(sessions(store)))
+        held = ([one for one in found if one.question != BY_HAND] for found in each)
+        told = next((found for found in held if found), [])
         return cls(frozenset(one.cell for one in told if one.outcome in trouble), frozenset(baselines))
 
     def of(self, name: str) -> int:

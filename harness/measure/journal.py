@@ -7,6 +7,8 @@ that were built and the outputs that they gave. The first line says what was ask
     {"kind": "build", "subject": "bert", "side": "A", "number": 0, "seconds": {...}, "plan": "...", "nbytes": 1}
     {"kind": "process", "subject": "bert", "number": 3, "side": "A", "build": 0, ...}     `Process.as_json`
     {"kind": "failure", "subject": "bert", "side": "B", "message": "..."}   is tried again by whoever goes on
+
+Whoever keeps the measurements for longer notes more in it: see `harness.ledger.measured`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from harness.spec.canonical import digest, plain
 
 SCHEMA = 1
 FILE = "journal.jsonl"
+END = "end"
 
 
 class Journal:
@@ -33,6 +36,7 @@ class Journal:
         self.folder = folder
         self.processes: dict[tuple[str, int], Process] = {}  # by subject and number
         self.builds: dict[tuple[str, str, int], dict[str, Any]] = {}  # by subject, side and number
+        self._ended: Mapping[str, Any] | None = None  # what was said at the last end, if nothing was measured since
         self.seed = secrets.randbits(32)
         key = digest({"schema": SCHEMA, "request": plain(request)})
         found = _read(folder / FILE)
@@ -62,6 +66,7 @@ class Journal:
         made = process.as_json()
         line = {"kind": "process", "subject": subject, "number": number, "side": side, "build": build}
         self._append({**line, **made})
+        self._ended = None
         return self.processes.setdefault((subject, number), Process.from_json(made))
 
     def build(self, subject: str, side: str, number: int, **facts: Any) -> dict[str, Any]:
@@ -72,12 +77,26 @@ class Journal:
     def failure(self, subject: str, side: str, message: str) -> None:
         self._append({"kind": "failure", "subject": subject, "side": side, "message": message})
 
+    def note(self, kind: str, **facts: Any) -> None:
+        """A line for whoever reads the journal; nobody who goes on needs it."""
+        self._append({"kind": kind, **facts})
+
+    def end(self, said: Mapping[str, Any], **facts: Any) -> None:
+        """What came of all that is here, unless that was the last word already. ``facts`` are of this time alone."""
+        told = _as_read(said)
+        if told != self._ended:
+            self._append({"kind": END, **facts, "said": told})
+        self._ended = told
+
     def close(self) -> None:
         self._lines.close()
 
     def _take(self, line: dict[str, Any]) -> None:
         kind, subject = line.pop("kind"), line.pop("subject", "")
-        if kind == "process":
+        if kind == END:
+            self._ended = line["said"]
+        elif kind == "process":
+            self._ended = None
             number = line.pop("number")
             del line["side"], line["build"]
             self.processes[subject, number] = Process.from_json(line)
@@ -86,6 +105,10 @@ class Journal:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         self._lines.append([json.dumps(plain(line), separators=(",", ":"), default=str)])
+
+
+def _as_read(said: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(plain(said), default=str))
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

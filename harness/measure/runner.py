@@ -20,6 +20,7 @@ from harness.runtime.backend.protocol import EngineInfo
 from harness.runtime.qualify import Question
 from harness.runtime.sampling import Sampling
 from harness.runtime.telemetry import Monitor, Reading, monitor
+from harness.spec.canonical import file_digest
 
 Array = npt.NDArray[Any]
 Tell = Callable[[str], None]
@@ -94,8 +95,8 @@ class Runner:
                     temporary = file.with_suffix(".tmp")
                     built.data.tofile(temporary)
                     temporary.replace(file)
-            nbytes = file.stat().st_size
-            facts = self.journal.build(self.name, side.name, build, seconds=seconds, nbytes=nbytes)
+            told = {"nbytes": file.stat().st_size, "plan": file_digest(file)}
+            facts = self.journal.build(self.name, side.name, build, seconds=seconds, **told)
         return file, facts
 
     def outputs(self, side: Side) -> Iterator[dict[str, Array]]:

@@ -36,6 +36,7 @@ class Latency:
         ``metric``, by default the one that the sampling went by: GPU time where there is a GPU. Errors as in
         `Session.measure`.
         """
+        from harness.runtime.machine import machine
         from harness.runtime.sampling import Sampling
 
         plan = Sampling(**asked)
@@ -47,7 +48,7 @@ class Latency:
             raise
         shown = metric or samples.leading
         facts, parts = told(samples, shown), asdict(self.story.cell)
-        self.story.facts.update(facts)
+        self.story.facts.update(facts, machine=machine())
         self.benchmark.extra_info.update(facts, backend=self.story.backend, key=self.story.key)
         self.benchmark.params = {name: part for name, part in parts.items() if part and name != "test"}
         replay(self.benchmark, samples.seconds[shown], shown)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fnmatch
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,14 +232,10 @@ def _device(run: Run, backend: str) -> int:
 
 
 def _as_fact(ruling: Ruling) -> dict[str, Any]:
-    from harness.report.findings import as_json
+    from harness.report.findings import as_fact
 
-    verdict = ruling.finding.verdict
-    logs = ("estimate", "low", "high", "visible")
-    cost = {} if verdict is None else {name: getattr(verdict, name) for name in logs}
     return {
-        **as_json(ruling.finding),
-        "cost": {name: value if math.isfinite(value) else None for name, value in cost.items()},  # log ratios
+        **as_fact(ruling.finding),
         "question": ruling.question.value,
         "held": ruling.held,
         "fails": ruling.fails,

@@ -107,6 +107,14 @@ def as_json(finding: Finding) -> dict[str, Any]:
     return made
 
 
+def as_fact(finding: Finding) -> dict[str, Any]:
+    """As `as_json`, with its "cost" for whoever computes on: log ratios, worse above 0; empty without a verdict."""
+    verdict = finding.verdict
+    logs = ("estimate", "low", "high", "visible")
+    cost = {} if verdict is None else {name: _finite(getattr(verdict, name)) for name in logs}
+    return {**as_json(finding), "cost": cost}
+
+
 def _finite(value: float) -> float | None:
     """None for what JSON can't spell."""
     return value if math.isfinite(value) else None

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from harness.ledger.latency import Timed, timed
 from harness.ledger.nights import PERF
 from harness.ledger.records import Record
 from harness.measure.bench import interval
 from harness.measure.quantity import JOULES, RATE, SECONDS
-from harness.spec.canonical import digest
 
 LABELS = ("model", "precision", "point", "backend", "device", "library")
 UNITS = {SECONDS: "seconds", RATE: "runs_per_second", JOULES: "joules"}  # in names of programs; others are their own
@@ -81,11 +81,10 @@ def newest(measured: Iterable[Measurement]) -> list[Measurement]:
 
 def of(record: Record, commit: str = "") -> Iterator[Measurement]:
     """What `trt_perf` and `trt_latency` left in a record; a number that is none is left out."""
-    medians = record.facts.get("medians")
     if perf := perf_of(record):
         yield from _perf(record, perf, commit)
-    if isinstance(medians, Mapping):
-        yield from _latency(record, medians, commit)
+    if told := timed(record):
+        yield from _latency(record, told, commit)
 
 
 def properties(measured: Iterable[Measurement]) -> list[tuple[str, str]]:
@@ -133,21 +132,12 @@ def _perf(record: Record, perf: Mapping[str, Any], commit: str) -> Iterator[Meas
         )
 
 
-def _latency(record: Record, medians: Mapping[str, Any], commit: str) -> Iterator[Measurement]:
-    """One process, whose samples are those of the test: another test may measure the same cell in another way."""
-    told = record.environment
-    device, library = str(told.get("gpu") or ""), str(told.get("library_version") or told.get("version") or "")
-    key = digest({"engine": record.key, "cell": vars(record.cell), "backend": record.backend, "device": device})
-    cell = record.cell.id + (f" on {device}" if device else "")
-    for metric, median in medians.items():
-        value = _known(median)
-        if value is None:
-            continue
-        p99 = _known(record.facts.get("p99")) if record.facts.get("metric") == metric else None
-        labels = _labels(record, device, library)
-        yield Measurement(
-            cell, key, metric, SECONDS, value, None, None, p99, (value,), record.run, record.started, labels, commit
-        )
+def _latency(record: Record, told: Timed, commit: str) -> Iterator[Measurement]:
+    labels = _labels(record, str(record.environment.get("gpu") or ""), told.place.environment.get("library", ""))
+    for metric, (value, unit) in told.values.items():
+        p99 = told.p99 if told.leading == metric else None
+        at, run = record.started, record.run
+        yield Measurement(told.cell, told.key, metric, unit, value, None, None, p99, (value,), run, at, labels, commit)
 
 
 def _labels(record: Record, device: str, library: str) -> dict[str, str]:

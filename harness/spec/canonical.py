@@ -34,6 +34,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of the bytes of a file, in hexadecimal. OSError."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no optional white space; the same text for equal values, always."""
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.ledger import history
+from harness.ledger import batch, history
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
 from harness.runtime.backend.fake import FAULT_VARIABLE
@@ -177,6 +177,8 @@ def test_without_time_nothing_is_run_and_all_of_it_is_named(project: Project) ->
     summary = (project.folder / "night" / "summary.md").read_text()
     assert "| 4 cells not run | budget: not run |" in summary
     assert "last night" not in summary
+    with Store(project.folder / ".trt-harness" / "store.sqlite") as store:  # in between somebody stores a bench
+        batch.write(store, batch.Batch(sessions=[batch.Session("bench-1", time.time())]))
     assert project.night("--no-canaries", "--budget", "0", "--output", "another")[0] == 3
     summary = (project.folder / "another" / "summary.md").read_text()
     assert "| fake | library | 1.23.2 | the same |" in summary, "the store has the night before"

@@ -30,7 +30,7 @@ def test_the_latest_run_goes_into_the_store_here(trt: Trt, run: Path, tmp_path: 
     assert (done.code, done.err) == (0, "")
     file = tmp_path / ".trt-harness" / "store.sqlite"
     assert done.out == f"{run.relative_to(tmp_path)}: 3 records, 15 new rows, in {file}\n"
-    assert trt("store", "ingest", run, "--json").json["runs"][str(run)] == {"records": 3, "new": 0}
+    assert trt("store", "ingest", run, "--json").json["runs"][str(run)] == {"records": 3, "sessions": 0, "new": 0}
     with Store(file) as store:
         assert history.sessions(store) == [("run-0000", stored.START, "c0ffee")]
 

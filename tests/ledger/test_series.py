@@ -60,3 +60,17 @@ def test_a_night_has_the_interval_of_its_processes(store: Store) -> None:
     night = course.nights[0]
     assert night.degrees == 3
     assert night.error == pytest.approx(0.001 / 2, rel=1e-6), "the spread of four processes, of their mean"
+
+
+def test_of_a_canary_at_two_precisions_the_one_that_is_measured_always_counts(store: Store) -> None:
+    """A bench at another precision, now and then, does not take the canary of all nights away."""
+    fill(store, ())
+    made = batch.Batch()
+    for precision, nights in (("fp16", range(3)), ("fp32", range(NIGHTS))):
+        series = batch.Series(precision, f"canary_compute_gpu-{precision} on a GPU", "gpu, graph", "s")
+        for night in nights:
+            session = batch.Session(f"night-{night}", (FIRST + timedelta(night)).timestamp(), f"c{night}")
+            made.measurements.append(batch.Measurement(series, session, 0.002, 0.001, 4, {"host": "h"}, ("plan",)))
+    batch.write(store, made)
+    (course, *_) = courses(store, history.lines(store, "bert%"))
+    assert [night.canary for night in course.nights] == [0.002] * NIGHTS

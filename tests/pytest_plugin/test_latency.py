@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from harness.ledger import history
 from harness.ledger.records import Record
+from harness.ledger.store import Store
 from harness.pytest_plugin.latency import replaying
 
 pytest_plugins = ("pytester",)
@@ -76,6 +79,20 @@ def test_where_it_is_switched_off_the_cell_is_not_covered(
     bench(measured, *options)
     assert [record.verdict for record in records()] == ["not_covered"]
     assert not (measured.path / "seconds.txt").exists()
+
+
+def test_a_run_that_is_stored_has_its_medians_as_series(measured: pytest.Pytester, records: Records) -> None:
+    measured.makepyfile(MEASURES)
+    bench(measured, "-p", "no:xdist", "--trt-store=store.sqlite", backend="fake").assert_outcomes(passed=1)
+    (record,) = records()
+    with Store(measured.path / "store.sqlite", create=False) as store:
+        lines = history.lines(store)
+        assert {line.metric for line in lines} == record.facts["medians"].keys()
+        assert {line.cell for line in lines} == {"test_latency[mlp-fake] on fake GPU"}
+        for line in lines:
+            (point,) = history.points(store, line.key)
+            assert point.value == pytest.approx(record.facts["medians"][line.metric])
+            assert point.environment["host"] == platform.node()
 
 
 def test_a_graph_that_there_is_not_is_not_covered(measured: pytest.Pytester, records: Records) -> None:
