@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import fnmatch
 import getpass
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,7 +114,7 @@ def accept(
     settings = options.settings(store=store, baselines=baselines, kept=kept)
     done: list[str] = []
     left: dict[str, str] = {}
-    with _changing(settings) as change, _store(settings) as opened:
+    with changing(settings) as change, _store(settings) as opened:
         for one in _latest(opened, cells):
             lacking = _lacking(one.baseline, _kept(settings))
             before = change.held.active.get(one.baseline.key)
@@ -160,7 +160,7 @@ def pin(
     from harness.ledger import decisions
 
     settings = options.settings(store=store, baselines=baselines)
-    with _changing(settings) as change, _store(settings) as opened:
+    with changing(settings) as change, _store(settings) as opened:
         file = change.file
         done = [one for one in change.held.active.values() if _meant(one.cell, cells)]
         for one in done:
@@ -217,6 +217,7 @@ def show(
     from harness.ledger import decisions
     from harness.ledger.baseline_file import as_table
     from harness.ledger.baselines import State
+    from harness.ledger.retention import pruned
 
     settings = options.settings(store=store, baselines=baselines)
     _, held = _held(settings)
@@ -224,6 +225,8 @@ def show(
     with _store(settings) as opened:
         proposals = [one for one in decisions.filed(opened, *State) if one.baseline.cell == cell]
         trail = decisions.trail(opened, cell)
+        keys = {one.key for one in (*mine, *(one.baseline for one in proposals))}
+        gone = {name for key in keys for name in pruned(opened, key)}
     if not mine and not proposals:
         known = ", ".join(sorted({one.cell for one in held.active.values()})[:10])
         raise SpecError(f"{cell!r}: no baseline and no proposal; there are some of {known or 'no cell'}")
@@ -239,14 +242,22 @@ def show(
                 for name, k in one.metrics.items()
             ]
             title = f"{one.release or 'active'}: {one.reason} ({one.actor}, {one.at:%Y-%m-%d})" if one.at else ""
+            title += _lost(one, gone)
             print_table(("metric", "median of sessions", "tolerance", "sessions"), rows, title)
         for proposal in proposals:
-            typer.echo(f"{proposal.state.value} {_day(proposal.at)}\n{proposal.evidence}")
+            lost = _lost(proposal.baseline, gone)
+            typer.echo(f"{proposal.state.value} {_day(proposal.at)}{lost}\n{proposal.evidence}")
         for event in trail:
             typer.echo(f"{_day(event.at)} {event.actor}: {event.action} {event.reason}".rstrip())
     document = {
         "baselines": [as_table(one) for one in mine],
-        "proposals": [{"state": one.state.value, "at": one.at, "evidence": one.evidence} for one in proposals],
+        "proposals": [
+            {
+                **{"state": one.state.value, "at": one.at, "evidence": one.evidence},
+                "samples_pruned": [name for name in one.baseline.sessions if name in gone],
+            }
+            for one in proposals
+        ],
         "trail": trail,
     }
     leave(PASSED, document, as_json=json)
@@ -288,7 +299,7 @@ class _Change:
 
 
 @contextlib.contextmanager
-def _changing(settings: Settings) -> Iterator[_Change]:
+def changing(settings: Settings) -> Iterator[_Change]:
     """Whoever comes second waits, and reads what the first has written."""
     from filelock import FileLock
 
@@ -311,6 +322,12 @@ def _lacking(baseline: Baseline, kept: Kept) -> str:
         except SpecError as error:
             return str(error)
     return ""
+
+
+def _lost(baseline: Baseline, gone: Collection[str]) -> str:
+    """How many of its sessions have lost their raw samples, in words; "" for none."""
+    lost = sum(name in gone for name in baseline.sessions)
+    return f"; raw samples pruned, of {lost} of its {len(baseline.sessions)} sessions" if lost else ""
 
 
 def _latest(store: Store, cells: Sequence[str]) -> list[Filed]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import options, runs
+from harness.cli.baseline import changing
 from harness.cli.exits import FAILED, PASSED
 from harness.cli.output import leave, print_table, say
 from harness.cli.runs import HOME
@@ -113,29 +114,40 @@ def ingest(
 def prune(
     store: options.Store = None,
     older_than: Annotated[
-        float, typer.Option("--older-than", metavar="DAYS", help="age of raw samples that go")
+        float, typer.Option("--older-than", metavar="DAYS", help="age of raw samples and plans that go")
     ] = 90.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go, and leave it")] = False,
     baselines: options.Baselines = None,
+    kept: options.Kept = None,
     json: options.Json = False,
 ) -> None:
-    """Delete raw samples that are old, and files that the store does not name. Summaries stay for ever.
+    """Delete raw samples and kept plans that are old, and files that the store does not name. Summaries stay for ever.
 
     What a baseline rests on, in the store or in the file of baselines, and what a change point begins with, stays.
     """
-    from harness.ledger.baseline_file import FILE, read
+    from harness.ledger import decisions
+    from harness.ledger.baselines import State
+    from harness.ledger.kept import Kept
     from harness.ledger.retention import DAY, prune
 
-    known = read(options.settings(baselines=baselines).baselines or Path(FILE))
-    held = {name for one in (*known.active.values(), *known.releases.values()) for name in one.sessions}
-    with _open(store) as opened:
-        told = prune(opened, older_than * DAY, held=held, dry_run=dry_run)
+    settings = options.settings(baselines=baselines, kept=kept)
+    plans = Kept(settings.kept or HOME / "plans")
+    with _open(store) as opened, changing(settings) as change:
+        known = (*change.held.active.values(), *change.held.releases.values())
+        lost = not change.file.is_file() and bool(decisions.filed(opened, State.ACTIVE, State.SUPERSEDED))
+        if lost:  # what is pinned is nowhere else: as where the command runs in another folder than it should
+            say(f"{change.file}: not there, though baselines were accepted: plans are left: name it by --baselines")
+        told = prune(opened, older_than * DAY, baselines=known, kept=None if lost else plans, dry_run=dry_run)
         name = opened.name
     if not json:
         words = "would go" if dry_run else "went"
         typer.echo(f"{name}: {len(told.artifacts)} of its samples and {len(told.strays)} other files {words}")
+        typer.echo(f"{plans.folder}: {len(told.plans)} plans that no baseline rests on {words}")
         typer.echo(f"{told.nbytes:,} bytes")
-    document = {"store": name, "artifacts": told.artifacts, "strays": told.strays, "nbytes": told.nbytes}
+    document = {
+        **{"store": name, "artifacts": told.artifacts, "strays": told.strays},
+        **{"plans": told.plans, "nbytes": told.nbytes},
+    }
     leave(PASSED, {**document, "dry_run": dry_run}, as_json=json)
 
 

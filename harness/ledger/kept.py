@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from harness.errors import SpecError
 from harness.spec.canonical import file_digest
 
-SUFFIX = ".plan"
+SUFFIX, TEMPORARY = ".plan", ".tmp"
 
 
 class Kept:
@@ -27,16 +28,21 @@ class Kept:
         self.folder = folder
 
     def put(self, plan: npt.NDArray[np.uint8]) -> str:
-        """The SHA-256 of ``plan``, which is here now: whole, whoever else puts it here at the same time."""
+        """The SHA-256 of ``plan``, which is here now: whole, whoever else puts it here at the same time.
+
+        What was here before is as good as new: nobody prunes it for its age.
+        """
         name = hashlib.sha256(plan.data).hexdigest()
         file = self._file(name)
         if not file.is_file() or file_digest(file) != name:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False) as temporary:
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=TEMPORARY, delete=False) as temporary:
                 temporary.write(plan.data)
                 temporary.flush()
                 os.fsync(temporary.fileno())
             Path(temporary.name).replace(file)
+        else:
+            os.utime(file)
         return name
 
     def path(self, name: str) -> Path:
@@ -49,6 +55,12 @@ class Kept:
         if found != name:
             raise SpecError(f"{file}: not the plan that was kept: its SHA-256 is {found[:16]}...: it is not loaded")
         return file
+
+    def aged(self, before: float) -> Iterator[Path]:
+        """Those that were last put before then (seconds since 1970), in order, and what killed writers left."""
+        for file in sorted(self.folder.glob("*")):
+            if file.suffix in (SUFFIX, TEMPORARY) and file.stat().st_mtime < before:
+                yield file
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,28 +13,34 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.cli import main
 from harness.errors import SpecError
 from harness.ledger import batch, decisions
 from harness.ledger.baseline_file import read, write
 from harness.ledger.baselines import Baselines, State
 from harness.ledger.kept import Kept
 from harness.ledger.policy import DEFAULTS
+from harness.ledger.retention import prune
 from harness.ledger.store import Store
 
 HERE = {"library": "8.6.1", "driver": "580"}
 Run = Callable[..., tuple[int, dict[str, Any]]]
 
 
-def night(store: Store, number: int, value: float, plan: str, cells: Sequence[str] = ("bert",)) -> None:
-    """A session of ``cells`` in the store."""
+def night(
+    store: Store, number: int, value: float, plan: str, cells: Sequence[str] = ("bert",), *, samples: bool = False
+) -> None:
+    """A session of ``cells`` in the store, long ago."""
     session = batch.Session(f"night-{number}", 1e9 + number)
-    made = [
-        batch.Measurement(
-            batch.Series(f"key of {cell}", cell, "gpu, graph", "s"), session, value, 0.001, 4, HERE, (plan,)
-        )
-        for cell in cells
-    ]
-    batch.write(store, batch.Batch(measurements=made))
+    made = batch.Batch()
+    for cell in cells:
+        series, key = batch.Series(f"key of {cell}", cell, "gpu, graph", "s"), None
+        if samples and store.samples is not None:
+            key, nbytes = store.samples.put([{"graph": {"gpu": np.full(9, float(number))}}])
+            made.artifacts.append({"key": key, "nbytes": nbytes, "at": session.at, "gone": False})
+        one = batch.Measurement(series, session, value, 0.001, 4, HERE, (plan,), artifact=key)
+        made.measurements.append(one)
+    batch.write(store, made)
 
 
 @pytest.fixture
@@ -52,10 +59,9 @@ def plan(tmp_path: Path) -> str:
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs ``baseline ARGUMENTS --json``: the exit code, and what was printed."""
-    from harness.cli import main
 
-    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
-        monkeypatch.setattr("sys.argv", ["trt-harness", "baseline", *arguments, "--json"])
+    def run(*arguments: str, group: str = "baseline") -> tuple[int, dict[str, Any]]:
+        monkeypatch.setattr("sys.argv", ["trt-harness", group, *arguments, "--json"])
         with pytest.raises(SystemExit) as left:
             main()
         return int(left.value.code or 0), json.loads(capfd.readouterr().out)
@@ -207,6 +213,54 @@ def test_show_tells_the_trail(store: Store, plan: str, cli: Run) -> None:
         ("ada", "accept", "the first"),
     ]
     assert [one["state"] for one in told["proposals"]] == ["active"]
+
+
+def test_show_tells_whose_raw_samples_were_pruned(
+    store: Store, plan: str, cli: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once another baseline has taken its place, and not before."""
+    assert store.samples is not None
+    for number in range(1, 5):
+        night(store, number, 1e-3, plan, samples=True)
+        if number % 2 == 0:
+            cli("propose")
+            cli("accept", "*", "--reason", "x")
+            prune(store)
+    states = {one["state"]: one["samples_pruned"] for one in cli("show", "bert")[1]["proposals"]}
+    assert states == {"active": [], "superseded": []}, "the new one rests on all four"
+    monkeypatch.setattr("harness.ledger.proposals.RECENT", 2)
+    for number in (5, 6):
+        night(store, number, 1e-3, plan, samples=True)
+    cli("propose")
+    cli("accept", "*", "--reason", "x")
+    prune(store)
+    told = cli("show", "bert")[1]["proposals"]
+    assert [(one["state"], one["samples_pruned"]) for one in told] == [
+        ("superseded", ["night-1", "night-2"]),
+        ("superseded", ["night-1", "night-2", "night-3", "night-4"]),
+        ("active", []),
+    ]
+    monkeypatch.setattr("sys.argv", ["trt-harness", "baseline", "show", "bert"])
+    with pytest.raises(SystemExit):
+        main()
+    out = capfd.readouterr().out
+    assert "; raw samples pruned, of 4 of its 4 sessions\n### bert" in out
+    assert out.count("raw samples pruned") == 2
+
+
+def test_no_plan_is_pruned_where_the_file_of_baselines_is_not(
+    store: Store, plan: str, cli: Run, tmp_path: Path
+) -> None:
+    """It alone tells what is pinned: in another folder nothing would seem to be."""
+    accepted(store, plan, cli)
+    kept = Kept(tmp_path / ".trt-harness" / "plans")
+    os.utime(kept.path(plan), (0, 0))
+    old = kept.put(np.arange(8, dtype=np.uint8))
+    os.utime(kept.path(old), (0, 0))
+    (tmp_path / "trt-baselines.toml").rename(tmp_path / "b.toml")
+    assert cli("prune", group="store")[1]["plans"] == []
+    told = cli("prune", "--baselines", "b.toml", group="store")[1]
+    assert told["plans"] == [f".trt-harness/plans/{old}.plan"]
 
 
 def test_show_of_nothing_names_what_there_is(store: Store, plan: str, cli: Run) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.ledger import history
 from harness.ledger.baseline_file import write as write_baselines
 from harness.ledger.baselines import Baseline, Baselines
 from harness.ledger.commit import FILE
+from harness.ledger.kept import Kept
 from harness.ledger.policy import DEFAULTS
 from harness.ledger.store import Store
 from tests.cli.conftest import Trt
@@ -95,6 +98,24 @@ def test_old_samples_go(trt: Trt, run: Path, tmp_path: Path) -> None:
     done = trt("store", "prune")
     assert "2 of its samples and 0 other files went" in done.out
     assert not any(file.exists() for file in files)
+
+
+@pytest.mark.parametrize("at", ["", "elsewhere"])
+def test_old_plans_go(trt: Trt, run: Path, tmp_path: Path, at: str) -> None:
+    """But for those that the file of baselines rests on, active or pinned."""
+    trt("store", "ingest", run)
+    kept = Kept(tmp_path / (at or ".trt-harness/plans"))
+    names = [kept.put(np.full(1000, content, np.uint8)) for content in range(3)]
+    for name in names:
+        os.utime(kept.path(name), (stored.START, stored.START))
+    active, pinned = (Baseline("k", "bert", (name,), ("run-0000", "other"), {}) for name in names[:2])
+    write_baselines(tmp_path / "trt-baselines.toml", Baselines(DEFAULTS, active={"k": active}, releases={"k": pinned}))
+    place = ("--kept", at) if at else ()
+    told = trt("store", "prune", *place, "--dry-run", "--json").json
+    assert [Path(plan).stem for plan in told["plans"]] == names[2:]
+    done = trt("store", "prune", *place)
+    assert f"{at or '.trt-harness/plans'}: 1 plans that no baseline rests on went\n1,000 bytes" in done.out
+    assert {file.stem for file in kept.folder.iterdir()} == set(names[:2])
 
 
 def test_from_store_to_store(trt: Trt, run: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from harness.ledger import history, schema
+from harness.ledger.baselines import Baseline
 from harness.ledger.ingest import ingest
-from harness.ledger.retention import DAY, prune
+from harness.ledger.kept import Kept
+from harness.ledger.retention import DAY, RAW, prune, pruned
 from harness.ledger.store import Store, add
 from tests.ledger import stored
 
@@ -39,9 +41,14 @@ def kept(store: Store) -> set[str]:
     return {row.name for row in rows}
 
 
-def held(connection: sa.Connection, state: str, name: str) -> None:
+def held(connection: sa.Connection, state: str, name: str, plan: str = "") -> None:
     row = {"cell_key": "c", "cell": "bert", "state": state, "at": 1.0, "evidence": "", "key": f"{state}-{name}"}
-    add(connection, schema.baseline, [{**row, "body": json.dumps({"sessions": [name]})}])
+    add(connection, schema.baseline, [{**row, "body": json.dumps({"sessions": [name], "plans": [plan]})}])
+
+
+def baseline(*sessions: str, plans: tuple[str, ...] = ()) -> Baseline:
+    """As the file of baselines has it."""
+    return Baseline("c", "bert", plans, sessions, {})
 
 
 def test_old_samples_go_and_summaries_stay(year: Store) -> None:
@@ -90,8 +97,18 @@ def test_what_a_change_point_begins_with_stays(year: Store) -> None:
 
 
 def test_what_the_file_of_baselines_names_stays(year: Store) -> None:
-    prune(year, held=["run-100"], now=NOW)
+    prune(year, baselines=[baseline("run-100")], now=NOW)
     assert kept(year) == {"run-100", "run-150"}
+
+
+def test_it_is_told_whose_samples_are_gone(year: Store) -> None:
+    """So that whoever looks at what a superseded baseline rested on knows why there is no more of it."""
+    year.write(lambda connection: held(connection, "superseded", "run-0"))
+    keys = [line.cell_key for line in history.lines(year)]
+    assert [pruned(year, key) for key in keys] == [set(), set()]
+    prune(year, 120 * DAY, now=NOW)
+    assert [pruned(year, key) for key in keys] == [{"run-0", "run-50"}] * 2
+    assert pruned(year, "another") == set()
 
 
 def test_samples_of_two_sessions_stay_as_long_as_the_last(year: Store) -> None:
@@ -141,3 +158,49 @@ def test_what_a_killed_pruner_left_goes(year: Store, monkeypatch: pytest.MonkeyP
         os.utime(file, (NOW - 2 * DAY, NOW - 2 * DAY))
     assert len(prune(year, now=NOW).strays) == 6
     assert kept(year) == {"run-150"}
+
+
+def plan(folder: Kept, content: int, age: float) -> str:
+    """A kept plan that was last put so many seconds before `NOW`."""
+    name = folder.put(np.full(1000, content, np.uint8))
+    os.utime(folder.path(name), (NOW - age, NOW - age))
+    return name
+
+
+def plans(folder: Kept) -> set[str]:
+    return {file.stem for file in folder.folder.iterdir()}
+
+
+def test_old_plans_go_where_no_baseline_rests_on_them(year: Store, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "plans")
+    names = ("old", "late", "in the file", "proposed", "active", "superseded", "rejected")
+    made = {name: plan(kept, n, RAW - 1 if name == "late" else RAW + 1) for n, name in enumerate(names)}
+    for state in names[3:]:
+        year.write(lambda connection, state=state: held(connection, state, "run-150", made[state]))
+    in_the_file = [baseline("run-150", plans=(made["in the file"],))]
+    would = prune(year, baselines=in_the_file, kept=kept, now=NOW, dry_run=True)
+    assert plans(kept) == set(made.values())
+    told = prune(year, baselines=in_the_file, kept=kept, now=NOW)
+    assert told == would
+    assert plans(kept) == {made[name] for name in ("late", "in the file", "proposed", "active")}
+    assert {file.stem for file in told.plans} == {made[name] for name in ("old", "superseded", "rejected")}
+    assert prune(year, baselines=in_the_file, kept=kept, now=NOW).nbytes == 0
+    assert told.nbytes > 3 * 1000, "as many bytes as went, those of the samples included"
+
+
+def test_a_plan_that_is_put_again_is_new(year: Store, tmp_path: Path) -> None:
+    """Each night puts its plan, which is the same for as long as nobody builds another."""
+    kept = Kept(tmp_path / "plans")
+    name = plan(kept, 1, 2 * RAW)
+    kept.put(np.full(1000, 1, np.uint8))
+    assert prune(year, RAW, kept=kept, now=time.time() + DAY).plans == ()
+    assert plans(kept) == {name}
+
+
+def test_what_a_killed_writer_left_of_a_plan_goes(year: Store, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "plans")
+    plan(kept, 1, 0)
+    for name, age in (("torn.tmp", RAW + 1), ("README", RAW + 1)):
+        (kept.folder / name).write_bytes(bytes(10))
+        os.utime(kept.folder / name, (NOW - age, NOW - age))
+    assert prune(year, kept=kept, now=NOW).plans == (kept.folder / "torn.tmp",)
