@@ -85,9 +85,8 @@ class NightCanaries:
     def _place(self, bench: Workbench) -> Place:
         from harness.ledger.candidate import Place
         from harness.runtime.fingerprint import environment
-        from harness.runtime.machine import machine
 
-        return Place.of({**environment(bench.probe(self.backend)), **machine()})
+        return Place.here(environment(bench.probe(self.backend)))
 
 
 def stayed(before: Told, after: Told) -> Finding:

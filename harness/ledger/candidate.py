@@ -24,6 +24,7 @@ from harness.measure.process import Process
 from harness.measure.quantity import Quantity, covered
 from harness.measure.runner import Runner, SideFailed
 from harness.measure.side import Side
+from harness.runtime.machine import machine
 from harness.runtime.sampling import Sampling
 from harness.spec.build import BuildConfig
 from harness.spec.canonical import digest
@@ -34,10 +35,19 @@ USUAL = 4  # processes of a screening
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell is measured: what people call the device, and what is recorded of the rest."""
+    """Where a cell is measured: what people call the device, and what is recorded of the rest.
+
+    A GPU is its product and, where that is told, its power limit: "NVIDIA H200, 700 W". With another limit it is
+    another device.
+    """
 
     device: str
     environment: Mapping[str, str]
+
+    @classmethod
+    def here(cls, environment: Mapping[str, Any], config: BuildConfig | None = None) -> Place:
+        """As `of`, with what this machine tells of itself and of the GPU of ``environment``."""
+        return cls.of({**environment, **machine(str(environment.get("gpu_uuid") or ""))}, config)
 
     @classmethod
     def of(cls, environment: Mapping[str, Any], config: BuildConfig | None = None) -> Place:
@@ -48,6 +58,7 @@ class Place:
             **{name: environment.get(name) for name in RECORDED},
         }
         device = str(environment.get("gpu") or environment.get("cpu") or "unknown device")
+        device += f", {recorded['power_limit']}" if recorded["power_limit"] else ""
         return cls(device, {name: str(value) for name, value in recorded.items() if value not in (None, "")})
 
 
@@ -63,7 +74,7 @@ def options_of(config: BuildConfig) -> str:
     return ", ".join(f"{name}={value}" for name, value, default in given if value != default)
 
 
-RECORDED = ("backend", "version", "driver", "cuda_driver", "cuda_runtime", "gpu_uuid", "host")
+RECORDED = ("backend", "version", "driver", "cuda_driver", "cuda_runtime", "gpu_uuid", "power_limit", "host")
 
 
 def key_of(side: Side, place: Place) -> str:

@@ -27,6 +27,7 @@ class Timed:
 
     key: str
     cell: str
+    device: str
     place: Place
     values: Mapping[str, tuple[float, str]]
     leading: str
@@ -47,6 +48,7 @@ def timed(record: Record) -> Timed | None:
     return Timed(
         digest(engine),
         record.cell.id + (f" on {device}" if device else ""),
+        device,
         place,
         {name: (1 / value, RATE) if name == THROUGHPUT else (value, SECONDS) for name, value in numbers.items()},
         leading,

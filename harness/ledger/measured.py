@@ -43,7 +43,6 @@ from harness.measure.process import STREAMS, Process
 from harness.measure.quantity import BUILD, DEVICE_MEMORY, PARSE, PLAN_SIZE, QUANTITIES, Quantity, by_profile, covered
 from harness.measure.side import Side
 from harness.runtime.fingerprint import environment
-from harness.runtime.machine import machine
 from harness.runtime.sampling import Sampling
 from harness.spec.canonical import digest
 from harness.spec.cell import Cell
@@ -64,17 +63,12 @@ def how_of(ways: Mapping[str, Sampling], *, rebuilt: bool) -> str:
     return ", ".join([*told, *(["rebuilt"] if rebuilt else [])])
 
 
-def place_of(side: Side) -> Place:
-    """Where ``side`` is measured, and with what."""
-    return Place.of({**environment(side.bench.probe(side.backend)), **machine()}, side.spec.config)
-
-
 def told_of(side: Side, name: str, how: str = "") -> dict[str, Any]:
     """The cell of a side of the model ``name``: "key", "cell", "environment".
 
     The key is that of a night's cell; ``how`` makes it another one.
     """
-    place = place_of(side)
+    place = Place.here(environment(side.bench.probe(side.backend)), side.spec.config)
     key = key_of(side, place)
     parts = Cell("", name, side.recipe.name, "", side.point, side.backend)
     return {

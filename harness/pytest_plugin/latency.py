@@ -48,7 +48,7 @@ class Latency:
             raise
         shown = metric or samples.leading
         facts, parts = told(samples, shown), asdict(self.story.cell)
-        self.story.facts.update(facts, machine=machine())
+        self.story.facts.update(facts, machine=machine(str(self.story.environment.get("gpu_uuid", ""))))
         self.benchmark.extra_info.update(facts, backend=self.story.backend, key=self.story.key)
         self.benchmark.params = {name: part for name, part in parts.items() if part and name != "test"}
         replay(self.benchmark, samples.seconds[shown], shown)

@@ -92,7 +92,6 @@ class Night:
         from harness.measure.quantity import BUILD, DEVICE_MEMORY, PARSE, PLAN_SIZE, quantities
         from harness.measure.runner import SideFailed
         from harness.measure.side import Side
-        from harness.runtime.machine import machine
         from harness.runtime.sampling import Sampling
 
         run, case = story.run, story.case
@@ -115,7 +114,7 @@ class Night:
         digests = tuple(kept.put(one.data) for one in plans)
         side = Side("B", spec, story.backend, run.bench, _device(run, story.backend), case.point, settings.seed)
         side.plans = tuple(kept.path(digest) for digest in digests)
-        place = Place.of({**run.environments[story.backend], **machine()}, spec.config)
+        place = Place.here(run.environments[story.backend], spec.config)
         cell = f"{dataclasses.replace(case.cell, test='', backend=story.backend).params} on {place.device}"
         candidate = Candidate(
             cell,

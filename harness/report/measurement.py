@@ -133,7 +133,7 @@ def _perf(record: Record, perf: Mapping[str, Any], commit: str) -> Iterator[Meas
 
 
 def _latency(record: Record, told: Timed, commit: str) -> Iterator[Measurement]:
-    labels = _labels(record, str(record.environment.get("gpu") or ""), told.place.environment.get("library", ""))
+    labels = _labels(record, told.device, told.place.environment.get("library", ""))
     for metric, (value, unit) in told.values.items():
         p99 = told.p99 if told.leading == metric else None
         at, run = record.started, record.run

@@ -1,4 +1,4 @@
-"""What a measurement depends on beside the backend: the machine's name, its processor, its driver."""
+"""What a measurement depends on beside the backend: the machine's name, its processor, its driver, its power limit."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import functools
 import platform
 from pathlib import Path
 
+from harness.runtime.telemetry import power_limit
+
 CPUINFO = Path("/proc/cpuinfo")
 
 
-@functools.cache
-def machine() -> dict[str, str]:
-    """``host``, ``cpu``, and ``driver`` where there is one: "580.159.04"."""
-    found = {"host": platform.node(), "cpu": _processor(), "driver": _driver()}
+def machine(gpu: str = "") -> dict[str, str]:
+    """``host``, ``cpu``, and ``driver`` where there is one: "580.159.04".
+
+    Of the GPU with the UUID ``gpu`` its ``power_limit``, "700 W", where it is told: it may be set anew at any time.
+    """
+    found = {**_lasting(), "power_limit": power_limit(gpu)}
     return {name: value for name, value in found.items() if value}
+
+
+@functools.cache
+def _lasting() -> dict[str, str]:
+    return {"host": platform.node(), "cpu": _processor(), "driver": _driver()}
 
 
 def _processor() -> str:

@@ -121,6 +121,23 @@ def fresh(watching: Monitor, patience: float = 0.3) -> Reading:
     return reading
 
 
+def power_limit(uuid: str) -> str:
+    """What the GPU with this ``uuid`` may draw, as it is set now: "700 W". "" where nobody tells.
+
+    It is the limit that an administrator sets (``nvidia-smi -pl``), and that tells variants of one product apart.
+    """
+    nvml = _started() if uuid else ""
+    if isinstance(nvml, str):
+        return ""
+    try:
+        handle = nvml.device_get_handle_by_uuid(_spelled(uuid))
+        return f"{round(nvml.device_get_power_management_limit(handle) / 1e3)} W"
+    except (nvml.NvmlError, RuntimeError, AttributeError):
+        return ""
+    finally:
+        nvml.shutdown()
+
+
 @functools.cache
 def uuids() -> tuple[str, ...]:
     """Of the machine's GPUs as NVML numbers them, by their place on the bus: "GPU-8-4-4-4-12". Empty without NVML."""

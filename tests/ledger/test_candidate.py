@@ -86,6 +86,21 @@ def test_options_and_versions_are_recorded() -> None:
     assert library_of({"version": "1", "library_version": "1"}) == library_of({"version": "1"}) == "1"
 
 
+def test_a_gpu_with_another_power_limit_is_another_device() -> None:
+    """What nobody tells a limit of stays what it was."""
+    facts = {"gpu": "H200", "gpu_uuid": "ab"}
+    places = [Place.of({**facts, **limit}) for limit in ({}, {"power_limit": "700 W"}, {"power_limit": "350 W"})]
+    assert [place.device for place in places] == ["H200", "H200, 700 W", "H200, 350 W"]
+    assert [place.environment.get("power_limit") for place in places] == [None, "700 W", "350 W"]
+    assert len({cell(spec(), place.device) for place in places}) == 3
+
+
+def test_the_power_limit_is_that_of_the_gpu_that_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.machine.power_limit", {"ab": "350 W", "cd": "700 W", "": ""}.__getitem__)
+    devices = [Place.here({"gpu": "H200", "gpu_uuid": uuid}).device for uuid in ("ab", "cd", "")]
+    assert devices == ["H200, 350 W", "H200, 700 W", "H200"]
+
+
 def test_what_is_measured_beside_is_a_journal_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question that asks for other metrics must not be answered by processes that did not measure them."""
     asked: list[tuple[set[str], set[str]]] = []

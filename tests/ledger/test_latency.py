@@ -57,6 +57,14 @@ def test_another_test_is_another_series(store: Store, tmp_path: Path) -> None:
     assert len({line.key for line in history.lines(store)}) == 2
 
 
+def test_a_gpu_with_another_power_limit_is_another_series(store: Store, tmp_path: Path) -> None:
+    for number, limit in enumerate(({}, {"power_limit": "700 W"})):
+        made = record(f"run-{number}", stored.START, {"gpu": 0.001})
+        made = dataclasses.replace(made, facts={**made.facts, "machine": limit})
+        ingest(store, run(tmp_path / str(number), made))
+    assert [line.cell for line in history.lines(store)] == [CELL, f"{CELL}, 700 W"]
+
+
 def test_throughput_is_a_rate(store: Store, tmp_path: Path) -> None:
     ingest(store, run(tmp_path, record("run-0", stored.START, {"throughput": 0.004})))
     (line,) = history.lines(store)

@@ -10,7 +10,8 @@ import pytest
 from cuda.bindings import nvml as real
 
 from harness.runtime import device
-from harness.runtime.telemetry import HELD_BACK, NvmlMonitor, Reading, Unmonitored, monitor, uuids
+from harness.runtime.machine import machine
+from harness.runtime.telemetry import HELD_BACK, NvmlMonitor, Reading, Unmonitored, monitor, power_limit, uuids
 
 UUID = "0123456789abcdef0123456789abcdef"
 
@@ -66,6 +67,9 @@ class Player:
     def device_get_temperature_v(self, handle: int, sensor: int) -> int:
         assert sensor == real.TemperatureSensors.TEMPERATURE_GPU
         return int(self._told("temperature", handle, 41))
+
+    def device_get_power_management_limit(self, handle: int) -> int:
+        return int(self._told("limit", handle, 699_999))
 
     def device_get_power_usage(self, handle: int) -> int:
         return int(self._told("power", handle, 321_500))
@@ -137,6 +141,21 @@ def test_a_gpu_that_cant_be_read_says_why(
         name for name, value in vars(NvmlMonitor(player, 7).read()).items() if name not in ("missing", "at")
     }
     assert player.running == 0
+
+
+def test_a_power_limit_is_told_in_watts(player: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runtime.machine._lasting", lambda: {"host": "h"})
+    assert power_limit(UUID) == "700 W"
+    assert machine(UUID)["power_limit"] == "700 W"
+    assert "power_limit" not in machine()
+    player.refused.add("limit")
+    assert machine(UUID) == {"host": "h"}
+    assert (power_limit("f" * 32), power_limit(""), player.running) == ("", "", 0)
+
+
+def test_without_nvml_there_is_no_power_limit(player: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player, "init_v2", _raises(Refusal("Driver Not Loaded")))
+    assert power_limit(UUID) == ""
 
 
 @pytest.fixture
