@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +25,7 @@ from harness.ledger.batch import Batch, Session, write
 from harness.ledger.store import Store, add, address
 from tests.ledger import postgres, stored
 
+ROOT = Path(__file__).parents[2]
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     ["tests.ledger.stored", "sqlalchemy.dialects.postgresql", "psycopg", "alembic.command"]
@@ -291,6 +295,38 @@ def test_a_full_disk(tmp_path: Path) -> None:
         sa.event.remove(store.engine, "checkout", _limit)
     with Store(tmp_path / "store.sqlite") as store:
         assert write(store, stored.batch(range(100), range(20))) == 2_000 - 12
+
+
+@pytest.fixture(params=["tmpfs", "file"])
+def filled(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """What became of a store where a real file system has no room: a small one, or one that lets no file grow."""
+    command = [sys.executable, "-m", "tests.ledger.store_filling", str(tmp_path), request.param]
+    if request.param == "tmpfs":
+        alone = ["unshare", "--map-root-user", "--mount"]
+        try:
+            mounts = [*alone, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+            subprocess.run(mounts, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            why = getattr(error, "stderr", "") or error
+            pytest.skip(f"a file system of its own can't be mounted here, without rights of root: {why}")
+        command = [*alone, *command]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {"kind": request.param, **json.loads(done.stdout)}
+
+
+def test_a_file_system_without_room(filled: dict[str, Any]) -> None:
+    """What was stored stays, nothing is left in halves, and what could not be is once there is room."""
+    words, detail = {
+        "tmpfs": ("the disk is full: make room, and write again", "No space left on device"),
+        "file": ("its disk can't be read or written: is it full, or does it fail?", "File too large"),
+    }[filled["kind"]]
+    assert f"store.sqlite: {words}" in filled["rows"]
+    assert "samples can't be written: " in filled["samples"]
+    assert detail in filled["samples"]
+    assert (filled["left"], filled["then"]) == ([], 12)
+    assert (filled["new"], filled["read"], filled["whole"]) == (300 * 40 - 12, 1, "ok")
 
 
 def test_a_lock_is_waited_for(tmp_path: Path) -> None:
