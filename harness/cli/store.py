@@ -54,6 +54,34 @@ def info(store: options.Store = None, json: options.Json = False) -> None:
     leave(PASSED, document, as_json=json)
 
 
+@app.command("runs")
+def runs_(
+    store: options.Store = None,
+    last: Annotated[int, typer.Option("--last", metavar="NUMBER", help="so many, the latest")] = 20,
+    json: options.Json = False,
+) -> None:
+    """List the commands that came to their end: when, how long, with which exit code, and what they counted."""
+    from harness.ledger import history
+
+    with _open(store) as opened:
+        opened.require_head()
+        found = history.runs(opened)[-last:] if last > 0 else []
+    if not json:
+        rows = [
+            (
+                one.session,
+                _moment(one.began),
+                f"{one.ended - one.began:,.0f} s",
+                str(one.code),
+                ", ".join(f"{count} {name}" for name, count in one.counts.items()),
+                one.command,
+            )
+            for one in found
+        ]
+        print_table(("session", "began", "took", "exit", "counts", "command"), rows)
+    leave(PASSED, {"runs": found}, as_json=json)
+
+
 @app.command("migrate")
 def migrate(
     store: options.Store = None,
@@ -206,6 +234,10 @@ def _since(day: str) -> float | None:
 
 def _day(at: float) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d")
+
+
+def _moment(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
 
 
 def _table(rows: Mapping[str, int], title: str) -> None:

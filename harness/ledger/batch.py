@@ -66,7 +66,7 @@ class Measurement:
 
 @dataclass
 class Batch:
-    """All of it is written, or none. ``records``, ``comparisons`` and ``telemetry`` are rows without their numbers."""
+    """All of it is written, or none. The rest are rows without their numbers."""
 
     sessions: list[Session] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
@@ -74,6 +74,8 @@ class Batch:
     records: list[tuple[Session, dict[str, Any]]] = field(default_factory=list)
     comparisons: list[tuple[Session, Series, dict[str, Any]]] = field(default_factory=list)
     telemetry: list[tuple[Session, dict[str, Any]]] = field(default_factory=list)
+    runs: list[tuple[Session, dict[str, Any]]] = field(default_factory=list)
+    quarantines: list[tuple[Session, dict[str, Any]]] = field(default_factory=list)
 
 
 def write(store: Store, batch: Batch) -> int:
@@ -83,7 +85,7 @@ def write(store: Store, batch: Batch) -> int:
 
 def _written(connection: sa.Connection, batch: Batch) -> int:
     every = {one.session for one in batch.measurements} | set(batch.sessions)
-    every |= {session for session, _ in (*batch.records, *batch.telemetry)}
+    every |= {session for session, _ in (*batch.records, *batch.telemetry, *batch.runs, *batch.quarantines)}
     every |= {session for session, _, _ in batch.comparisons}
     sessions = numbered(connection, schema.session, (_row(one, "name", "at", "commit") for one in every))
     _commits(connection, every, sessions)
@@ -113,6 +115,8 @@ def _written(connection: sa.Connection, batch: Batch) -> int:
     for table, told in (
         (schema.record, [(session, None, row) for session, row in batch.records]),
         (schema.telemetry, [(session, None, row) for session, row in batch.telemetry]),
+        (schema.run, [(session, None, row) for session, row in batch.runs]),
+        (schema.quarantine, [(session, None, row) for session, row in batch.quarantines]),
         (schema.comparison, batch.comparisons),
     ):
         rows = {}

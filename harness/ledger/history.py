@@ -57,6 +57,30 @@ class Told:
     words: str
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A command that came to its end, in seconds since 1970; ``counts`` by verdict, or by outcome."""
+
+    session: str
+    command: str
+    began: float
+    ended: float
+    code: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Cells, by a glob, that failed nothing in a session, unless that was ``over``; as `baselines.Quarantine`."""
+
+    session: str
+    cell: str
+    owner: str
+    reason: str
+    until: str
+    over: bool
+
+
 def lines(store: Store, cell: str = "%", metric: str = "%") -> list[Line]:
     """The series whose cell and metric are like these, as SQL's LIKE has it; by cell, then metric."""
     table = schema.series
@@ -130,6 +154,25 @@ def sessions(store: Store) -> list[tuple[str, float, str]]:
     s = schema.session
     rows = store.read(lambda connection: connection.execute(sa.select(s.c.name, s.c.at, s.c.commit)).all())
     return sorted((tuple(row) for row in rows), key=lambda row: (row[1], row[0]))
+
+
+def runs(store: Store) -> list[Ran]:
+    """The oldest first."""
+    r, s = schema.run, schema.session
+    columns = (s.c.name, r.c.command, r.c.began, r.c.ended, r.c.code, r.c.counts)
+    asked = sa.select(*columns).select_from(r.join(s))
+    rows = store.read(lambda connection: connection.execute(asked).all())
+    found = [Ran(*row[:5], json.loads(row[5])) for row in rows]
+    return sorted(found, key=lambda one: (one.began, one.ended, one.session))
+
+
+def quarantines(store: Store) -> list[Quarantined]:
+    """By session, the oldest first, then by cell."""
+    q, s = schema.quarantine, schema.session
+    columns = (s.c.name, q.c.cell, q.c.owner, q.c.reason, q.c.until, q.c.over)
+    asked = sa.select(s.c.at, *columns).select_from(q.join(s))
+    rows = sorted(tuple(row) for row in store.read(lambda connection: connection.execute(asked).all()))
+    return [Quarantined(*row[1:]) for row in rows]
 
 
 def counts(store: Store) -> dict[str, int]:

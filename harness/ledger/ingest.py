@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.ledger import journals, latency, measured, raw
+from harness.ledger import ended, journals, latency, measured, raw
 from harness.ledger.batch import Batch, Measurement, Series, Session, write
 from harness.ledger.commit import noted
 from harness.ledger.kept import Kept
@@ -17,6 +18,7 @@ from harness.ledger.nights import PERF, PLACE, spread_of
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
 from harness.measure.journal import FILE
+from harness.spec.canonical import canonical_json
 
 AT_ONCE = 1000  # records of one transaction
 
@@ -73,6 +75,10 @@ def ingest(store: Store, folder: Path, commit: str = "", kept: Kept | None = Non
                 batch.telemetry += part.telemetry
                 problems += said
         new += write(store, batch)
+    try:
+        new += write(store, _ended(ended.noted(folder), starts, commit))
+    except (TypeError, ValueError, KeyError) as error:
+        problems.append(f"{folder / ended.FILE}: how it ended is not understood: {error!r}")
     return Ingested(len(run.records), new, tuple(problems))
 
 
@@ -87,6 +93,19 @@ def _of_a_command(store: Store, folder: Path, commit: str, kept: Kept | None) ->
     new = sum(write(store, one.batch) for one in sessions)
     problems += [problem for one in sessions for problem in one.problems]
     return Ingested(0, new, tuple(problems), len(sessions))
+
+
+def _ended(ends: Iterable[ended.Ended], starts: Mapping[str, float], commit: str) -> Batch:
+    batch = Batch()
+    for one in ends:
+        session = Session(one.run, starts.get(one.run, one.began), commit)
+        times = {name: float(getattr(one, name)) for name in ("began", "ended")}
+        row = {"command": str(one.command), **times, "code": int(one.code), "counts": canonical_json(one.counts)}
+        batch.runs.append((session, row))
+        for seen in one.quarantines:
+            texts = {name: str(seen[name]) for name in ("cell", "owner", "reason", "until")}
+            batch.quarantines.append((session, {**texts, "over": bool(seen["over"])}))
+    return batch
 
 
 def _row(record: Record, body: str) -> dict[str, Any]:

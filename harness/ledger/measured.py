@@ -44,7 +44,7 @@ from harness.measure.quantity import BUILD, DEVICE_MEMORY, PARSE, PLAN_SIZE, QUA
 from harness.measure.side import Side
 from harness.runtime.fingerprint import environment
 from harness.runtime.sampling import Sampling
-from harness.spec.canonical import digest
+from harness.spec.canonical import canonical_json, digest
 from harness.spec.cell import Cell
 
 CELL = "cell"
@@ -183,6 +183,9 @@ class _Reader:
                 into = [main] if all(name != "A" for _, name in by_side) else [main, beside]
             for session in into:
                 self._measured(batch, session, cell, measured)
+        facts = {name: line[name] for name in ("command", "began", "ended")}
+        counts = canonical_json(counted(line["said"]["findings"]))
+        batch.runs.append((main, {**facts, "code": line["said"]["code"], "counts": counts}))
         batch.comparisons += self._comparisons(main, line["said"]["findings"])
         return Ended(main, batch, problems)
 

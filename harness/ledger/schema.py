@@ -149,6 +149,26 @@ telemetry = _numbered(
     Index(None, "session_id"),
 )
 
+run = _numbered(
+    "run",  # of a command that came to its end: a session that was gone on with has several
+    _to("session"),
+    Column("command", Text, nullable=False),
+    Column("began", Float, nullable=False),
+    Column("ended", Float, nullable=False),
+    Column("code", Integer, nullable=False),  # exit code
+    Column("counts", Text, nullable=False),  # JSON: how many cells had which verdict by then, or metrics which outcome
+    Index(None, "session_id"),
+)
+quarantine = _numbered(
+    "quarantine",  # as a run found it in the file of baselines
+    _to("session"),
+    Column("cell", Text, nullable=False),  # a glob
+    Column("owner", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("until", Text, nullable=False),  # the last day that it holds: 2026-12-31
+    Column("over", Boolean, nullable=False),  # whether that was past
+    Index(None, "session_id"),
+)
 change_point = _numbered(
     "change_point",
     _to("series"),

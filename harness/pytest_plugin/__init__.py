@@ -228,12 +228,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         config.workeroutput["trt_problems"] = list(run.problems)  # type: ignore[attr-defined]
         run.close()
         return
-    stored = not run.in_use or storing.store(run)
-    if run.in_use and session.exitstatus == pytest.ExitCode.OK:
-        if run.problems or not stored or collection.lost_records(run):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        elif terminal.left_out(run, run.recorded.records):
-            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    if not run.in_use:
+        return
+    passed = session.exitstatus == pytest.ExitCode.OK
+    if passed and (run.problems or collection.lost_records(run)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    elif passed and terminal.left_out(run, run.recorded.records):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    storing.end(run, int(session.exitstatus))
+    if not storing.store(run) and passed:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)

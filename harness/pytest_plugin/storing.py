@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import shlex
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import SpecError, StoreError
-from harness.ledger import commit
+from harness.ledger import commit, ended
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.run import Run
@@ -29,6 +32,46 @@ def begin(run: Run) -> None:
     if run.settings.store is not None:
         run.make_folder()
         commit.note(run.folder, run.config.rootpath)
+
+
+def end(run: Run, code: int) -> None:
+    """Note how it ended, with its exit code but for what storing it may come to."""
+    from collections import Counter
+
+    if not run.folder.is_dir():
+        return
+    now, args = time.time(), run.config.invocation_params.args
+    made = ended.Ended(
+        run.id,
+        _without_password(shlex.join(["pytest", *map(str, args)]), run.settings.store),
+        now - (time.monotonic() - run.began),
+        now,
+        code,
+        Counter(record.verdict for record in run.recorded.records),
+        _quarantines(run),
+    )
+    with contextlib.suppress(OSError):  # as where the disk is full, which is said of what matters more
+        ended.note(run.folder, made)
+
+
+def _quarantines(run: Run) -> list[dict[str, Any]]:
+    """Those that cells of performance met; a file that can't be read failed each of them."""
+    if run.settings.perf == "off":
+        return []
+    from harness.ledger.baseline_file import read
+
+    today = datetime.date.today()
+    with contextlib.suppress(SpecError, OSError):
+        return [ended.seen(one, over=today > one.until) for one in read(run.baselines).quarantines]
+    return []
+
+
+def _without_password(text: str, url: str | None) -> str:
+    if url is None or "://" not in url:
+        return text
+    from harness.ledger.store import address
+
+    return text.replace(url, address(url).render_as_string(hide_password=True))
 
 
 def store(run: Run) -> bool:

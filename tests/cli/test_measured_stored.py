@@ -67,6 +67,11 @@ def test_a_bench_is_a_session_once(trt: Trt, monkeypatch: pytest.MonkeyPatch) ->
         assert history.counts(store)["telemetry"] == 2
         assert store.samples is not None
         assert [len(store.samples.get(file.stem)) for file in store.samples.files()] == [2]
+        (ran,) = history.runs(store)
+        assert (ran.session, ran.code) == (name, 0)
+        assert ran.command.startswith("trt-harness bench mlp --backend fake ")
+        assert ran.began <= at < ran.ended
+        assert ran.counts.keys() == {"PASS", "NOT_COVERED"}
     assert ingest(trt, "out")["runs"]["out"] == {"records": 0, "sessions": 1, "new": 0}
     with opened() as store:
         assert stored.rows(store, numbers=True) == before

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from harness.ledger import batch, history
@@ -169,6 +170,44 @@ def test_a_failure_fails_the_night(project: Project) -> None:
     summary = (project.folder / "night" / "summary.md").read_text()
     assert "**FAILED: 2 failures**" in summary
     assert project.night("--no-canaries")[0] == 1, "what is over has its code"
+
+
+def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project) -> None:
+    """Two nights make a baseline; what is slower in the third is measured beside it, and alone is named."""
+    library = onnx.__version__  # what is slower is another version, so that the old plan has an installation of its own
+    project.environment |= {
+        "TRT_HARNESS_PERF_PROCESSES": "2",
+        "TRT_HARNESS_INSTALLATION": f"{library}={sys.executable}",
+        "TRT_HARNESS_ACTOR": "ada",
+    }
+
+    def night(number: int, fault: str = "") -> tuple[int, str]:
+        output = f"night-{number}"
+        code, told, said = project.night("--no-canaries", "--output", output, fault=fault)
+        assert (told["faults"], told["not_run"]) == ([], 0), said
+        return code, (project.folder / output / "summary.md").read_text()
+
+    assert [night(number)[0] for number in (1, 2)] == [0, 0]
+    for command in (["propose"], ["accept", "*", "--reason", "the first"]):
+        trt = [sys.executable, "-m", "harness.cli", "baseline", *command]
+        subprocess.run(trt, cwd=project.folder, env=project.environment, check=True, capture_output=True)
+    assert (project.folder / "trt-baselines.toml").read_text().count("[[baseline]]") == 2
+
+    code, summary = night(3, fault="slower=8@mlp")
+    assert code == 1
+    assert "**FAILED: 1 regression**" in summary
+    _, _, failed = summary.partition("## Failed\n")[2].partition("\n## ")[0].strip().splitlines()
+    assert failed.startswith("| mlp-fake on fake GPU | gpu, graph | REGRESSION | slower by ")
+    assert failed.endswith("beside the baseline's plan |"), "it was confirmed"
+    assert not [line for line in summary.splitlines() if "REGRESSION" in line and "depthwise" in line]
+    with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
+        *_, (last, _, _) = history.sessions(store)
+        (said,) = (one for one in history.verdicts(store, last) if one.fails)
+    assert (said.cell, said.metric, said.outcome) == ("mlp-fake on fake GPU", "gpu, graph", "REGRESSION")
+    assert said.estimate == pytest.approx(0.077, abs=0.01)
+
+    code, summary = night(4)
+    assert (code, "**PASSED**" in summary, "REGRESSION" in summary) == (0, True, False)
 
 
 def test_without_time_nothing_is_run_and_all_of_it_is_named(project: Project) -> None:

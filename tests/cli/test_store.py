@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.ledger import history
+from harness.ledger import ended, history, migrate
 from harness.ledger.baseline_file import write as write_baselines
 from harness.ledger.baselines import Baseline, Baselines
 from harness.ledger.commit import FILE
@@ -18,6 +18,8 @@ from harness.ledger.policy import DEFAULTS
 from harness.ledger.store import Store
 from tests.cli.conftest import Trt
 from tests.ledger import stored
+
+NEWEST = migrate.revisions()[-1]
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_a_store_by_option_or_variable(trt: Trt, run: Path, tmp_path: Path, monk
     assert trt("store", "ingest", run, "--store", "a/b.db", "--commit", "abc").code == 0
     monkeypatch.setenv("TRT_HARNESS_STORE", str(tmp_path / "a" / "b.db"))
     told = trt("store", "info", "--json").json
-    assert (told["store"], told["rows"]["record"], told["schema"]) == (str(tmp_path / "a" / "b.db"), 3, "0003")
+    assert (told["store"], told["rows"]["record"], told["schema"]) == (str(tmp_path / "a" / "b.db"), 3, NEWEST)
     assert (told["first"], told["last"]) == ("2023-11-14", "2023-11-14")
 
 
@@ -50,7 +52,7 @@ def test_what_is_in_it_is_shown(trt: Trt, run: Path) -> None:
     trt("store", "ingest", run)
     done = trt("store", "info")
     assert done.code == 0
-    for words in ("schema 0003", "measurement", "sessions from 2023-11-14 to 2023-11-14"):
+    for words in (f"schema {NEWEST}", "measurement", "sessions from 2023-11-14 to 2023-11-14"):
         assert words in done.out
 
 
@@ -61,6 +63,23 @@ def test_without_a_store(trt: Trt, command: list[str], tmp_path: Path) -> None:
     done = trt("store", *command)
     assert (done.code, "there is no store: one is made by" in done.err) == (2, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_runs_are_listed(trt: Trt, run: Path) -> None:
+    for code in (1, 0):
+        ended.note(
+            run, ended.Ended("run-0000", f"pytest {code}", stored.START - code, stored.START + 60, code, {"x": 3})
+        )
+    trt("store", "ingest", run)
+    told = trt("store", "runs", "--json").json["runs"]
+    assert [(one["command"], one["code"], one["counts"]) for one in told] == [
+        ("pytest 1", 1, {"x": 3}),
+        ("pytest 0", 0, {"x": 3}),
+    ]
+    assert [one["code"] for one in trt("store", "runs", "--last", "1", "--json").json["runs"]] == [0]
+    out = trt("store", "runs").out
+    for words in ("run-0000", "2023-11-14 22:13", "61 s", "3 x", "pytest 1"):
+        assert words in out
 
 
 def test_lines_that_cannot_be_read_are_said(trt: Trt, run: Path) -> None:
@@ -74,11 +93,11 @@ def test_lines_that_cannot_be_read_are_said(trt: Trt, run: Path) -> None:
 
 def test_to_another_schema_and_back(trt: Trt, run: Path) -> None:
     trt("store", "ingest", run)
-    assert trt("store", "migrate", "--to", "0001").out.endswith("schema 0003 before, 0001 now\n")
-    assert "its schema is not the newest, which is 0003: trt-harness store migrate" in trt("store", "info").err
+    assert trt("store", "migrate", "--to", "0001").out.endswith(f"schema {NEWEST} before, 0001 now\n")
+    assert f"its schema is not the newest, which is {NEWEST}: trt-harness store migrate" in trt("store", "info").err
     refused = trt("store", "ingest", run)
     assert refused.code == 2
-    assert "its schema is 0001, and 0003 is needed: trt-harness store migrate --store" in refused.err
+    assert f"its schema is 0001, and {NEWEST} is needed: trt-harness store migrate --store" in refused.err
     assert trt("store", "migrate").code == 0
     assert trt("store", "info", "--json").json["rows"]["record"] == 3
     assert trt("store", "migrate", "--to", "0042").code == 2

@@ -51,7 +51,9 @@ def test_up_and_down_with_data(store_url: str, before: str, after: str) -> None:
         assert all(data.values())
         store.migrate(after)
         up = stored.rows(store, numbers=True)
-        assert {name: up[name] for name in data} == data
+        steps = schema.step.name  # a table of which each migration adds a row
+        assert set(data.get(steps, ())) <= set(up.get(steps, ()))
+        assert {name: up[name] for name in data if name != steps} == {n: data[n] for n in data if n != steps}
         store.write(stored.fill)
         full = stored.rows(store, numbers=True)
         store.migrate(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 import sys
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from harness.ledger import history
+from harness.ledger.baseline_file import write
+from harness.ledger.baselines import Baselines, Quarantine
 from harness.ledger.ingest import ingest
+from harness.ledger.policy import DEFAULTS
 from harness.ledger.store import Store
+from harness.pytest_plugin import storing
 from tests.pytest_plugin.parts import ROOT, RUNS
 
 INI = """
@@ -42,12 +47,44 @@ def test_a_run_is_stored_when_it_ends(tmp_path: Path, workers: str) -> None:
     done = run(tmp_path, "--trt-store=a/b.sqlite", workers)
     assert done.returncode == 0, done.stdout + done.stderr
     file = tmp_path / "a" / "b.sqlite"
-    assert f"stored: 3 records, 3 new rows, in {file}" in done.stdout
+    assert f"stored: 3 records, 4 new rows, in {file}" in done.stdout, "the run itself is one"
     (folder,) = (tmp_path / ".trt-harness" / "runs").iterdir()
     with Store(file, create=False) as store:
         ((name, _, commit),) = history.sessions(store)
         assert (name, commit) == (folder.name, "c0ffee")
         assert ingest(store, folder).new == 0
+        (ran,) = history.runs(store)
+    assert (ran.session, ran.code, ran.counts) == (folder.name, 0, {"passed": 3})
+    assert ran.command.startswith("pytest --trt-in-process --trt-model=mlp")
+    assert 0 < ran.ended - ran.began < 300
+
+
+def test_how_a_run_ended_is_stored_with_the_quarantines_that_it_found(tmp_path: Path) -> None:
+    """Of performance alone: nothing else knows of them."""
+    today = datetime.date.today()
+    quarantines = tuple(
+        Quarantine(cell, "ada", "why", today + datetime.timedelta(days)) for cell, days in (("gpt*", 0), ("bert*", -1))
+    )
+    write(tmp_path / "trt-baselines.toml", Baselines(DEFAULTS, quarantines=quarantines))
+    store_ = "--trt-store=b.sqlite"
+    assert run(tmp_path, store_, "-pno:xdist", "--trt-perf=screen").returncode == 0
+    (tmp_path / "conftest.py").write_text("def pytest_runtest_teardown(): assert 0")
+    assert run(tmp_path, store_, "-pno:xdist").returncode == 1
+    with Store(tmp_path / "b.sqlite", create=False) as store:
+        first, second = history.runs(store)
+        assert (first.code, second.code, sum(second.counts.values())) == (0, 1, 3)
+        found = history.quarantines(store)
+    assert [(one.session, one.cell, one.owner, one.until, one.over) for one in found] == [
+        (first.session, "bert*", "ada", str(today - datetime.timedelta(1)), True),
+        (first.session, "gpt*", "ada", str(today), False),
+    ]
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:secret@127.0.0.1:1/x", "postgresql+psycopg://me:secret@h/x"])
+def test_a_password_is_not_noted(address: str) -> None:
+    noted = storing._without_password(f"pytest --trt-store={address} suites", address)
+    assert "secret" not in noted
+    assert "--trt-store=postgresql+psycopg://me:***@" in noted
 
 
 def test_a_run_with_cells_that_nothing_covers_has_its_time(tmp_path: Path) -> None:
@@ -79,7 +116,7 @@ def test_a_run_that_cannot_be_stored_fails_and_loses_nothing(tmp_path: Path) -> 
     later = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
-    assert (later.returncode, "3 records, 3 new rows" in later.stdout) == (0, True), later.stderr
+    assert (later.returncode, "3 records, 4 new rows" in later.stdout) == (0, True), later.stderr
 
 
 def test_an_address_that_is_none_ends_the_run_before_it_begins(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""How a run ended, beside its records: each process that came to its end leaves a line in the run's folder.
+
+::
+
+    {"run": "20260131-142501-9f3a", "command": "pytest suites --trt-perf gate", "began": 1769869501.2,
+     "ended": 1769873101.9, "code": 1, "counts": {"passed": 311, "failed": 1},
+     "quarantines": [{"cell": "gpt*", "owner": "ada", "reason": "...", "until": "2026-12-31", "over": false}]}
+
+``counts`` are of all records of the run by then, by verdict; ``quarantines`` what the file of baselines had, where
+performance was asked for. A run that was killed and gone on with has as many lines as processes that ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.ledger.baselines import Quarantine
+from harness.runtime.lines import LineLog
+
+FILE = "ended"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """As above; times in seconds since 1970."""
+
+    run: str
+    command: str
+    began: float
+    ended: float
+    code: int
+    counts: Mapping[str, int]
+    quarantines: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+def seen(quarantine: Quarantine, *, over: bool) -> dict[str, Any]:
+    """A quarantine as a run finds it."""
+    return {**asdict(quarantine), "until": quarantine.until.isoformat(), "over": over}
+
+
+def note(folder: Path, ended: Ended) -> None:
+    """Leave it in the ``folder`` of a run. OSError."""
+    with contextlib.closing(LineLog(folder / FILE)) as log:
+        log.append([json.dumps({**vars(ended), "counts": dict(ended.counts)})])
+
+
+def noted(folder: Path) -> list[Ended]:
+    """What `note` left, the first first; none for a run without it. TypeError and ValueError for anything else."""
+    try:
+        lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [Ended(**json.loads(line)) for line in lines if line]
