@@ -15,17 +15,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import ndtr, ndtri
 
 from benchmarks import noise, peers
-from benchmarks.histories import CELLS, EVENTS, HIT, NIGHTS, Year, year
+from benchmarks.histories import CELLS, CV, EVENTS, HIT, NIGHTS, Year, year
 from benchmarks.noise import Noise
 from benchmarks.test_statistics import percent, table
 from harness.measure.alerts import TOGETHER, alerts
-from harness.measure.change_points import find
+from harness.measure import steps
+from harness.measure.change_points import LEVEL, find
 from harness.measure.history import Cause, History, history
+from harness.measure.pooled import pooled
+from harness.measure.steps import Belief, scan
 
 YEARS = int(os.environ.get("TRT_HARNESS_YEARS", "20"))
 STEP = 0.02
+SIZES = (0.01, 0.015, 0.02, 0.03, 0.05)
 NEAR = TOGETHER.days
 DELAYS = (3, 5, 7, 10, 14)
 DELAY = DELAYS[-1]
@@ -53,7 +58,7 @@ KINDS = (
     Kind("flaky nights", noise.WHITE, flaky=0.01),
     Kind("missing weeks", noise.AR1, weeks=5),
 )
-WARMER = tuple(kind for kind in KINDS if kind.name in ("AR(1) 0.5", "AR(1) 0.8", "missing weeks"))
+WARMEST = "AR(1) 0.8"
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
@@ -61,8 +66,13 @@ def generator(name: str, kind: Kind) -> np.random.Generator:
     return np.random.default_rng([*name.encode(), *kind.name.encode()])
 
 
-def judged(kind: Kind, some: Year, cell: int, stop: int | None = None) -> History:
-    return history(some.nights(cell, stop), kind.noise.metric("gpu"), series=len(some.logs))
+def judged(kind: Kind, some: Year, cell: int, stop: int | None = None, belief: Belief | None = None) -> History:
+    return history(some.nights(cell, stop), kind.noise.metric("gpu"), series=len(some.logs), belief=belief)
+
+
+def believed(kind: Kind, some: Year, stop: int | None = None) -> Belief | None:
+    """What all cells say of the correlation of nights, before ``stop``: a step is found by what was known before it."""
+    return pooled([judged(kind, some, cell, stop) for cell in range(len(some.logs))])
 
 
 def near(place: int, marks: Collection[int]) -> bool:
@@ -81,13 +91,13 @@ class Tally:
     cells: int = 0
 
 
-WARM = "a step is told late from noise that is correlated by .5 and more: its correlation is only estimated"
+WARM = "four deviations are told late from noise that is correlated by .8: 5 % are missed after 14 nights"
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, id=kind.name, marks=[pytest.mark.xfail(reason=WARM, strict=True)] * (kind in WARMER))
+        pytest.param(kind, id=kind.name, marks=[pytest.mark.xfail(reason=WARM, strict=True)] * (kind.name == WARMEST))
         for kind in KINDS
     ],
 )
@@ -95,7 +105,8 @@ def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture
     rng, tally = generator("years", kind), Tally()
     for _ in range(YEARS):
         some = kind.year(rng)
-        told = {cell: judged(kind, some, cell) for cell in range(CELLS)}
+        belief = believed(kind, some)
+        told = {cell: judged(kind, some, cell, belief=belief) for cell in range(CELLS)}
         for group in alerts({str(cell): one for cell, one in told.items()}):
             tally.groups += 1
             tally.false += not any(
@@ -107,12 +118,13 @@ def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture
             tally.host += any(near(c.index, [some.host]) and c.cause is Cause.HOST for c in one.changes)
             tally.epoch += any(c.index == some.driver and c.cause is Cause.ENVIRONMENT for c in one.changes)
         for event, hit in some.events.items():
+            belief = believed(kind, some, event)
             for cell in hit:
                 tally.steps += 1
                 for delay in DELAYS:
                     found = [
                         change
-                        for change in judged(kind, some, cell, event + delay).proposals
+                        for change in judged(kind, some, cell, event + delay, belief).proposals
                         if near(change.index, [event])
                     ]
                     tally.missed[delay] += not found
@@ -140,22 +152,43 @@ def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture
     assert tally.covered >= 0.95 * found
 
 
+@dataclass(frozen=True)
+class Best:
+    """What generalized least squares would miss, `DELAY` nights after a step, knowing its place and the noise.
+
+    At the same level for as many nights and cells, with ``before`` nights before the step: no method that is as seldom
+    wrong misses fewer.
+    """
+
+    correlation: float
+    before: int = NIGHTS // 2
+
+    def missed(self, step: float) -> float:
+        innovation = CV * (1 - self.correlation**2) ** 0.5
+        nights = self.before + DELAY
+        _, error = scan(np.zeros(nights), steps.Noise(self.correlation, innovation, nights))
+        least = -ndtri(LEVEL / (2 * nights * CELLS))
+        return float(ndtr(least - np.log1p(step) / error[self.before - 1]))
+
+
 @pytest.mark.parametrize("kind", KINDS[:4], ids=lambda kind: kind.name)
 def test_by_size(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
     """The share of steps that is missed `DELAY` nights after, by their size, at a CV of .5 %."""
     row = []
-    for step in (0.01, 0.015, 0.02, 0.03, 0.05):
+    for step in SIZES:
         rng = generator(f"size {step}", kind)
         missed = []
         for _ in range(max(YEARS // 4, 1)):
             some = kind.year(rng, step)
-            missed += [
-                not any(near(c.index, [event]) for c in judged(kind, some, cell, event + DELAY).proposals)
-                for event, hit in some.events.items()
-                for cell in hit
-            ]
+            for event, hit in some.events.items():
+                belief = believed(kind, some, event)
+                missed += [
+                    not any(near(c.index, [event]) for c in judged(kind, some, cell, event + DELAY, belief).proposals)
+                    for cell in hit
+                ]
         row.append(float(np.mean(missed)))
-    table(capsys, [(kind.name, *map(percent, row))])
+    best = Best(float(kind.name.partition(" ")[2] or 0))
+    table(capsys, [(kind.name, *map(percent, row)), ("at best", *(percent(best.missed(step)) for step in SIZES))])
     assert row[-1] <= MISSED
 
 
@@ -188,12 +221,16 @@ def test_beside_other_tools(kind: Kind, capsys: pytest.CaptureFixture[str]) -> N
     rng = generator("peers", kind)
     years = max(YEARS // 10, 1)
     rules: dict[str, Points] = {
-        "this project": lambda some, cell, stop: [c.index for c in judged(kind, some, cell, stop).proposals],
+        "this project": lambda some, cell, stop: [
+            c.index for c in judged(kind, some, cell, stop, beliefs[stop]).proposals
+        ],
         **RULES,
     }
+    beliefs: dict[int | None, Belief | None] = {}
     counts = {rule: [0, 0, 0, 0] for rule in rules}  # groups, false ones, steps, missed ones
     for _ in range(years):
         some = kind.year(rng, cells=FEW)
+        beliefs = {event + DELAY: believed(kind, some, event) for event in some.events} | {None: believed(kind, some)}
         for rule, points in rules.items():
             count = counts[rule]
             for group in grouped([place for cell in range(FEW) for place in points(some, cell, None)]):

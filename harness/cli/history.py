@@ -40,7 +40,7 @@ def history(
     """
     from harness.ledger import history as stored
     from harness.ledger.baseline_file import FILE, read
-    from harness.ledger.series import courses
+    from harness.ledger.series import courses, histories
     from harness.ledger.store import store_in
     from harness.measure.quantity import every
     from harness.report.history import history_lines
@@ -58,8 +58,7 @@ def history(
             if (fnmatch.fnmatchcase(line.metric, metric) if metric else line.metric in deciding)
         ]
         found = courses(opened, wanted)
-        for course in found:
-            made = course.history(series=len(found))
+        for course, made in zip(found, histories(found), strict=True):
             baseline = held.get(course.line.cell_key)
             known = baseline.metrics.get(course.line.metric) if baseline else None
             last = course.nights[-1].session if course.nights else ""

@@ -21,8 +21,10 @@ from harness.measure.canary_models import COMPUTE, MEMORY
 from harness.measure.epochs import Night
 from harness.measure.history import History, history
 from harness.measure.metric import Metric
+from harness.measure.pooled import pooled
 from harness.measure.quantity import RATE, every
 from harness.measure.stats import CONFIDENCE
+from harness.measure.steps import Belief
 
 CANARIES = (COMPUTE, MEMORY)  # how the names of their cells begin, the one that is preferred first
 MACHINE = ("gpu_uuid", "host")  # facts that tell machines apart: the first that was recorded
@@ -52,9 +54,14 @@ class Course:
         known = every().get(self.line.metric)
         return known.metric if known else Metric(self.line.metric, more_is_better=self.line.unit == RATE)
 
-    def history(self, series: int = 1) -> History:
+    @property
+    def host(self) -> tuple[str, str, str]:
+        """Of series that are alike here, their noise is, too: device, machine and metric."""
+        return device_of(self.line.cell), self.machine, self.line.metric
+
+    def history(self, series: int = 1, belief: Belief | None = None) -> History:
         """Its epochs and changes, where so many ``series`` are searched beside each other."""
-        return history(self.nights, self.metric, series=series)
+        return history(self.nights, self.metric, series=series, belief=belief)
 
 
 @dataclass
@@ -98,6 +105,19 @@ def courses(store: Store, asked: Iterable[Line]) -> list[Course]:
     return found
 
 
+def histories(found: Sequence[Course]) -> list[History]:
+    """Those of all of ``found``, in their order: each by itself, then with what its host's say of the nights' noise."""
+    alone = [course.history(len(found)) for course in found]
+    by_host: dict[tuple[str, str, str], list[History]] = {course.host: [] for course in found}
+    for course, one in zip(found, alone, strict=True):
+        by_host[course.host].append(one)
+    beliefs = {host: pooled(those) for host, those in by_host.items()}
+    return [
+        course.history(len(found), beliefs[course.host]) if beliefs[course.host] else one
+        for course, one in zip(found, alone, strict=True)
+    ]
+
+
 def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[str]:
     """What changed ``since`` then in the series that decide of ``cells``, by their keys: in words, by metric.
 
@@ -107,8 +127,8 @@ def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[str
     found = courses(store, [one for one in lines(store) if one.cell_key in cells and one.metric in deciding])
     metrics = {course.line.metric: course.metric for course in found}
     by_metric: dict[str, dict[str, History]] = {name: {} for name in metrics}
-    for course in found:
-        by_metric[course.line.metric][course.subject] = course.history(series=len(found))
+    for course, made in zip(found, histories(found), strict=True):
+        by_metric[course.line.metric][course.subject] = made
     return [
         f"{name}: {alert.words(metrics[name])}"
         for name, histories in by_metric.items()

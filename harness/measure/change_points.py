@@ -19,7 +19,7 @@ from scipy.special import bdtrc, chdtri, stdtr
 
 from harness.measure.energy import divide
 from harness.measure.stats import CONFIDENCE, ROUNDING
-from harness.measure.steps import Noise, Step, correlation, held, noise, scan, step, whitened
+from harness.measure.steps import Belief, Noise, Step, held, noise, rough, scan, step, whitened
 from harness.measure.verdict import LEAST
 
 Array = npt.NDArray[np.float64]
@@ -29,8 +29,8 @@ LEVEL = 0.02  # false change points, on average, in all series that are searched
 WEAK = 0.01  # p of a weak point, by Student's t: ten times what Otava accepts in the end
 WINDOW = 100  # nights that are divided at a time, half of them again with the next; Otava has 50
 LEAST_NIGHTS = 3  # on either side
-AHEAD = 2  # points that may be needed together: a pulse's, of which one alone shows nothing
-NEAR = 3  # nights by which a place may be off that energy finds
+AHEAD = 5  # points that may be needed together: those of two pulses, of which one alone shows nothing
+NEAR = 8  # nights by which a place may be off that energy finds: warm ones before a step draw it there
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,14 @@ def find(
     series: int = 1,
     tick: float = 0.0,
     level: float = LEVEL,
+    belief: Belief | None = None,
 ) -> tuple[Found, ...]:
     """The change points of ``logs`` (n,), in order of time.
 
     ``known`` are the standard errors of the nights (n,), or one for all; ``cuts`` the first nights of epochs after the
     first, whose levels have nothing to do with each other, while their noise is one; ``series`` how many are searched
-    beside each other; ``tick`` the relative step of the clock: a change is more than one. ValueError for what is no row
-    of finite numbers.
+    beside each other; ``tick`` the relative step of the clock: a change is more than one; ``belief`` what is held of
+    the correlation of nights (`pooled`). ValueError for what is no row of finite numbers.
     """
     raw = np.asarray(logs, np.float64)
     if raw.ndim != 1 or not np.all(np.isfinite(raw)):
@@ -77,11 +78,11 @@ def find(
     kept: list[Where] = []
     around = Noise(0.0, 1.0, 1)
     tests = values.size * series
-    for edges in _models(values, weak, bounds):
+    for edges in _models(values, weak, bounds, belief):
         model = _inner(edges, bounds)
         if len(model) > len(kept) + AHEAD:
             break
-        tried = noise(values, edges, errors)
+        tried = noise(values, edges, errors, belief)
         chances = (_p(values[low:high], raw[low:high], at - low, tried, least) for low, at, high in model)
         if all(p * tests < level for p in chances):
             kept, around = model, tried
@@ -93,9 +94,9 @@ def _inner(edges: Sequence[int], bounds: Sequence[int]) -> list[Where]:
     return [where for where in zip(edges, edges[1:], edges[2:], strict=False) if where[1] not in bounds]
 
 
-def _models(values: Array, weak: Sequence[int], bounds: Sequence[int]) -> list[list[int]]:
+def _models(values: Array, weak: Sequence[int], bounds: Sequence[int], belief: Belief | None) -> list[list[int]]:
     """The edges of nested selections of ``weak`` points, the fewest first: each is the next without its weakest."""
-    around = Noise(correlation(values), 1.0, values.size)
+    around = Noise(rough(values, belief)[0], 1.0, values.size)
     known: dict[Where, tuple[int, float]] = {}  # the likeliest place near one, and its evidence
     models = []
     edges = sorted({*bounds, *weak})

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from harness.measure.change_points import LEAST_NIGHTS, LEVEL, Found, find
 from harness.measure.epochs import DATE, Epoch, Moved, Night, epochs
 from harness.measure.metric import Metric
-from harness.measure.steps import Step, held, noise, step
+from harness.measure.steps import Belief, Step, held, noise, step
 from harness.measure.verdict import LEAST, told
 
 Array = npt.NDArray[np.float64]
@@ -97,23 +97,41 @@ class History:
     @property
     def segments(self) -> tuple[tuple[int, int, float], ...]:
         """First night, the one after the last, and the level between, of every stretch without a change."""
-        edges = sorted({0, len(self.nights), *(e.start for e in self.epochs), *(c.index for c in self.changes)})
-        values = np.array([night.value for night in self.nights])
-        levels = [float(np.exp(np.mean(held(np.log(values[low:high]))))) for low, high in pairwise(edges)]
+        values, edges = self.held, self.edges
+        levels = [float(np.exp(values[low:high].mean())) for low, high in pairwise(edges)]
         return tuple((low, high, level) for (low, high), level in zip(pairwise(edges), levels, strict=True))
 
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """The first nights of stretches without a change, and how many nights there are."""
+        starts = {*(epoch.start for epoch in self.epochs), *(change.index for change in self.changes)}
+        return tuple(sorted({0, len(self.nights), *starts}))
 
-def history(nights: Sequence[Night], metric: Metric, *, series: int = 1, level: float = LEVEL) -> History:
-    """What ``nights`` of one cell come to; ``series`` and ``level`` as in `change_points.find`.
+    @property
+    def held(self) -> Array:
+        """The logs of the nights (n,), flaky ones `steps.held` by their stretch."""
+        logs = np.log([night.value for night in self.nights])
+        return np.concatenate([logs[:0], *(held(logs[low:high]) for low, high in pairwise(self.edges))])
+
+
+def history(
+    nights: Sequence[Night],
+    metric: Metric,
+    *,
+    series: int = 1,
+    level: float = LEVEL,
+    belief: Belief | None = None,
+) -> History:
+    """What ``nights`` of one cell come to; ``series``, ``level`` and ``belief`` as in `change_points.find`.
 
     ValueError unless they are in order of time.
     """
     stretches = epochs(nights)
     logs = np.log(metric.cost([night.value for night in nights])) if nights else np.zeros(0)
     errors = np.array([night.error for night in nights])
-    cell = _Series(nights, metric, logs, errors)
+    cell = _Series(nights, metric, logs, errors, belief)
     cuts = [epoch.start for epoch in stretches[1:]]
-    every = find(logs, errors, cuts=cuts, series=series, tick=metric.tick, level=level) if nights else ()
+    every = find(logs, errors, cuts=cuts, series=series, tick=metric.tick, level=level, belief=belief) if nights else ()
     changes: list[ChangePoint] = []
     last = 0  # where the segment before an epoch begins
     for epoch in stretches:
@@ -134,6 +152,7 @@ class _Series:
     metric: Metric
     logs: Array
     errors: Array
+    belief: Belief | None = None
 
     def inside(self, epoch: Epoch, found: Found, places: Sequence[int]) -> ChangePoint:
         """A step inside an epoch: the host's as far as a canary moved with it."""
@@ -169,7 +188,7 @@ class _Series:
         if min(place - low, high - place) < LEAST_NIGHTS:
             return None
         logs = np.concatenate([held(self.logs[low:place]), held(self.logs[place:high])])
-        this = step(logs, place - low, noise(logs, [0, place - low, high - low], self.errors[low:high]))
+        this = step(logs, place - low, noise(logs, [0, place - low, high - low], self.errors[low:high], self.belief))
         if this.p >= ALONE or abs(this.estimate) < max(LEAST, self.metric.tick):
             return None
         levels = float(logs[: place - low].mean()), float(logs[place - low :].mean())

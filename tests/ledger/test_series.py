@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
 
 from harness.ledger import batch, history
-from harness.ledger.series import alerts_of, courses
+from harness.ledger.series import alerts_of, courses, histories
 from harness.ledger.store import Store
+from harness.measure.pooled import pooled
 
 FIRST = datetime(2026, 1, 1, tzinfo=timezone.utc)
 NIGHTS, STEP = 40, 25
@@ -74,3 +76,18 @@ def test_of_a_canary_at_two_precisions_the_one_that_is_measured_always_counts(st
     batch.write(store, made)
     (course, *_) = courses(store, history.lines(store, "bert%"))
     assert [night.canary for night in course.nights] == [0.002] * NIGHTS
+
+
+def test_cells_of_a_host_say_together_how_its_nights_are_correlated(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of one device, machine and metric, of which each is then searched anew."""
+    monkeypatch.setattr("harness.measure.pooled.CELLS", len(CELLS))
+    fill(store, ("bert",))
+    found = courses(store, history.lines(store))
+    belief = pooled([course.history(len(found)) for course in found])
+    assert belief is not None
+    assert histories(found) == [course.history(len(found), belief) for course in found]
+    elsewhere = [replace(course, machine=str(number)) for number, course in enumerate(found)]
+    assert histories(elsewhere) == [course.history(len(found)) for course in found]
+    assert histories(found) != histories(elsewhere)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as oracle
 
 from harness.measure.change_points import LEVEL, WINDOW, _binomial, find
+from harness.measure.steps import Belief
 from tests.measure.nights import SIGMA, flat
 from tests.measure.test_steps import correlated
 
@@ -60,6 +61,29 @@ def test_steps_are_found_in_spite_of_correlation(together: float) -> None:
     assert np.mean([any(abs(place - 130) <= 2 for place in places(one)) for one in series]) >= 0.96
 
 
+def test_what_is_known_of_correlation_finds_what_is_hidden_without() -> None:
+    series = SIGMA * correlated(0.8, (50, 70), seed=3)
+    series[:, 56:] += 0.0165
+    alone, believing = (
+        np.mean([any(abs(one.place - 56) <= 2 for one in find(logs, series=100, belief=belief)) for logs in series])
+        for belief in (None, Belief(0.8, 0.03))
+    )
+    assert believing > alone + 0.1
+    assert believing > 0.75
+
+
+@pytest.mark.parametrize("which", [41, 210, 299])
+def test_warm_nights_beside_a_step_do_not_draw_it_away(which: int) -> None:
+    """Of these energy says 64 or 65; where noise is correlated, the jump is the better witness."""
+    series = SIGMA * correlated(0.5, (300, 120), seed=3)[which] + 0.015 * (TIME >= 60)
+    assert [one.place for one in find(series, belief=Belief(0.5, 0.03))] == [60]
+
+
+def test_correlation_that_is_known_is_no_change() -> None:
+    series = SIGMA * correlated(0.5, (150, 150))
+    assert np.mean([bool(find(one, belief=Belief(0.5, 0.03))) for one in series]) <= 0.05
+
+
 @pytest.mark.parametrize("at", [0, 1, 30, 60, 117, 118, 119])
 @pytest.mark.parametrize("size", [0.03, 0.5, -0.5])
 @pytest.mark.parametrize("together", [0.0, 0.8])
@@ -102,6 +126,12 @@ def test_a_drift_is_none() -> None:
 def test_a_pulse_has_two() -> None:
     """Of which neither alone is one."""
     assert places(flat(3) + 0.02 * ((TIME >= 55) & (TIME < 66)), series=100) == [55, 66]
+
+
+def test_two_pulses_have_four() -> None:
+    """Of which neither alone shows enough: around one level, the other is noise."""
+    pulses = ((TIME >= 20) & (TIME < 32)) | ((TIME >= 60) & (TIME < 72))
+    assert places(flat(3) + 0.02 * pulses, series=100) == pytest.approx([20, 32, 60, 72], abs=1)
 
 
 def test_long_series_are_divided_in_windows() -> None:

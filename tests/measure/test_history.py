@@ -6,6 +6,7 @@ import pytest
 from harness.measure.alerts import alerts
 from harness.measure.history import Cause, History, history
 from harness.measure.metric import Metric
+from harness.measure.steps import Belief
 from tests.measure.nights import FIRST, flat, nights
 
 GPU = Metric("gpu")
@@ -63,6 +64,17 @@ def test_changes_inside_epochs_are_found_beside_their_beginnings() -> None:
     ]
     assert found.changes[1].estimate == pytest.approx(0.02, abs=0.006)
     assert found.changes[1].nights == 30
+
+
+def test_what_is_believed_of_correlation_goes_with_places_and_with_epochs() -> None:
+    logs = flat(2) + 0.008 * (TIME >= 60)
+    for environment in ({}, DRIVERS):
+        sure, unsure = (
+            history(nights(logs, environment=environment), GPU, belief=Belief(correlation, 0.01))
+            for correlation in (0.0, 0.95)
+        )
+        assert [change.index for change in sure.changes] == [60]
+        assert not unsure.changes
 
 
 def test_an_epoch_of_few_nights_is_not_judged() -> None:

@@ -6,7 +6,22 @@ from scipy import stats as oracle
 from scipy.linalg import solve, toeplitz
 from scipy.signal import lfilter
 
-from harness.measure.steps import FLAKY, MOST, SHARE, TRIMMED, Noise, correlation, held, noise, scan, step, whitened
+from harness.measure.steps import (
+    FLAKY,
+    MOST,
+    TRIMMED,
+    UNLIKE,
+    Belief,
+    Noise,
+    around,
+    correlation,
+    held,
+    noise,
+    scan,
+    share,
+    step,
+    whitened,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -68,6 +83,39 @@ def test_noise_around_levels(together: float) -> None:
     assert every[0].degrees == 297
 
 
+@pytest.mark.parametrize("together", [0.0, 0.5, 0.8])
+def test_correlation_around_levels_has_the_error_that_it_tells(together: float) -> None:
+    """Of three levels in 75 nights, whose estimates take away a part of it."""
+    every = np.array([around(one, [0, 25, 50, 75]) for one in correlated(together, (800, 75))])
+    assert every[:, 0].mean() == pytest.approx(together, abs=0.04)
+    assert every[:, 0].std() == pytest.approx(every[:, 1].mean(), rel=0.15)
+
+
+def test_a_belief_is_weighed_by_precision() -> None:
+    assert Belief(0.2, 0.1).beside(0.4, 0.1) == pytest.approx((0.3, 0.1 / 2**0.5))
+    assert Belief(0.2, 0.1).beside(0.3, 0.2) == pytest.approx((0.22, 0.2 / 5**0.5))
+    assert Belief(0.5, 0.1).beside(-0.9, 0.1)[0] == pytest.approx(-0.2)  # less is never taken at its word
+
+
+def test_a_series_that_is_more_correlated_than_was_believed_is_taken_at_its_word() -> None:
+    apart = UNLIKE * 0.1 * 2**0.5
+    assert Belief(0.2, 0.1).beside(0.2 + 0.99 * apart, 0.1)[0] < 0.5
+    assert Belief(0.2, 0.1).beside(0.2 + 1.01 * apart, 0.1) == (0.2 + 1.01 * apart, 0.1)
+    wild = [noise(one, [0, 200], belief=Belief(0.1, 0.02)).correlation for one in correlated(0.9, (50, 200))]
+    assert np.mean(wild) > 0.85
+
+
+@pytest.mark.parametrize("together", [0.3, 0.8])
+def test_a_belief_tells_more_than_the_series_does(together: float) -> None:
+    series = correlated(together, (200, 60))
+    alone, believing = (
+        np.array([noise(one, [0, 30, 60], belief=belief).correlation - together for one in series])
+        for belief in (None, Belief(together, 0.03))
+    )
+    assert believing.std() < 0.5 * alone.std()
+    assert 0 < believing.mean() < 0.5 * alone.mean()  # cautious, and less so
+
+
 def test_levels_that_are_no_levels_do_not_hide_correlation() -> None:
     """Forty segments of AR(1) leave hardly any correlation around their means; differences still show it."""
     series = correlated(0.9, (100, 400))
@@ -90,6 +138,7 @@ def test_a_flaky_night_is_held_and_a_step_is_not() -> None:
     assert held([1.0, 9.0, 1.0]).tolist() == [1.0, 9.0, 1.0]
 
 
-def test_the_share_of_a_trimmed_variance_is_that_of_a_normal_one() -> None:
-    end = oracle.norm.ppf(1 - TRIMMED / 2)
-    assert pytest.approx(oracle.truncnorm(-end, end).var(), abs=5e-5) == SHARE
+@pytest.mark.parametrize("trimmed", [TRIMMED, 0.25, 0.5])
+def test_the_share_of_a_trimmed_variance_is_that_of_a_normal_one(trimmed: float) -> None:
+    end = oracle.norm.ppf(1 - trimmed / 2)
+    assert share(trimmed) == pytest.approx(oracle.truncnorm(-end, end).var())
