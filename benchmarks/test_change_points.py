@@ -21,8 +21,8 @@ from benchmarks import noise, peers
 from benchmarks.histories import CELLS, CV, EVENTS, HIT, NIGHTS, Year, year
 from benchmarks.noise import Noise
 from benchmarks.test_statistics import percent, table
-from harness.measure.alerts import TOGETHER, alerts
 from harness.measure import steps
+from harness.measure.alerts import TOGETHER, alerts
 from harness.measure.change_points import LEVEL, find
 from harness.measure.history import Cause, History, history
 from harness.measure.pooled import pooled
@@ -241,8 +241,8 @@ def test_beside_other_tools(kind: Kind, capsys: pytest.CaptureFixture[str]) -> N
                 for cell in hit:
                     count[2] += 1
                     count[3] += not near_any(points(some, cell, event + DELAY), event)
-    for rule, (groups, false, steps, missed) in counts.items():
-        table(capsys, [(kind.name, rule, f"{false} of {groups}", percent(missed / steps))])
+    for rule, (groups, false, put, missed) in counts.items():
+        table(capsys, [(kind.name, rule, f"{false} of {groups}", percent(missed / put))])
     assert counts["this project"][1] <= max(FALSE * counts["this project"][0], 1)
 
 
