@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,7 @@ from harness.pytest_plugin import (
     crash,
     hooks,
     outcome,
+    parcel,
     scheduling,
     storing,
     strict,
@@ -194,6 +195,18 @@ def pytest_runtest_makereport(
         del item.stash[STORY]  # it holds arrays
         report.user_properties += outcome.properties(record)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(config: pytest.Config) -> Generator[None, Any, dict[str, Any] | None]:
+    data: dict[str, Any] | None = yield
+    return parcel.packed(data) if data and run_of(config).is_worker else data
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_from_serializable(data: dict[str, Any]) -> Generator[None, Any, object]:
+    parcel.unpack(data)
+    return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)

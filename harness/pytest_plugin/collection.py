@@ -72,6 +72,8 @@ def generate(metafunc: pytest.Metafunc) -> None:
     said = unknown(ask.models, run.catalog.models)
     if said and not run.catalog.problems:  # a file that can't be read explains itself, and what it lacks
         metafunc.definition.warn(pytest.PytestCollectionWarning(f"trt(models=...): {said}"))
+    if found:
+        run.probe_early()
     # An empty set would be a test that is skipped, and pass for one: it is taken out instead.
     found = found or [None]
     metafunc.parametrize(PARAMETER, found, ids=[case.cell.params if case else "none" for case in found], indirect=True)
@@ -117,8 +119,7 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
 
     found = [(item, item.stash[CASE]) for item in items if CASE in item.stash]
     asked = tuple(dict.fromkeys(case.backend for _, case in found if case.backend))
-    run.make_folder()
-    with FileLock(run.folder / "probing.lock"):
+    with run.probing():
         if not run.probed:
             run.probe_all(asked)
     before = continued.recorded(run)

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -37,6 +38,8 @@ from harness.spec.promoted import Promoted
 from harness.spec.source import EXPORT_VARIABLE, export_folder
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from harness.judge.oracle import Oracle
     from harness.ledger.kept import Kept
     from harness.pytest_plugin.perf import Night
@@ -47,7 +50,8 @@ if TYPE_CHECKING:
 
 EXPORTS = "exports"
 PROBES = "probes.json"
-PASSING = (crash.SUFFIX, crash.CRUMB, ".lock")  # files that mean nothing once the run is over
+EARLY = "early.probes"  # of all backends that the run asks for, whether a cell does or not
+PASSING = (crash.SUFFIX, crash.CRUMB, ".lock", ".probes")  # files that mean nothing once the run is over
 RUN = pytest.StashKey["Run"]()
 
 
@@ -68,6 +72,7 @@ class Run:
         self.stopped = False  # before its last cell: by -x, by ^C, by a file that can't be collected
         self.stillborn = 0  # workers in a row that died and whose successor has not collected yet
         self._open = contextlib.ExitStack()
+        self._early = False  # whether this process has begun to probe before it was asked for
         self._nearest = functools.cache(_nearest)  # asked for each cell
         self._expectations: dict[Path, Expectations] = {}
         self._promoted: dict[Path, tuple[Promoted, ...]] = {}
@@ -126,14 +131,37 @@ class Run:
     def probe_all(self, asked: Iterable[str]) -> dict[str, Probe]:
         """Probe what ``asked`` may come to, once for the run, and leave the results for every worker."""
         names = dict.fromkeys(name for backend in asked for name in (BACKENDS if backend == BEST else [backend]))
+        early = self.folder / EARLY
+        known = _read(early) if early.exists() else {}
         with Workbench(self.settings) as bench:
-            found = {name: bench.probe(name) for name in names}
+            found = {name: known.get(name) or bench.probe(name) for name in names}
         self.make_folder()
-        path = self.folder / PROBES
-        whole = path.with_suffix(".tmp")
-        whole.write_text(json.dumps({name: asdict(probe) for name, probe in found.items()}, indent=1, default=str))
-        whole.replace(path)
+        _write(self.folder / PROBES, found)
         return found
+
+    def probe_early(self) -> None:
+        """Begin to probe what the run asks for while cells are collected, which takes a worker as long.
+
+        One process does; `probe_all` takes from its results, and does itself what went wrong here.
+        """
+        if self.is_worker and not self.settings.in_process and not self._early:
+            self._early = True
+            thread = threading.Thread(target=self._probe_early)
+            thread.start()
+            self._open.callback(thread.join)
+
+    def _probe_early(self) -> None:
+        with contextlib.suppress(Exception), self.probing(timeout=0), Workbench(self.settings) as bench:
+            if not (self.folder / EARLY).exists():
+                names = dict.fromkeys(BACKENDS if BEST in self.settings.backend else self.settings.backend)
+                _write(self.folder / EARLY, {name: bench.probe(name) for name in names})
+
+    def probing(self, timeout: float = -1) -> BaseFileLock:
+        """Held by the process that probes."""
+        from filelock import FileLock
+
+        self.make_folder()
+        return FileLock(self.folder / "probing.lock", timeout=timeout)
 
     @property
     def probed(self) -> bool:
@@ -143,8 +171,7 @@ class Run:
     @functools.cached_property
     def probes(self) -> dict[str, Probe]:
         """What `probe_all` found, in whichever process."""
-        found = json.loads((self.folder / PROBES).read_text())
-        return {name: _probe(content) for name, content in found.items()}
+        return _read(self.folder / PROBES)
 
     @functools.cached_property
     def environments(self) -> dict[str, dict[str, Any]]:
@@ -358,6 +385,16 @@ def run_of(config: pytest.Config) -> Run:
     if RUN not in config.stash:
         config.stash[RUN] = Run(config)
     return config.stash[RUN]
+
+
+def _write(path: Path, probes: Mapping[str, Probe]) -> None:
+    whole = path.with_suffix(".tmp")
+    whole.write_text(json.dumps({name: asdict(probe) for name, probe in probes.items()}, indent=1, default=str))
+    whole.replace(path)
+
+
+def _read(path: Path) -> dict[str, Probe]:
+    return {name: _probe(content) for name, content in json.loads(path.read_text()).items()}
 
 
 def _probe(content: dict[str, Any]) -> Probe:

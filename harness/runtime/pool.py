@@ -156,6 +156,8 @@ class EnginePool:
         self.builds = 0
         self._shared: dict[str, _Loaded] = {}  # the one used longest ago comes first
         self._private: list[_Loaded] = []
+        self.used = 0  # bytes that the loaded engines count for
+        self._plan_keys: dict[tuple[str, ...], str] = {}
         self._failures: dict[str, Callable[[], StageError]] = {}
         self._fingerprint = functools.cache(lambda backend: fingerprint(probe(backend)))
 
@@ -237,6 +239,7 @@ class EnginePool:
                 closing.callback(loaded.close)
         self._shared.clear()
         self._private.clear()
+        self.used = 0
 
     def __enter__(self) -> EnginePool:
         return self
@@ -248,11 +251,6 @@ class EnginePool:
         """How many engines are loaded."""
         return len(self._shared) + len(self._private)
 
-    @property
-    def used(self) -> int:
-        """Bytes that the loaded engines count for."""
-        return sum(loaded.size for loaded in [*self._shared.values(), *self._private])
-
     # For handles ---------------------------------------------------------------------------------
 
     def _acquire(
@@ -262,9 +260,12 @@ class EnginePool:
         _, plan_key = self._keys(spec, backend, wanted.build)
         plan = None
         loaded = None if wanted.private else self._shared.pop(plan_key, None)
+        if loaded is not None and not loaded.alive:
+            self.used -= loaded.size
+            loaded = None
         if wanted.given is not None:
             loaded = self._load(wanted.given, backend, spec.config.plugins)
-        elif loaded is None or not loaded.alive:
+        elif loaded is None:
             plan = self.plan(
                 spec,
                 backend,
@@ -291,6 +292,7 @@ class EnginePool:
         loaded.users -= 1
         if loaded in self._private:
             self._private.remove(loaded)
+            self.used -= loaded.size
             loaded.close()
         if not loaded.alive:
             self._bury()
@@ -317,7 +319,10 @@ class EnginePool:
             from harness.judge.precision import VERSION
 
             makers.append(f"conversion {VERSION}")
-        return spec.key, spec.plan_key(digest(makers))
+        known = spec.key, *makers
+        if known not in self._plan_keys:  # asked for several times a cell
+            self._plan_keys[known] = spec.plan_key(digest(makers))
+        return spec.key, self._plan_keys[known]
 
     def _facts(self, spec: EngineSpec, built: BuiltPlan) -> dict[str, object]:
         return {
@@ -393,23 +398,26 @@ class EnginePool:
             engine = asked.load(given.plan, plugins, host_code=given.host_code, stream=given.stream)
             info = engine.info
         size = nbytes + int(info.facts.get("device_memory") or 0)
+        self.used += size
         return _Loaded(engine, info, backend, size, nbytes)
 
     def _make_room(self, wanted: int) -> None:
         """Close unused engines until ``wanted`` more bytes are within the budget, or none is left."""
-        excess = self.used + wanted - self.budget
+        if self.used + wanted <= self.budget:  # asked for each cell, and engines may be a thousand
+            return
         for plan_key, loaded in list(self._shared.items()):
-            if excess <= 0:
+            if self.used + wanted <= self.budget:
                 return
             if loaded.users == 0:
                 del self._shared[plan_key]
-                excess -= loaded.size
+                self.used -= loaded.size
                 loaded.close()
 
     def _bury(self) -> None:
         """Drop what died with its host."""
         self._shared = {key: loaded for key, loaded in self._shared.items() if loaded.alive}
         self._private = [loaded for loaded in self._private if loaded.alive]
+        self.used = sum(loaded.size for loaded in [*self._shared.values(), *self._private])
 
 
 class Handle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ class Example:
 
     def json(self) -> str:
         """As one line of JSON; `parse` reads it."""
+        return self._json
+
+    @functools.cached_property
+    def _json(self) -> str:
+        """Kept, since it is noted before each try, and the examples of a model are tried by all its cells."""
         fields = {"profile": self.profile, "sizes": self.binding, "values": self.contents, "seed": self.seed}
         return canonical_json(fields)
 

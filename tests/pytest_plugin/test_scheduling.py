@@ -99,6 +99,38 @@ def test_workers_probe_nothing_and_record_everything(project: pytest.Pytester, r
     assert len({record.run for record in found}) == 1
 
 
+PROBES_WERE_THERE = """
+import time
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config):
+    run = config.rootpath / ".trt-harness" / "runs"
+    end = time.monotonic() + 60
+    while not list(run.glob("*/early.probes")):
+        assert time.monotonic() < end, "nobody probed while cells were collected"
+        time.sleep(0.05)
+"""
+
+
+def test_workers_probe_while_they_collect(project: pytest.Pytester, records: Records):
+    project.makeconftest(PROBES_WERE_THERE)
+    project.makepyfile(RUNS)
+    result = project.runpytest_subprocess("-n2", *ARGUMENTS[1:-1], "--trt-backend=fake,fake:absent")
+    assert result.parseoutcomes()["passed"] == 1
+    assert Counter(record.verdict for record in records()) == {"passed": 1, "not_covered": 1}
+    (run,) = (project.path / ".trt-harness" / "runs").iterdir()
+    assert not list(run.glob("*.probes"))  # it is over
+
+
+def test_what_was_probed_and_no_cell_asks_for_is_no_part_of_the_run(project: pytest.Pytester):
+    project.makepyfile(RUNS.replace("mark.trt", "mark.trt(backends='fake')"))
+    result = project.runpytest_subprocess("-n1", *ARGUMENTS[1:-1], "--trt-backend=fake,fake:absent")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["trt-harness: 1 cell, *"])
+    result.stdout.no_fnmatch_line("*fake:absent*")
+
+
 def test_what_no_worker_can_cover_is_recorded_once_and_counted(project: pytest.Pytester, records: Records):
     project.makepyfile(RUNS)
     result = project.runpytest_inprocess("-n2", *ARGUMENTS[1:-1], "--trt-backend=fake,fake:absent")

@@ -270,6 +270,27 @@ def test_the_engine_used_longest_ago_makes_room(pool: EnginePool, player: Player
     assert player.calls == ["load"]
 
 
+def test_what_is_used_is_what_the_loaded_engines_count_for(
+    pool: EnginePool, player: Player, specs: list[EngineSpec]
+) -> None:
+    size = PLAN_SIZE + MEMORY
+    with pool.engine(specs[0], "player"), pool.engine(specs[1], "player", private=True):
+        assert pool.used == 2 * size
+        with pool.engine(specs[0], "player"):
+            assert pool.used == 2 * size  # it is shared
+    assert pool.used == size  # the private one went
+    pool._shared[pool._keys(specs[0], "player")[1]].gone = True
+    pool.engine(specs[0], "player").close()
+    assert pool.used == size  # what died was replaced
+    pool._shared[pool._keys(specs[0], "player")[1]].gone = True
+    pool._bury()
+    assert pool.used == 0
+    pool.engine(specs[0], "player").close()
+    pool.close()
+    assert pool.used == 0
+    player.open.clear()  # what died closed nothing
+
+
 def test_engines_in_use_stay_whatever_the_budget(pool: EnginePool, specs: list[EngineSpec]) -> None:
     handles = [pool.engine(spec, "player") for spec in specs]
     assert len(pool) == 4
