@@ -228,9 +228,12 @@ def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -
 # What it comes to -------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In each process with cells: what is wrong with their known failures. In the controller: the exit status."""
+    """In each process with cells: what is wrong with their known failures. In the controller: the exit status.
+
+    There it comes last, when xdist has ended the workers: none is kept waiting while records are read and stored.
+    """
     config = session.config
     run = run_of(config)
     run.stopped = bool(session.shouldstop or session.shouldfail) or session.exitstatus == pytest.ExitCode.INTERRUPTED

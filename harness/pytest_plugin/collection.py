@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -178,7 +178,11 @@ def unreached(run: Run) -> int:
 
 def needs(item: pytest.Item) -> tuple[str, ...]:
     """What the fixtures that a test requests need of a backend."""
-    requested: Iterable[Any] = getattr(item, "fixturenames", ())
+    return _needed(tuple(getattr(item, "fixturenames", ())))
+
+
+@functools.cache
+def _needed(requested: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(need for fixture, needed in NEEDS.items() if fixture in requested for need in needed)
 
 

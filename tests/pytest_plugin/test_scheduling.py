@@ -123,6 +123,32 @@ def test_workers_probe_while_they_collect(project: pytest.Pytester, records: Rec
     assert not list(run.glob("*.probes"))  # it is over
 
 
+NOTES_THE_ORDER = """
+import atexit
+from pathlib import Path
+import harness.pytest_plugin.collection as collection
+
+def note(what):
+    with Path("order.txt").open("a") as file:
+        print(what, file=file)
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        atexit.register(note, "a worker ended")
+    else:
+        lost = collection.lost_records
+        collection.lost_records = lambda run: note("records were read") or lost(run)
+"""
+
+
+def test_no_worker_waits_while_records_are_read(project: pytest.Pytester):
+    project.makeconftest(NOTES_THE_ORDER)
+    project.makepyfile(RUNS)
+    project.runpytest_subprocess("-n2", *ARGUMENTS).assert_outcomes(passed=1)
+    order = (project.path / "order.txt").read_text().splitlines()
+    assert order == ["a worker ended", "a worker ended", "records were read"]
+
+
 def test_what_was_probed_and_no_cell_asks_for_is_no_part_of_the_run(project: pytest.Pytester):
     project.makepyfile(RUNS.replace("mark.trt", "mark.trt(backends='fake')"))
     result = project.runpytest_subprocess("-n1", *ARGUMENTS[1:-1], "--trt-backend=fake,fake:absent")
