@@ -341,6 +341,13 @@ class Settings:
     kept: Path | None = _row(
         None, _path, "DIR", "where the plans of baselines are kept (default: .trt-harness/plans in the root folder)"
     )
+    canaries: Path | None = _row(
+        None,
+        _path,
+        "FILE",
+        "what canaries measured tonight, as trt-harness nightly leaves it: where one moved since its baseline, "
+        "nothing fails by history alone",
+    )
     installation: tuple[tuple[str, str], ...] = _row(
         (),
         _installations,

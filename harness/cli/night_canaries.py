@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from harness.spec.engine import EngineSpec
 
 Told = Mapping[str, Any]
+FILE = "canaries.json"  # in the night's folder
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,18 @@ def stayed(before: Told, after: Told) -> Finding:
     if why:
         return Finding("", CANARIES, Said.NOT_COVERED, f"they can't be measured: {why}")
     return found(before["medians"], after["medians"])
+
+
+def leave(told: Told, folder: Path) -> Path:
+    """The file for the gate of the night in ``folder``; what could not be measured is not in it."""
+    from harness.ledger.host import Canary, write
+
+    series = told.get("series", {})
+    file = folder / FILE
+    write(
+        file, [Canary(name, one["key"], told["metric"], tuple(told["medians"][name])) for name, one in series.items()]
+    )
+    return file
 
 
 def batch_of(session: Session, *told: Told) -> Batch:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.exits import FAILED, NOTHING, OPEN, PASSED
-from harness.cli.night_canaries import NightCanaries, batch_of, stayed
+from harness.cli.night_canaries import NightCanaries, batch_of, leave, stayed
 from harness.cli.output import say
 from harness.cli.runs import HOME
 from harness.errors import StoreError, UnsupportedError
@@ -56,9 +56,11 @@ class Night:
         backend = stage("environment", self._environment)["runs"]
         canaries = NightCanaries(self.settings, backend, self.state.folder / "canaries")
         stage("correctness", lambda: self._pytest("correctness", "-n", "auto"))
+        gate = ["--trt-perf", "gate"]
         if self.watched:
-            stage("canaries before", lambda: canaries.measured(after=False))
-        stage("performance", lambda: self._pytest("performance", "--trt-perf", "gate", last=("-n", "0")))
+            before = stage("canaries before", lambda: canaries.measured(after=False))
+            gate += [f"--trt-canaries={leave(before, self.state.folder)}"]
+        stage("performance", lambda: self._pytest("performance", *gate, last=("-n", "0")))
         if self.watched:
             stage("canaries after", lambda: canaries.measured(after=True))
         stage("store", self._store)

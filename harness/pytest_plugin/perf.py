@@ -87,6 +87,8 @@ class Night:
         from harness.ledger.baseline_file import read
         from harness.ledger.candidate import Candidate, Place, opponent
         from harness.ledger.gate import Gate
+        from harness.ledger.host import moved
+        from harness.ledger.host import read as canaries_in
         from harness.ledger.nights import PLACE
         from harness.measure.process import GRAPH, PLAIN
         from harness.measure.quantity import BUILD, DEVICE_MEMORY, PARSE, PLAN_SIZE, quantities
@@ -139,7 +141,8 @@ class Night:
         except (StageError, UnsupportedError) as error:
             return error
         excuse = quarantine(baselines, cell)
-        gate = Gate(baselines.policies, known, settings.perf, quarantined={cell: excuse} if excuse else {})
+        host = moved(canaries_in(settings.canaries), baselines) if settings.canaries else ""
+        gate = Gate(baselines.policies, known, settings.perf, host, {cell: excuse} if excuse else {})
         return cls(candidate, tonight, known, gate, baselines, candidate.folder)
 
     def ruled(self, names: Sequence[str]) -> list[Ruling]:

@@ -17,7 +17,7 @@ from typing import Any
 import onnx
 import pytest
 
-from harness.ledger import batch, history
+from harness.ledger import batch, history, host
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
 from harness.runtime.backend.fake import FAULT_VARIABLE
@@ -92,6 +92,7 @@ def project_in(folder: Path, cache: Path) -> Project:
         "TRT_HARNESS_LOCKS": str(cache / "locks"),
         "TRT_HARNESS_PERF_SECONDS": "0.1",
         "TRT_HARNESS_PERF_PROCESSES": "1",
+        "TRT_HARNESS_PERF_BUILDS": "1",
     }
     return Project(folder, environment)
 
@@ -118,6 +119,11 @@ def test_a_whole_night(project: Project) -> None:
     with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
         assert [name.rpartition("-")[2] for name, _, _ in history.sessions(store)] == ["correctness", "performance"]
         cells = {line.cell for line in history.lines(store)}
+        keys = {line.cell_key: line.metric for line in history.lines(store)}
+    canaries = host.read(project.folder / "night" / "canaries.json")
+    assert "--trt-canaries=night/canaries.json" in said
+    assert {one.name for one in canaries} == {"canary_compute_cpu_full", "canary_memory_cpu_full"}
+    assert all(keys[one.key] == one.metric and len(one.medians) == 3 for one in canaries)
     assert "mlp-fake on fake GPU" in cells
     assert {cell.partition("-")[0] for cell in cells} > {"canary_compute_cpu_full", "canary_memory_cpu_full"}
 

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from harness.errors import RunError
+from harness.ledger import host as canaries
 from harness.ledger.baseline_file import read, write
-from harness.ledger.baselines import Baselines, Quarantine
+from harness.ledger.baselines import Baselines, Known, Quarantine
 from harness.ledger.gate import Tonight
 from harness.ledger.nights import histories
 from harness.ledger.policy import DEFAULTS
@@ -207,6 +208,24 @@ def test_a_quarantined_cell_fails_nothing(accepted: Path, nights: Nights, owner:
     assert found["said"] == "REGRESSION"
     assert found["verdict"] == ("passed" if owner else "failed")
     assert (owner in found["excuse"]) if owner else not found["excuse"]
+
+
+def test_a_canary_that_moved_voids_history(accepted: Path, nights: Nights) -> None:
+    """As in a history that is long enough to decide alone, and would."""
+    held = read(accepted)
+    (baseline,) = held.active.values()
+    long = dataclasses.replace(
+        baseline,
+        metrics={name: dataclasses.replace(known, values=known.values * 3) for name, known in baseline.metrics.items()},
+    )
+    still = Known("s", (1e-3, 1.0001e-3, 0.9999e-3), 0.0005, 0.01)
+    canary = dataclasses.replace(long, key="c", cell="canary", metrics={"gpu, graph": still})
+    write(accepted, held.with_accepted(long).with_accepted(canary))
+    file = accepted.with_name("canaries.json")
+    canaries.write(file, [canaries.Canary("compute", "c", "gpu, graph", (1.03e-3, 1.0301e-3, 1.0299e-3))])
+    found = ruling(nights("slower=20", f"--trt-canaries={file}"))
+    assert (found["verdict"], found["said"]) == ("passed", "HOST_CHANGED")
+    assert "canary compute: slower by 3.0 %" in found["words"]
 
 
 @pytest.mark.parametrize(("cell", "days", "holds"), [("mlp-*", 0, True), ("mlp-*", -1, False), ("bert*", 0, False)])
