@@ -34,7 +34,7 @@ from harness.measure.verdict import LEAST, Outcome, Verdict, floor
 Array = npt.NDArray[np.float64]
 BUILDS = 3  # a side, at least, to say how far they are apart
 LOTTERY = 0.01  # one-sided: how rarely builds of equal builders may differ by as much, by chance
-DOMINATED = 2.0  # times the error of processes: where that of builds is larger, more processes tell nothing more
+DOMINATED = 3.0  # times the error of processes: where that of builds is larger, more processes tell nothing more
 ROUNDS = (1, 1, 2, 4)  # by look, how often two more processes of every build are measured
 SHARES = (0.05, 0.15, 0.3, 0.5)  # of the errors, by look
 
