@@ -34,7 +34,8 @@ class Other:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.done.set()
+        if self.process.is_alive():  # one that was killed as it waited never takes note, and to set waits for that
+            self.done.set()
         self.process.join()
 
 
