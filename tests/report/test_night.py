@@ -294,6 +294,7 @@ class TestWhatItSays:
 
 SIGNS = "\\`*_[]~$#!(){}|<>&@-+=.:;'\"\n\r\t\u202e\u200b\x1b\x00 aé漢😀"
 texts = st.text(SIGNS, max_size=40) | st.text(max_size=40)
+SUBJECT = 150  # characters of a cell's name, at most
 
 
 class TestNames:
@@ -331,7 +332,9 @@ class TestNames:
         text = summary([Run((made, record(name, "not_covered", {}, message=words, fix=name)), (words,))], beside)
         (failed,) = tables(text)["Failed"]
         assert len(failed) == 4
-        assert failed[0].replace("@\u200b", "@") == shown(" ".join(cell(name).split()))
+        whole = shown(" ".join(cell(name).split()))
+        want = whole if len(whole) <= SUBJECT else f"{whole[: SUBJECT - 1]}…"
+        assert failed[0].replace("@\u200b", "@") == want
 
 
 class TestSize:
