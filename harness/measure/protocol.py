@@ -306,7 +306,8 @@ class _Confirmation:
         rate = min(share * self.stages.rate, LEVEL)
         listed = better * benjamini_hochberg_level(self.p[self.found.better], rate)
 
-        modes = groups(before, cost, tick=tick)
+        earlier = [number for number in self.stages.looks if number < look]  # each look's own blocks are of its own time
+        modes = groups(before, *np.split(cost, earlier, axis=1), tick=tick)
         several = self._several(left, modes, gap)
         steadily = np.where(worse, steady.mean, -steady.mean)
         need = (toward >= self.stages.futile * change.spread) | (steadily >= self.stages.futile * steady.spread)
