@@ -458,6 +458,13 @@ def test_a_step_of_the_machine_after_the_screening_is_no_mode() -> None:
     assert outcomes(machine.session()) == {"slower": Outcome.REGRESSION}
 
 
+def test_nor_is_one_between_looks() -> None:
+    measure = noisy(0.02)
+    machine = Machine({"slower": lambda call, blocks: measure(call, blocks) * (1.1 if call > 1 else 1.0)})
+    assert outcomes(machine.session(Stages(looks=(4, 8), shares=(0.0, 1.0)))) == {"slower": Outcome.REGRESSION}
+    assert machine.asked == [("slower", 4)] * 3
+
+
 def far_off(calls: set[int]) -> Callable[[int, int], Array]:
     """B is worse by 2 %, which in these calls one process of A hides, that is slower by 20 %."""
 
