@@ -17,10 +17,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.ledger.baselines import Quarantine
 from harness.runtime.lines import LineLog
+
+if TYPE_CHECKING:
+    from harness.ledger.baselines import Quarantine
 
 FILE = "ended"
 

@@ -306,7 +306,8 @@ class _Confirmation:
         rate = min(share * self.stages.rate, LEVEL)
         listed = better * benjamini_hochberg_level(self.p[self.found.better], rate)
 
-        earlier = [number for number in self.stages.looks if number < look]  # each look's own blocks are of its own time
+        # Each look's own blocks are of a time of their own.
+        earlier = [number for number in self.stages.looks if number < look]
         modes = groups(before, *np.split(cost, earlier, axis=1), tick=tick)
         several = self._several(left, modes, gap)
         steadily = np.where(worse, steady.mean, -steady.mean)

@@ -148,6 +148,7 @@ def test_a_whole_night(project: Project) -> None:
 @pytest.mark.parametrize("whole", [True, False], ids=["with its pytest", "alone"])
 def test_killed_it_goes_on(project: Project, whole: bool) -> None:
     """In the middle of its performance; alone, its pytest lives on, and is waited for."""
+    project.environment["TRT_HARNESS_PERF_PROCESSES"] = "2" if whole else "12"  # which takes longer than to go on
     killed = project.begun("--no-canaries")
     wait_for(lambda: len(project.records("performance")) > 0, killed)
     kill(killed, children=whole)
