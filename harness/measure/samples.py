@@ -162,7 +162,7 @@ def sift(processes: Sequence[Samples], arms: npt.NDArray[np.int8], metrics: Sequ
         return replace(sifted, outcome=Outcome.INCONCLUSIVE, reason=reason)
     sound = np.asarray(~flawed.reshape(arms.shape).any(axis=1))
     left_out = int((~sound).sum())
-    if left_out > sound.size // SPARED or sound.sum() < 2:
+    if left_out > sound.size // SPARED or sound.sum() < min(2, sound.size):
         return replace(sifted, outcome=Outcome.UNSTABLE, reason=_with_more(found))
     return replace(sifted, medians=medians[:, sound], sound=sound)
 

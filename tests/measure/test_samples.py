@@ -216,6 +216,14 @@ def test_few_blocks_can_spare_none() -> None:
     assert one_verdict(processes(blocks=2), 2).outcome is Outcome.PASS
 
 
+def test_one_more_block_is_sifted_by_itself() -> None:
+    """As a last step or look may ask for; it is judged together with others."""
+    sifted = sift(processes(blocks=1), ARMS[:1], [GPU])
+    assert sifted.outcome is None
+    assert sifted.sound.tolist() == [True]
+    assert sift(spoil([1], drifting, blocks=1), ARMS[:1], [GPU]).outcome is Outcome.UNSTABLE
+
+
 def test_one_broken_process_ends_all_conclusions() -> None:
     def backwards(samples: Samples) -> Samples:
         return replace(samples, at={GPU: samples.at[GPU][::-1]})
