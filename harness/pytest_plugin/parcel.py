@@ -14,10 +14,17 @@ FORMAT = 2  # of marshal: the same for every Python
 
 def packed(data: dict[str, Any]) -> dict[str, Any]:
     """``data`` in one value; as it is when it holds what is none of Python's own types, which is xdist's to refuse."""
-    try:
-        return {PARCEL: marshal.dumps(data, FORMAT)}
-    except ValueError:
-        return data
+    return {PARCEL: marshal.dumps(data, FORMAT)} if _own(data) else data
+
+
+def _own(value: object) -> bool:
+    """Whether it is of Python's own types throughout: of anything with a buffer, marshal would make bytes."""
+    kind = type(value)
+    if kind in (list, tuple):
+        return all(map(_own, value))  # type: ignore[call-overload]
+    if kind is dict:
+        return all(_own(name) and _own(one) for name, one in value.items())  # type: ignore[attr-defined]
+    return value is None or kind in (str, int, float, bool, bytes)
 
 
 def unpack(data: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.pytest_plugin.parcel import PARCEL, packed, unpack
@@ -38,6 +39,13 @@ def test_a_value_that_is_not_pythons_own_is_left_to_xdist() -> None:
     assert packed(data) is data
     unpack(data)
     assert PARCEL not in data
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), np.zeros(2), bytearray(b"a"), {1}])
+def test_what_is_not_of_pythons_own_types_goes_as_it_is(value: object) -> None:
+    """marshal would make bytes of most of these."""
+    data = {"user_properties": [("x", [value])]}
+    assert packed(data) is data
 
 
 KEEPS = """
