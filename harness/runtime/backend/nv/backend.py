@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError, DeserializeError, RunError, StageError, UnsupportedError
 from harness.runtime import probing
@@ -15,10 +15,12 @@ from harness.runtime.backend.nv import probe, timings
 from harness.runtime.backend.nv.build import build
 from harness.runtime.backend.nv.dialect import Dialect, import_tensorrt
 from harness.runtime.backend.nv.log import make_logger
-from harness.runtime.backend.nv.run import NvEngine
 from harness.runtime.backend.protocol import Array, BuildRequest, Plan, Progress, Residue
 from harness.runtime.capability import Probe
 from harness.runtime.probing import Found
+
+if TYPE_CHECKING:
+    from harness.runtime.backend.nv.run import NvEngine
 
 
 class NvBackend:
@@ -76,6 +78,8 @@ class NvBackend:
     def load(
         self, plan: Array | Path, plugins: tuple[str, ...] = (), *, host_code: bool = False, stream: bool = False
     ) -> NvEngine:
+        from harness.runtime.backend.nv.run import NvEngine
+
         if stream and not self.dialect.reads_streams:
             trt = self.dialect.trt
             raise UnsupportedError("stream_reader", f"{trt.__name__} {self.dialect.version} has no IStreamReaderV2")
