@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import fnmatch
 import getpass
+import statistics
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,7 +236,7 @@ def show(
             rows = [
                 (
                     name,
-                    f"{sorted(k.values)[len(k.values) // 2]:.6g} {k.unit}",
+                    f"{statistics.median(k.values):.6g} {k.unit}",
                     f"{100 * k.tolerance:.1f} %",
                     str(len(k.values)),
                 )

@@ -138,6 +138,8 @@ class Candidate:
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
         """Twice as many fresh processes."""
+        if all(name in self.once for name in metrics):
+            return {name: self.once[name] for name in metrics}
         fresh = {**self._values(2 * self._first, first=self._first), **self.once}
         return {name: fresh[name] for name in metrics if name in fresh}
 
@@ -172,9 +174,10 @@ class Candidate:
         if isinstance(other, str):
             return other
         mine = self.side
-        same = self.plans == baseline.plans
-        if same:  # all that differs is what runs it
-            mine, other = replace(mine, plans=mine.plans[:1]), replace(other, plans=other.plans[:1])
+        same = set(self.plans) == set(baseline.plans)
+        if same:  # all that differs is what runs one of them
+            its = other.plans[baseline.plans.index(self.plans[0])]
+            mine, other = replace(mine, plans=mine.plans[:1]), replace(other, plans=(its,))
         wanted = [
             replace(one, metric=replace(one.metric, tolerance=baseline.metrics[one.name].tolerance))
             for one in self.quantities

@@ -31,6 +31,7 @@ from harness.ledger.policy import BUILDING, Policy, kind_of
 from harness.measure.finding import BAD, Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
+from harness.measure.runner import SideFailed
 from harness.measure.stats import CONFIDENCE, ROUNDING
 from harness.measure.verdict import LEAST, told
 from harness.settings import Perf
@@ -194,6 +195,7 @@ class Gate:
         metric = self._metric(name, known)
         step = against_history(known, tonight.values[name], metric)
         said, words = Said.PASS, step.words(metric)
+        words += f"; {self.host}" if self.host else ""
         if step.estimate >= LEAST and (step.p < SUSPECT or step.estimate >= math.log1p(known.tolerance)):
             said, words = Said.INCONCLUSIVE, f"{words}; suspected, not confirmed"
         elif name in tonight.notes:
@@ -249,15 +251,19 @@ class Gate:
             return []
         found = rival.stayed(baseline, tonight.session)
         if isinstance(found, str):
-            words = f"{found}; changed since: {', '.join(changes(baseline.environment, tonight.environment))}"
-            finding = Finding(tonight.cell, Question.ENVIRONMENT.value, Said.NOT_COVERED, words)
-            return [Ruling(finding, Question.ENVIRONMENT, held=False)]
+            return [_untold(tonight, baseline, found)]
         same, measurer = found
         wanted = [name for name in same.values if name in tonight.values and name in baseline.metrics]
         rulings = {name: self._screened(same, baseline, name, Question.ENVIRONMENT) for name in wanted}
         suspects = [name for name, ruling in rulings.items() if ruling.finding.said is Said.INCONCLUSIVE]
         if suspects:
-            rulings |= self._confirmed(same, baseline, suspects, Question.ENVIRONMENT, rulings, measurer)
+            try:
+                rulings |= self._confirmed(same, baseline, suspects, Question.ENVIRONMENT, rulings, measurer)
+            except SideFailed as failed:
+                return [_untold(tonight, baseline, str(failed).partition("\n")[0])]
+        lost = next((one.finding.words for one in rulings.values() if one.finding.said is Said.FAILED), "")
+        if lost:  # of a plan that is not tonight's
+            return [_untold(tonight, baseline, lost)]
         return list(rulings.values())
 
     def _by_history(
@@ -344,6 +350,13 @@ class Gate:
         quarantine = self.quarantined.get(ruling.finding.subject, "")
         ungated = "" if self._policy(ruling.finding.metric).gated else "the policy does not gate it"
         return replace(ruling, excuse=quarantine or ungated)
+
+
+def _untold(tonight: Tonight, baseline: Baseline, why: str) -> Ruling:
+    """Of a baseline's plan that does not run tonight, which is no fault of the candidate's."""
+    words = f"{why}; changed since: {', '.join(changes(baseline.environment, tonight.environment))}"
+    finding = Finding(tonight.cell, Question.ENVIRONMENT.value, Said.NOT_COVERED, words)
+    return Ruling(finding, Question.ENVIRONMENT, held=False)
 
 
 def library_of(one: Baseline | Tonight) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from harness.ledger import schema
-from harness.ledger.nights import History
+from harness.ledger.nights import BESIDE, History
 from harness.ledger.proposals import Seen, Value
 from harness.ledger.records import Record
 from harness.ledger.store import CHUNK, Store
@@ -107,7 +107,10 @@ def points(store: Store, key: str, since: float = float("-inf"), until: float = 
 
 
 def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, History]:
-    """By key, of all cells or of those with these keys: as `harness.ledger.nights.histories` has it of records."""
+    """By key, of all cells or of those with these keys: as `harness.ledger.nights.histories` has it of records.
+
+    Of a comparison it is side B's alone: A's is of the same moment (`BESIDE`).
+    """
     m, r, s, e, p = schema.measurement, schema.series, schema.session, schema.environment, schema.plan
     asked = sa.select(
         *(r.c.cell_key, r.c.cell, s.c.at, s.c.name, p.c.digests, e.c.facts),
@@ -124,6 +127,8 @@ def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, His
     found: dict[str, dict[str, Seen]] = {}
     titles: dict[str, str] = {}
     for key, cell, _, name, digests, facts, metric, value, spread, unit in rows:
+        if name.endswith(BESIDE):
+            continue
         titles[key] = cell
         sessions = found.setdefault(key, {})
         before: Mapping[str, Value] = sessions[name].values if name in sessions else {}

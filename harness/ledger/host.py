@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,8 +63,8 @@ def moved(canaries: Iterable[Canary], baselines: Baselines) -> str:
     return ", ".join(told)
 
 
-def _canary(told: dict[str, object]) -> Canary:
-    medians = tuple(float(value) for value in told["medians"])  # type: ignore[attr-defined]  # TypeError where it is none
+def _canary(told: dict[str, Any]) -> Canary:
+    medians = tuple(float(value) for value in told["medians"])
     if not medians or min(medians) <= 0 or str(told["metric"]) not in every():
         raise ValueError(f"{told}")
     return Canary(str(told["name"]), str(told["key"]), str(told["metric"]), medians)

@@ -32,7 +32,7 @@ from harness.ledger import journals
 from harness.ledger.batch import Batch, Measurement, Series, Session
 from harness.ledger.candidate import Place, key_of
 from harness.ledger.journals import Line
-from harness.ledger.nights import BY_HAND, spread_of
+from harness.ledger.nights import BESIDE, BY_HAND, spread_of
 from harness.ledger.proposals import HOW
 from harness.ledger.raw import Samples
 from harness.ledger.records import new_run_id
@@ -168,7 +168,7 @@ class _Reader:
     def ended(self, line: Line, processes: Sequence[Line], commit: str) -> Ended:
         began = min([line["began"], *(one["bracket"]["before"]["at"] or line["began"] for one in processes)])
         main = Session(line["session"], began, commit or line["commit"])
-        beside = Session(f"{main.name}/A", began, main.commit)
+        beside = Session(f"{main.name}{BESIDE}", began, main.commit)
         batch, problems = Batch(sessions=[main]), []
         by_side: dict[tuple[str, str], list[Line]] = {}
         for one in processes:

@@ -15,6 +15,7 @@ from itertools import groupby
 from scipy.special import stdtrit
 
 from harness.ledger.history import Line, Point, lines, points
+from harness.ledger.nights import BESIDE
 from harness.ledger.store import Store
 from harness.measure.alerts import alerts
 from harness.measure.canary_models import COMPUTE, MEMORY
@@ -100,7 +101,8 @@ def courses(store: Store, asked: Iterable[Line]) -> list[Course]:
     for line in asked:
         canary = {} if is_canary(line.cell) else canaries.of(line.cell)
         for machine, seen in _by_machine(points(store, line.key)).items():
-            nights = tuple(_night(point, canary.get(point.session)) for point in seen if 0 < point.value < math.inf)
+            counted = (one for one in seen if 0 < one.value < math.inf and not one.session.endswith(BESIDE))
+            nights = tuple(_night(one, canary.get(one.session)) for one in counted)
             found.append(Course(line, nights, machine))
     return found
 

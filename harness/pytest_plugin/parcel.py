@@ -19,12 +19,11 @@ def packed(data: dict[str, Any]) -> dict[str, Any]:
 
 def _own(value: object) -> bool:
     """Whether it is of Python's own types throughout: of anything with a buffer, marshal would make bytes."""
-    kind = type(value)
-    if kind in (list, tuple):
-        return all(map(_own, value))  # type: ignore[call-overload]
-    if kind is dict:
-        return all(_own(name) and _own(one) for name, one in value.items())  # type: ignore[attr-defined]
-    return value is None or kind in (str, int, float, bool, bytes)
+    if isinstance(value, (list, tuple)):
+        return type(value) in (list, tuple) and all(map(_own, value))
+    if isinstance(value, dict):
+        return type(value) is dict and all(_own(name) and _own(one) for name, one in value.items())
+    return value is None or type(value) in (str, int, float, bool, bytes)
 
 
 def unpack(data: dict[str, Any]) -> None:

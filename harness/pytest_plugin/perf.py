@@ -95,6 +95,7 @@ class Night:
         from harness.measure.runner import SideFailed
         from harness.measure.side import Side
         from harness.runtime.sampling import Sampling
+        from harness.spec.canonical import digest
 
         run, case = story.run, story.case
         settings = run.settings
@@ -103,6 +104,7 @@ class Night:
                 "measure", "other workers compute beside it, on the same processors", "run these tests with -n 0"
             )
         baselines = read(run.baselines)
+        host = moved(canaries_in(settings.canaries), baselines) if settings.canaries else ""
         sampling = Sampling(kept=2000, seconds=settings.perf_seconds, warmup_most=2 * settings.perf_seconds)
         ways = {GRAPH: dataclasses.replace(sampling, graph=True), PLAIN: sampling}
         found = (*quantities(tuple(ways), baselines.policies["latency"].tolerance), PLAN_SIZE, DEVICE_MEMORY)
@@ -115,7 +117,7 @@ class Night:
             return error
         digests = tuple(kept.put(one.data) for one in plans)
         side = Side("B", spec, story.backend, run.bench, _device(run, story.backend), case.point, settings.seed)
-        side.plans = tuple(kept.path(digest) for digest in digests)
+        side.plans = tuple(kept.path(name) for name in digests)
         place = Place.here(run.environments[story.backend], spec.config)
         cell = f"{dataclasses.replace(case.cell, test='', backend=story.backend).params} on {place.device}"
         candidate = Candidate(
@@ -125,7 +127,7 @@ class Night:
             place,
             ways,
             wanted,
-            run.folder / PLACE / f"{plan.plan_key[:16]}-{digests[0][:8]}" / case.cell.point,
+            run.folder / PLACE / f"{plan.plan_key[:16]}-{digest(digests)[:8]}" / case.cell.point,
             kept,
             opponent(side, kept, lambda library: installed(run, side, library)),
             subjects=max(run.measured_cells, 1),
@@ -141,7 +143,6 @@ class Night:
         except (StageError, UnsupportedError) as error:
             return error
         excuse = quarantine(baselines, cell)
-        host = moved(canaries_in(settings.canaries), baselines) if settings.canaries else ""
         gate = Gate(baselines.policies, known, settings.perf, host, {cell: excuse} if excuse else {})
         return cls(candidate, tonight, known, gate, baselines, candidate.folder)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.ledger import history
+from harness.ledger.nights import BESIDE
 from harness.ledger.series import courses
 from harness.ledger.store import Store
 from harness.ledger.worth import Worth
@@ -138,7 +139,9 @@ def test_both_sides_of_a_comparison_and_what_was_said(trt: Trt) -> None:
         assert beside == f"{main}/A"
         found = values(store, CELL)
         numbers = {found[name].processes for name in (main, beside)}
-        assert numbers in ({4}, {12}), "as many of either; 8 more to confirm what chance made look like a change"
+        assert numbers in ({4}, {8}, {12}), (
+            "as many of either; 4 more for a hint of modes, 8 to confirm a change of chance"
+        )
         assert "optimization_level=1" in found[main].environment["options"]
         assert "optimization_level" not in found[beside].environment["options"]
         said = {one.metric: one for one in history.verdicts(store, main)}
@@ -205,7 +208,11 @@ def test_canaries_are_series_of_both_sides(trt: Trt, monkeypatch: pytest.MonkeyP
         assert (canary.keys(), {point.processes for point in canary.values()}) == (names, {6})
         assert {line.metric for line in history.lines(store, "canary%")} == {"gpu, graph"}
         (course,) = courses(store, history.lines(store, CELL, "gpu, graph"))
-        assert [night.canary for night in course.nights] == [point.value for point in canary.values()]
+        (main,) = (name for name in names if not name.endswith(BESIDE))
+        assert [night.canary for night in course.nights] == [canary[main].value], (
+            "two sides of one moment are no two nights"
+        )
+        assert [one.session for one in history.histories(store)[course.line.cell_key].seen] == [main]
 
 
 def test_a_night_and_a_bench_measure_the_same_series(trt: Trt, tmp_path: Path) -> None:

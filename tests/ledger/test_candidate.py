@@ -152,6 +152,7 @@ def test_every_build_has_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         (("a",), ("b",), "plans"),
         (("a", "b", "c"), ("a", "b", "c"), "plans"),
+        (("a", "b", "c"), ("c", "a", "b"), "plans"),
         (("a", "b", "c"), ("d", "e", "f"), "builders"),
         (("a", "b", "c"), ("d",), "builders"),
     ],
@@ -181,3 +182,10 @@ def test_the_baselines_plans_are_run_by_tonights_library(tmp_path: Path, monkeyp
     assert seen.plans == (digest,)
     assert other.side.plans == (made.kept.path(digest),)
     assert other.folder != made.folder
+
+
+def test_what_a_build_took_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replace(played(tmp_path, monkeypatch, ("a",)), once={"build": np.array([3.0])})
+    assert made.again(["build"]) == {"build": np.array([3.0])}
+    assert not list(tmp_path.glob("alone*"))
+    assert made.again(["build", "end to end"]).keys() == {"build", "end to end"}

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import stats
 
+from harness.errors import RunError
 from harness.ledger.baselines import Baseline, Known
 from harness.ledger.gate import Gate, Question, Ruling, Tonight, against_history, asked, changes
 from harness.ledger.policy import DEFAULTS, LATENCY, Policy
 from harness.measure.finding import Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import BUILD, PLAN_SIZE, QUANTITIES, Quantity
+from harness.measure.runner import SideFailed
 from harness.measure.verdict import judge
 from harness.settings import Perf
 
@@ -385,6 +389,47 @@ def test_screening_measures_no_old_plan() -> None:
     rival = Planned(old=1.03e-3)
     assert len(ruled(tonight(1e-3, environment=ELSEWHERE), rival, perf="screen")) == 1
     assert rival.calls == []
+
+
+def test_an_old_plan_that_fails_later_is_not_the_candidates() -> None:
+    class Later(Planned):
+        def again(self, _: Sequence[str]) -> Mapping[str, npt.NDArray[np.float64]]:
+            side: Any = SimpleNamespace(name="B")
+            raise SideFailed(side, RunError("it crashed"))
+
+    rebuilt, same = ruled(tonight(1e-3, environment=ELSEWHERE), Later(old=1.03e-3))
+    assert rebuilt.finding.said is Said.PASS
+    assert (same.finding.said, same.fails) == (Said.NOT_COVERED, False)
+    assert "it crashed" in same.finding.words
+
+    class Broken(Planned):
+        def beside(self, *_: object) -> Sequence[Finding] | str:
+            return [Finding("bert", "side B", Said.FAILED, "it does not load")]
+
+    other = {**HERE, "library": "8.6.2"}
+    _, same = ruled(tonight(1e-3, environment=other), Broken(old=1.03e-3, environment=other))
+    assert (same.finding.said, same.fails) == (Said.NOT_COVERED, False)
+    assert "it does not load" in same.finding.words
+
+
+def test_of_the_old_plan_only_what_the_baseline_has_is_told() -> None:
+    seen = tonight(1e-3, environment=ELSEWHERE)
+    both = replace(seen, values={**seen.values, THROUGHPUT: near(1e3, 9)})
+
+    class More(Planned):
+        def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, Planned] | str:
+            found = super().stayed(baseline, session)
+            assert not isinstance(found, str)
+            return replace(found[0], values=both.values), found[1]
+
+    rulings = ruled(both, More(old=1e-3))
+    assert [(one.finding.metric, one.held) for one in rulings] == [(GRAPH, True), (THROUGHPUT, False), (GRAPH, True)]
+
+
+def test_a_host_that_moved_is_named_beside_what_it_may_hide() -> None:
+    ruling = only(ruled(tonight(1e-3), Planned(), host="canary memory: faster by 5 %"))
+    assert ruling.finding.said is Said.PASS
+    assert "canary memory: faster by 5 %" in ruling.finding.words
 
 
 # History -----------------------------------------------------------------------------------------------

@@ -88,6 +88,13 @@ def test_less_than_the_noise_of_the_cell_is_no_change() -> None:
     assert verdict.p < 0.01  # both tests show it
 
 
+def test_what_processes_dont_show_is_no_change() -> None:
+    """However well the builds of a side agree: the level is that of a gate, shared by cells and looks."""
+    a, b = builds(1, 1, 1, seed=1), builds(1.006, 1.006, 1.006, seed=2)
+    assert judged(a, b, 1e-3).outcome is Outcome.REGRESSION
+    assert judged(a, b, 1e-9).outcome is Outcome.PASS
+
+
 def test_more_is_better_where_the_metric_says_so() -> None:
     rate = Metric("throughput", "lower", "higher", tolerance=0.01, more_is_better=True)
     verdict, _ = judge_builds(builds(100, 100, 100, seed=1), builds(95, 95, 95, seed=2), rate, 1e-4)
