@@ -136,9 +136,9 @@ def played(folder: Path, monkeypatch: pytest.MonkeyPatch, plans: tuple[str, ...]
         ),
     )
     side: Any = SimpleNamespace(request={}, spec=spec(), backend="fake", point="opt", plans=plans)
+    beside: Any = SimpleNamespace(request={}, plans=plans)
     kept = Kept(folder / "kept")
-    opponent = lambda _: SimpleNamespace(request={}, plans=plans)  # noqa: E731
-    return Candidate("mlp", side, plans, Place("GPU", {}), {}, (LATENCY,), folder, kept, opponent)  # type: ignore[arg-type,return-value]
+    return Candidate("mlp", side, plans, Place("GPU", {}), {}, (LATENCY,), folder, kept, lambda _: beside)
 
 
 def test_every_build_has_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,10 +61,8 @@ def test_few_builds_show_no_builder(a: int, b: int) -> None:
 
 
 def test_more_processes_are_asked_for_where_they_help() -> None:
-    noisy = {"processes": 2, "cv": 0.02}
-    verdict, over = judge_builds(
-        builds(1, 1, 1, seed=1, **noisy), builds(1.01, 1.01, 1.01, seed=2, **noisy), LATENCY, 1e-4
-    )  # type: ignore[arg-type]
+    a, b = (builds(*[middle] * 3, seed=seed, processes=2, cv=0.02) for seed, middle in enumerate((1, 1.01), start=1))
+    verdict, over = judge_builds(a, b, LATENCY, 1e-4)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert not over
 
@@ -82,8 +80,10 @@ def test_builds_that_are_apart_are_no_modes() -> None:
 
 def test_less_than_the_noise_of_the_cell_is_no_change() -> None:
     """However many processes there are."""
-    many = {"processes": 1000, "cv": 0.01}
-    verdict = judged(builds(1, 1, 1, seed=1, **many), builds(1.003, 1.003, 1.003, seed=2, **many))  # type: ignore[arg-type]
+    a, b = (
+        builds(*[middle] * 3, seed=seed, processes=1000, cv=0.01) for seed, middle in enumerate((1, 1.003), start=1)
+    )
+    verdict = judged(a, b)
     assert verdict.outcome is Outcome.PASS
     assert verdict.p < 0.01  # both tests show it
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,8 @@ from tests.measure.nights import SIGMA, nights
 from tests.measure.test_steps import correlated
 
 
-def searched(series: np.ndarray, **options: object) -> list[History]:
-    return [history(nights(SIGMA * one, half=1e-4, **options), Metric("gpu"), series=30) for one in series]  # type: ignore[arg-type]
+def searched(series: np.ndarray, **options: Any) -> list[History]:
+    return [history(nights(SIGMA * one, half=1e-4, **options), Metric("gpu"), series=30) for one in series]
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])

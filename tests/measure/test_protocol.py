@@ -358,9 +358,9 @@ def test_so_is_a_single_slow_process() -> None:
     assert "1 of 8 of A and 0 of 8 of B" in verdict.reason or "0 of 8 of A and 1 of 8 of B" in verdict.reason
 
 
-def test_a_look_asks_for_what_steps_have_not_measured() -> None:
-    """Of the two metrics one hints at modes and the other at a change."""
-    asked = []
+def hinting_beside_a_change(stages: Stages) -> tuple[Session, list[int]]:
+    """Of two metrics one hints at modes in the screening alone, and the other is worse; and the blocks asked for."""
+    asked: list[int] = []
 
     def measure(_: str, blocks: int) -> Array:
         asked.append(blocks)
@@ -368,24 +368,19 @@ def test_a_look_asks_for_what_steps_have_not_measured() -> None:
         odd[0, 0, 0] *= 1.0 if asked[1:] else 1.11
         return np.stack([odd, medians(blocks, 0.002, 0.05, seed=len(asked))])
 
+    return run(["cell"], [LATENCY, Metric("memory")], measure, steady, stages), asked
+
+
+def test_a_look_asks_for_what_steps_have_not_measured() -> None:
     for step, calls in ((2, [4, 2, 2]), (4, [4, 4])):
-        asked.clear()
-        session = run(["cell"], [LATENCY, Metric("memory")], measure, steady, Stages(step=step))
+        session, asked = hinting_beside_a_change(Stages(step=step))
         assert [metric.name for _, metric, _ in session.regressions] == ["memory"]
         assert asked == calls
 
 
 def test_a_look_judges_no_more_than_it_would_without_steps() -> None:
     """How many there were depended on the data."""
-    asked = []
-
-    def measure(_: str, blocks: int) -> Array:
-        asked.append(blocks)
-        odd = medians(blocks, 0.002, seed=len(asked))
-        odd[0, 0, 0] *= 1.0 if asked[1:] else 1.11
-        return np.stack([odd, medians(blocks, 0.002, 0.05, seed=len(asked))])
-
-    session = run(["cell"], [LATENCY, Metric("memory")], measure, steady, Stages(step=6))
+    session, asked = hinting_beside_a_change(Stages(step=6))
     assert asked == [4, 6]
     assert session.confirmed[0, 1].outcome is Outcome.REGRESSION
     assert session.confirmed[0, 1].blocks == 4
