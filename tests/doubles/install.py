@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 import cuda.bindings
 
@@ -52,6 +53,7 @@ def installed(version: str, *, gpu: bool = True) -> Iterator[Stage]:
     try:
         for name in before:
             del sys.modules[name]
+        _attach({})
         # None makes an import fail as if nothing were installed.
         sys.modules.update(dict.fromkeys(_VENDOR))  # type: ignore[arg-type]
         sys.modules[stage.trt.name] = stage.trt.module
@@ -62,14 +64,18 @@ def installed(version: str, *, gpu: bool = True) -> Iterator[Stage]:
             del sys.modules[name]
         sys.modules.update(before)
         cuda.bindings.runtime = runtime
-        for name in _HOLDERS:
-            package, _, attribute = name.rpartition(".")
-            if package in sys.modules:
-                held = before.get(name)
-                if held is not None:
-                    setattr(sys.modules[package], attribute, held)
-                elif hasattr(sys.modules[package], attribute):
-                    delattr(sys.modules[package], attribute)
+        _attach(before)
+
+
+def _attach(modules: Mapping[str, ModuleType]) -> None:
+    """Let packages have those of ``modules`` that hold the vendor's, and no others: an import takes what they have."""
+    for name in _HOLDERS:
+        package, _, attribute = name.rpartition(".")
+        if package in sys.modules:
+            if name in modules:
+                setattr(sys.modules[package], attribute, modules[name])
+            elif hasattr(sys.modules[package], attribute):
+                delattr(sys.modules[package], attribute)
 
 
 def _holds(name: str) -> bool:
