@@ -3,7 +3,8 @@
 With this folder on the path of an interpreter, and $SPOILT set there:
 
 - ``missing``: it can't be imported;
-- ``slow``: behind each enqueue a kernel spins for $SPOILT_CYCLES of the device's cycles;
+- ``slow``: behind each enqueue a kernel spins for $SPOILT_CYCLES of the device's cycles: a number, or as JSON one for
+  each engine, by the names of its tensors (`signature`);
 - ``wrong``: each enqueue is followed by one that overwrites the first four bytes of one output;
 - ``faithful``: nothing is spoilt, by the same detour.
 
@@ -13,6 +14,7 @@ Its version ends in $SPOILT_VERSION, so that it counts as another.
 from __future__ import annotations
 
 import importlib.abc
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from typing import Any
 
 HOW = os.environ.get("SPOILT", "")
 VERSION = os.environ.get("SPOILT_VERSION", "")
-CYCLES = int(os.environ.get("SPOILT_CYCLES", "0"))
+CYCLES = json.loads(os.environ.get("SPOILT_CYCLES", "0"))
 EXTENSIONS = ("tensorrt_bindings.tensorrt", "tensorrt.tensorrt")  # from 8.6 on; the second before
 PACKAGES = ("tensorrt", "tensorrt_bindings")
 GARBAGE = 0x41  # 12.08 as four bytes of a float
@@ -71,14 +73,19 @@ def spoil(context: Any) -> None:
 def spinning() -> Callable[[Any, int], None]:
     found: list[Any] = []
 
-    def behind(_: Any, stream: int) -> None:
+    def behind(context: Any, stream: int) -> None:
         from benchmarks.spin import kernel, launch
 
         if not found:
             found.append(kernel())
-        launch(found[0], CYCLES, stream)
+        launch(found[0], CYCLES[signature(context.engine)] if isinstance(CYCLES, dict) else CYCLES, stream)
 
     return behind
+
+
+def signature(engine: Any) -> str:
+    """The names of what it takes and gives, sorted: what tells engines of different models apart."""
+    return ",".join(sorted(engine.get_tensor_name(number) for number in range(engine.num_io_tensors)))
 
 
 def overwriting(outputs: dict[int, int]) -> Callable[[Any, int], None]:
