@@ -78,7 +78,7 @@ def spinning() -> Callable[[Any, int], None]:
 
         if not found:
             found.append(kernel())
-        launch(found[0], CYCLES[signature(context.engine)] if isinstance(CYCLES, dict) else CYCLES, stream)
+        launch(found[0], CYCLES.get(signature(context.engine), 0) if isinstance(CYCLES, dict) else CYCLES, stream)
 
     return behind
 

@@ -196,13 +196,22 @@ class Gate:
         step = against_history(known, tonight.values[name], metric)
         said, words = Said.PASS, step.words(metric)
         words += f"; {self.host}" if self.host else ""
-        if step.estimate >= LEAST and (step.p < SUSPECT or step.estimate >= math.log1p(known.tolerance)):
+        # A tolerance that noise has widened is for the verdict: what is beyond the policy's is worth a second look.
+        allowed = math.log1p(min(self._policy(name).tolerance, known.tolerance))
+        if step.estimate >= LEAST and (step.p < SUSPECT or step.estimate >= allowed):
             said, words = Said.INCONCLUSIVE, f"{words}; suspected, not confirmed"
+        elif step.sessions < HISTORY and step.high >= allowed and self._comparable(tonight, baseline, name, question):
+            said, words = Said.INCONCLUSIVE, f"{words}, which are too few to pass it"
         elif name in tonight.notes:
             said, words = Said.UNSTABLE, f"{words}; {tonight.notes[name]}"
         elif step.estimate <= -LEAST and step.high < 0 and step.p_better < ALARM:
             said = Said.IMPROVEMENT
         return Ruling(self._finding(tonight, name, said, words, known), question)
+
+    def _comparable(self, tonight: Tonight, baseline: Baseline, name: str, question: Question) -> bool:
+        """Whether something fresh can stand beside it: another plan, or another library that runs the same."""
+        alike = question is Question.ENVIRONMENT and library_of(baseline) == library_of(tonight)
+        return self.perf == "gate" and not alike and kind_of(self.quantities[name]) != BUILDING
 
     def _confirmed(
         self,

@@ -133,6 +133,39 @@ def test_screening_alone_fails_nothing() -> None:
     assert rival.calls == []
 
 
+APART = Known("s", (1e-3, 1.012e-3), CV, 0.05)  # two sessions that say little, and a tolerance that they widened
+
+
+@pytest.mark.parametrize(
+    ("seen", "measured"),
+    [
+        (tonight(1.004e-3), ["beside plan-a"]),  # another plan
+        (tonight(1.004e-3, plan="plan-a", environment={**HERE, "library": "10"}), ["beside plan-a", "stayed"]),
+        (tonight(1.004e-3, plan="plan-a"), []),  # nothing can stand beside it
+    ],
+)
+def test_few_sessions_pass_nothing_that_can_be_measured_afresh(seen: Tonight, measured: list[str]) -> None:
+    rival = Planned(b=1.004e-3)
+    ruling, *_ = ruled(seen, rival, replace(BASELINE, metrics={GRAPH: APART}))
+    assert rival.calls == measured
+    assert ruling.finding.said is (Said.PASS if not measured else Said.REGRESSION)
+
+
+def test_few_sessions_that_agree_are_enough() -> None:
+    rival = Planned()
+    close = Known("s", (1e-3, 1.00001e-3), 1e-5, 0.01)
+    assert only(ruled(tonight(1e-3), rival, replace(BASELINE, metrics={GRAPH: close}))).finding.said is Said.PASS
+    assert rival.calls == []
+
+
+def test_a_tolerance_that_noise_widened_stops_no_second_look() -> None:
+    spread = tuple(1e-3 * np.exp(np.random.default_rng(3).normal(0, 0.015, 20)))
+    rival = Planned(b=1.02e-3)
+    ruling = only(ruled(tonight(1.02e-3), rival, replace(BASELINE, metrics={GRAPH: Known("s", spread, CV, 0.05)})))
+    assert rival.calls == ["beside plan-a"]
+    assert ruling.finding.said is Said.REGRESSION
+
+
 def test_without_a_baseline_it_is_told() -> None:
     ruling = only(ruled(tonight(5e-3), Planned(b=5e-3), baseline=None))
     assert ruling.finding.said is Said.NOTED
