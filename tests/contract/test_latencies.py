@@ -126,7 +126,16 @@ def test_a_long_run_is_alone_between_two_events(bench: Bench, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("run", "host", "replays"),
-    [(1e-4, 1e-5, 1), (1e-4, 1.01e-5, 2), (5e-6, 1e-5, 20), (1e-7, 1e-5, 100), (0.0, 1e-5, 100), (1.0, 0.0, 1)],
+    [
+        (1.1e-3, 1e-5, 1),
+        (0.9e-3, 1e-5, 2),
+        (84e-6, 1e-5, 16),
+        (84e-6, 6e-5, 16),  # whatever the host takes
+        (84e-6, 2e-4, 32),  # unless the device would wait for it
+        (1e-7, 1e-5, 128),
+        (0.0, 1e-5, 128),
+        (1.0, 0.0, 1),
+    ],
 )
 def test_how_many_runs_lie_between_two_events(bench: Bench, run: float, host: float, replays: int) -> None:
     from harness.runtime.backend.nv.measure import replays_for

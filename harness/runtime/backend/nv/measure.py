@@ -1,10 +1,13 @@
 """Latency on the device: events around runs that follow one another without a pause.
 
 What is between two events is what the device does. The host runs ahead of it and waits only at the
-end of a chunk, so that the device never waits for the host; where a run is so short that it would, several runs
-go between two events, and with a graph those are one launch. Copies and the latency that a caller sees
-have passes of their own behind that, a quarter as many: copies between runs would change what lies in the
-caches, and waiting leaves the device idle.
+end of a chunk, so that the device never waits for the host. Beside the runs there is what it takes the device to
+begin with a launch, some microseconds of a graph: so as many runs go between two events as take `LASTING`, and with
+a graph those are one launch. How many is a power of two that the time of a run decides, not the host's, so that one
+session finds the same as another: else what they share out among the runs would differ by a percent or two.
+
+Copies and the latency that a caller sees have passes of their own behind that, a quarter as many: copies between
+runs would change what lies in the caches, and waiting leaves the device idle.
 """
 
 from __future__ import annotations
@@ -35,9 +38,10 @@ from harness.runtime.sampling import (
 )
 
 LEAD = 2  # runs before the first that is timed in a chunk, which would meet an idle device
-TRIAL = 20  # runs that decide how many go between two events
-BUSY = 10  # what is between two events takes the device so many times as long as the host takes to hand it over
-MOST_REPLAYS = 100
+TRIAL = 20  # samples that decide how many runs go between two events
+LASTING = 1e-3  # seconds between two events: of which a launch's 4 us, as H100 and H200 have it, are less than .4 %
+BUSY = 10  # and so many times as long as the host takes to hand it over
+MOST_REPLAYS = 128
 SELDOM = 4  # one pass of copies for so many runs
 BATCH_SECONDS = 0.005  # of runs on several streams that one sample of their throughput is made of
 MOST_ROUNDS = 200  # of them
@@ -76,8 +80,9 @@ def measured(lanes: Sequence[Lane], plan: Sampling) -> Samples:
 
 
 def replays_for(run: float, host: float) -> int:
-    """How many runs of ``run`` seconds go between two events, for the host to need ``host`` seconds to launch one."""
-    return min(max(math.ceil(BUSY * host / max(run, 1e-9)), 1), MOST_REPLAYS)
+    """How many runs of ``run`` seconds go between two events, for the host to need ``host`` seconds to launch them."""
+    wanted = max(LASTING, BUSY * host) / max(run, 1e-9)
+    return int(min(2 ** math.ceil(math.log2(max(wanted, 1))), MOST_REPLAYS))
 
 
 class Copies:
@@ -120,7 +125,7 @@ class Meter:
         self.replays = 1
         if not plan.cold:  # of several in a row only the first would be cold
             self.replays = plan.replays or self._chosen()
-            self._launch = self._several(resources)
+            self._launch = self._several(self.replays, resources)
 
     def take(self, count: int) -> Mapping[str, Chunk]:
         """``count`` samples of the device, `CHUNK` at most, and of the other metrics a `SELDOM`-th."""
@@ -166,13 +171,22 @@ class Meter:
         }
 
     def _chosen(self) -> int:
-        self._between_events(TRIAL, self._launch)
-        trial = self._between_events(TRIAL, self._launch)
-        return replays_for(float(np.median(trial.seconds)), float(np.median(np.diff(trial.at))))
+        """By a trial of a run each, which tells its time and what begins it, and by one of several."""
+        count = 1
+        for _ in range(2):
+            with contextlib.ExitStack() as resources:
+                launch = self._several(count, resources)
+                self._between_events(TRIAL, launch)
+                trial = self._between_events(TRIAL, launch)
+                host = float(np.median(np.diff(trial.at)))
+                count = replays_for(
+                    float(np.median(trial.seconds)) / count, host if self._lane.graph is not None else host / count
+                )
+        return count
 
-    def _several(self, resources: contextlib.ExitStack) -> Callable[[], None]:
-        """Launches `replays` runs: of a graph as one, in which they follow each other without the host."""
-        lane, count = self._lane, self.replays
+    def _several(self, count: int, resources: contextlib.ExitStack) -> Callable[[], None]:
+        """Launches ``count`` runs: of a graph as one, in which they follow each other without the host."""
+        lane = self._lane
         if count == 1:
             return lane.launch
 
