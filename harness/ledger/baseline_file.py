@@ -24,6 +24,7 @@
     reason = "release 3.2"
     actor = "ada"
     at = 2026-02-02T09:00:00+00:00
+    model = "3d..."
     environment = { library = "8.6.1", driver = "580.159.04" }
 
     [baseline.metrics."gpu, graph"]

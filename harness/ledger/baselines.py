@@ -60,7 +60,7 @@ class Baseline:
 
     ``plans`` are SHA-256 of plans that are kept: one, or several builds of one spec. ``environment`` is that of the
     last session. ``at`` is when it was accepted, with ``reason`` and ``actor``. ``release`` is what it is pinned as, or
-    "".
+    "". ``model`` is the digest of the model, "" where that was not recorded.
     """
 
     key: str
@@ -73,6 +73,7 @@ class Baseline:
     actor: str = ""
     at: datetime.datetime | None = None
     release: str = ""
+    model: str = ""
 
     @property
     def pinned(self) -> bool:
@@ -103,6 +104,13 @@ class Baselines:
     active: Mapping[str, Baseline] = field(default_factory=dict)  # by key
     releases: Mapping[str, Baseline] = field(default_factory=dict)  # by key: what is pinned
     quarantines: tuple[Quarantine, ...] = ()
+
+    def namesake(self, key: str, cell: str) -> Baseline | None:
+        """Where none has this ``key``, the last accepted one that people call ``cell`` likewise: of another model."""
+        if key in self.active:
+            return None
+        alike = [one for one in self.active.values() if one.cell == cell]
+        return max(alike, key=lambda one: one.at.timestamp() if one.at else 0.0, default=None)
 
     def with_accepted(self, baseline: Baseline) -> Baselines:
         """``baseline`` in place of what was active. The pinned one stays where it is."""

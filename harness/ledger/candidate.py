@@ -134,6 +134,7 @@ class Candidate:
             values,
             dict(self.notes),
             dict(self.tails),
+            self.side.spec.model.source.digest(),
         )
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:

@@ -57,6 +57,7 @@ class Tonight:
     """What one session measured of a cell: ``values`` of its processes by metric, in the metric's unit.
 
     ``notes`` say of a metric why it is no one number. ``tails`` are 99th percentiles, of metrics with enough samples.
+    ``model`` is the digest of the model.
     """
 
     key: str
@@ -67,6 +68,7 @@ class Tonight:
     values: Mapping[str, Array]
     notes: Mapping[str, str] = field(default_factory=dict)
     tails: Mapping[str, float] = field(default_factory=dict)
+    model: str = ""
 
 
 class Rival(Protocol):
@@ -92,7 +94,8 @@ class Rival(Protocol):
 class Ruling:
     """What is said of one metric of a cell.
 
-    ``held`` says that it was compared with a baseline; ``fails`` that it fails the run. ``excuse`` is why a regression
+    ``held`` says that it was compared with a baseline; ``fails`` that it fails the run. What is not held and has an "a"
+    all the same is of another model than a baseline of its name. ``excuse`` is why a regression
     does not: a quarantine, or a policy that does not gate.
     """
 
@@ -154,10 +157,20 @@ class Gate:
     host: str = ""
     quarantined: Mapping[str, str] = field(default_factory=dict)  # by cell: who owns it, why, until when
 
-    def rule(self, tonight: Tonight, baseline: Baseline | None, release: Baseline | None, rival: Rival) -> list[Ruling]:
-        """Of every metric that was measured, in that order, and of the drift since ``release`` where it is too much."""
+    def rule(
+        self,
+        tonight: Tonight,
+        baseline: Baseline | None,
+        release: Baseline | None,
+        rival: Rival,
+        namesake: Baseline | None = None,
+    ) -> list[Ruling]:
+        """Of every metric that was measured, in that order, and of the drift since ``release`` where it is too much.
+
+        Where there is no ``baseline``, what is beside a ``namesake``'s, of another model under the same name, is told.
+        """
         if baseline is None:
-            return [self._unheld(tonight, name) for name in tonight.values]
+            return [self._unheld(tonight, name, namesake) for name in tonight.values]
         question = asked(tonight, baseline)
         rulings = {name: self._screened(tonight, baseline, name, question) for name in tonight.values}
         suspects = [
@@ -177,9 +190,14 @@ class Gate:
     def _metric(self, name: str, known: Known) -> Metric:
         return replace(self.quantities[name].metric, tolerance=known.tolerance)
 
-    def _unheld(self, tonight: Tonight, name: str) -> Ruling:
+    def _unheld(self, tonight: Tonight, name: str, namesake: Baseline | None = None) -> Ruling:
         words = "no baseline is accepted: measured, and held against nothing"
-        finding = self._finding(tonight, name, Said.NOTED, words, None)
+        known = namesake.metrics.get(name) if namesake else None
+        if namesake and known:
+            metric = self._metric(name, known)
+            step = against_history(known, tonight.values[name], metric)
+            words = f"{another_model(tonight, namesake)}: {step.words(metric)}, and held against nothing"
+        finding = self._finding(tonight, name, Said.NOTED, words, known)
         return Ruling(finding, Question.REBUILT, held=False)
 
     def _finding(self, tonight: Tonight, name: str, said: Said, words: str, known: Known | None) -> Finding:
@@ -370,6 +388,19 @@ def _untold(tonight: Tonight, baseline: Baseline, why: str) -> Ruling:
 
 def library_of(one: Baseline | Tonight) -> str:
     return one.environment.get("library", "")
+
+
+def another_model(tonight: Tonight, namesake: Baseline) -> str:
+    """That a baseline of this name is of another model than tonight's, and what to do, in words."""
+    whose = f" ({namesake.at:%Y-%m-%d}, {namesake.actor}: {namesake.reason})" if namesake.at else ""
+    if not namesake.model or not tonight.model:
+        what = "its file, profiles or plugins are others"
+    elif namesake.model == tonight.model:
+        what = "its profiles, plugins or way of measuring are others"
+    else:
+        what = f"its file is another, SHA-256 {tonight.model[:12]} (was {namesake.model[:12]})"
+    accept = "if that is meant, accept it anew: trt-harness baseline propose, then accept"
+    return f"another model than that of the accepted baseline of this name{whose}: {what}; {accept}"
 
 
 def asked(tonight: Tonight, baseline: Baseline) -> Question:

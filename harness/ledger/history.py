@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from harness.ledger import schema
 from harness.ledger.nights import BESIDE, History
-from harness.ledger.proposals import Seen, Value
+from harness.ledger.proposals import MODEL, Seen, Value
 from harness.ledger.records import Record
 from harness.ledger.store import CHUNK, Store
 
@@ -102,7 +102,7 @@ def points(store: Store, key: str, since: float = float("-inf"), until: float = 
         .where(m.c.series_id == number)
     )
     rows = store.read(lambda connection: connection.execute(asked).all())
-    found = [Point(*row[:8], json.loads(row[8]), tuple(json.loads(row[9]))) for row in rows]
+    found = [Point(*row[:8], _apart(row[8])[0], tuple(json.loads(row[9]))) for row in rows]
     return sorted((one for one in found if since <= one.at <= until), key=lambda one: (one.at, one.session))
 
 
@@ -133,8 +133,15 @@ def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, His
         sessions = found.setdefault(key, {})
         before: Mapping[str, Value] = sessions[name].values if name in sessions else {}
         values = {**before, metric: Value(value, spread, unit)}
-        sessions[name] = Seen(name, tuple(json.loads(digests)), json.loads(facts), values)
+        environment, model = _apart(facts)
+        sessions[name] = Seen(name, tuple(json.loads(digests)), environment, values, model)
     return {key: History(key, titles[key], tuple(sessions.values())) for key, sessions in found.items()}
+
+
+def _apart(facts: str) -> tuple[dict[str, str], str]:
+    """An environment, and the digest of the model that is stored beside it."""
+    environment = json.loads(facts)
+    return environment, environment.pop(MODEL, "")
 
 
 def records(store: Store, session: str) -> list[Record]:

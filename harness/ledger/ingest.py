@@ -15,6 +15,7 @@ from harness.ledger.batch import Batch, Measurement, Series, Session, write
 from harness.ledger.commit import noted
 from harness.ledger.kept import Kept
 from harness.ledger.nights import PERF, PLACE, spread_of
+from harness.ledger.proposals import MODEL
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
 from harness.measure.journal import FILE
@@ -127,6 +128,7 @@ def _measured(
     series = {name: Series(told["key"], told["cell"], name, value["unit"]) for name, value in told["values"].items()}
     artifact = journals.artifact(batch, session, journal, samples)
     environment = {name: str(fact) for name, fact in told["environment"].items()}
+    environment |= {MODEL: str(told["model"])} if told.get("model") else {}
     for name, value in told["values"].items():
         processes = np.asarray(value["processes"], np.float64)
         if not np.isfinite(processes).all():

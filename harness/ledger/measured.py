@@ -3,7 +3,7 @@
 The journal there (`harness.measure.journal`) gets two kinds of lines more. Before a side is measured, what it is::
 
     {"kind": "cell", "subject": "bert", "side": "A", "key": "5f...", "cell": "bert-fp16-opt-tensorrt on NVIDIA H200",
-     "environment": {...}}
+     "model": "3d...", "environment": {...}}
 
 and where the command comes to its end, what it said::
 
@@ -33,7 +33,7 @@ from harness.ledger.batch import Batch, Measurement, Series, Session
 from harness.ledger.candidate import Place, key_of
 from harness.ledger.journals import Line
 from harness.ledger.nights import BESIDE, BY_HAND, spread_of
-from harness.ledger.proposals import HOW
+from harness.ledger.proposals import HOW, MODEL
 from harness.ledger.raw import Samples
 from harness.ledger.records import new_run_id
 from harness.ledger.series import is_canary
@@ -64,7 +64,7 @@ def how_of(ways: Mapping[str, Sampling], *, rebuilt: bool) -> str:
 
 
 def told_of(side: Side, name: str, how: str = "") -> dict[str, Any]:
-    """The cell of a side of the model ``name``: "key", "cell", "environment".
+    """The cell of a side of the model ``name``: "key", "cell", "model", "environment".
 
     The key is that of a night's cell; ``how`` makes it another one.
     """
@@ -74,6 +74,7 @@ def told_of(side: Side, name: str, how: str = "") -> dict[str, Any]:
     return {
         "key": digest({"cell": key, HOW: how}) if how else key,
         "cell": f"{parts.params}{', ' * bool(how)}{how} on {place.device}",
+        "model": side.spec.model.source.digest(),
         "environment": {**place.environment, **({HOW: how} if how else {})},
     }
 
@@ -190,7 +191,8 @@ class _Reader:
         return Ended(main, batch, problems)
 
     def _measured(self, batch: Batch, session: Session, cell: Line, processes: Sequence[Line]) -> None:
-        key, facts = cell["key"], cell["environment"]
+        key = cell["key"]
+        facts = {**cell["environment"], **({MODEL: cell["model"]} if cell.get("model") else {})}
         builds = dict.fromkeys(self.plans.get((one["subject"], one["side"], one["build"]), "") for one in processes)
         artifact = journals.artifact(batch, session, processes, self.samples)
         for quantity, values in _values(processes, canary=is_canary(cell["subject"])):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
 
 HOW = "how"  # a fact of an environment: how it is measured, where a night does it otherwise
+MODEL = "model"  # what a store has beside an environment: the digest of the model, which tells cells apart
 BUILDS = 3  # plans that are kept of a baseline whose sessions built anew: fewer say nothing of their spread
 
 
@@ -30,12 +31,13 @@ class Value:
 
 @dataclass(frozen=True)
 class Seen:
-    """One session of a cell."""
+    """One session of a cell; ``model`` is the digest of its model, "" where that was not recorded."""
 
     session: str
     plans: tuple[str, ...]
     environment: Mapping[str, str]
     values: Mapping[str, Value]
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def proposed(
     older = dict.fromkeys(plan for one in reversed(recent[:-1]) for plan in one.plans if plan not in last.plans)
     plans = (*last.plans, *older)[: max(BUILDS, len(last.plans))]  # builds that gave the same bytes are several
     made = Baseline(key, cell, plans, tuple(one.session for one in recent), metrics, dict(last.environment))
+    made = replace(made, model=last.model)
     before = baselines.active.get(key)
     if before is not None and set(before.sessions) >= set(made.sessions):
         return "it rests on these sessions already"

@@ -154,7 +154,9 @@ class Night:
         key = self.tonight.key
         active, release = self.baselines.active.get(key), self.baselines.releases.get(key)
         try:
-            return self.gate.rule(seen, active, release, self.candidate)
+            return self.gate.rule(
+                seen, active, release, self.candidate, self.baselines.namesake(key, self.tonight.cell)
+            )
         except SideFailed as failed:  # while it was measured again
             raise failed.error from failed
 
@@ -165,6 +167,7 @@ class Night:
         return {
             "key": self.tonight.key,
             "cell": self.tonight.cell,
+            "model": self.tonight.model,
             "device": self.candidate.place.device,
             "plans": list(self.tonight.plans),
             "environment": dict(self.tonight.environment),

@@ -113,6 +113,11 @@ class Line:
         return self.held and not self.excuse and self.said in BAD
 
     @property
+    def another_model(self) -> bool:
+        """Whether a baseline of this name is of another model: ``a`` is what that has."""
+        return not self.held and self.a is not None
+
+    @property
     def title(self) -> str:
         return f"{self.metric}, drift" if self.drift else self.metric
 
@@ -140,8 +145,9 @@ class Line:
 def summary(runs: Iterable[Run], beside: Beside | None = None) -> str:
     """Of ``runs``, each cell's last record; below `LIMIT` bytes whatever they hold.
 
-    What failed, with the words of its rulings; what is open; regressions that fail nothing, and why; improvements; what
-    was not covered, not run or not read, by reason; canaries; environments; suites; means; cells.
+    What failed, with the words of its rulings; what is open; regressions that fail nothing, and why; models that are
+    others than the baselines of their names; improvements; what was not covered, not run or not read, by reason;
+    canaries; environments; suites; means; cells.
     """
     beside = beside or Beside()
     runs = list(runs)
@@ -239,6 +245,8 @@ def _parts(
     yield "Open", said, [_said(line) for line in _still_open(lines)], 0.15
     excused = [line for line in lines if line.said in BAD and not line.fails]
     yield "Regressions that fail nothing", said, [_said(line) for line in excused], 0.08
+    unlike: list[Sequence[str]] = [_said(line) for line in lines if line.another_model]
+    yield "Other models than the baselines of their names", said, unlike, 0.05
     better = sorted((line for line in lines if line.said is Said.IMPROVEMENT), key=lambda line: line.cost)
     yield "Improvements", said, [_said(line) for line in better], 0.08
     left_out = _left_out(records, lines, problems, beside)
@@ -288,7 +296,7 @@ def _left_out(
     for record in records:
         for metric, why in perf_of(record).get("missing", {}).items():
             missing[f"{metric}: {first_line(why)}", ""] += 1
-    unheld = Counter((NO_BASELINE, "") for line in lines if not line.held)
+    unheld = Counter((NO_BASELINE, "") for line in lines if not line.held and not line.another_model)
     unread = Counter({("can't be read: " + problems[0], ""): len(problems)} if problems else {})
     counts = {
         ("record", "records"): unread,
@@ -354,7 +362,7 @@ def _cells(lines: Sequence[Line]) -> list[Sequence[str]]:
         [
             escaped(line.subject, 150),
             escaped(line.title),
-            escaped(figure(line.a, line.unit) if line.held else ""),
+            escaped(figure(line.a, line.unit) if line.held or line.another_model else ""),
             escaped(figure(line.b, line.unit)),
             line.change,
             line.said.value.replace("_", " "),

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from harness.ledger import history
+from harness.ledger.baseline_file import FILE as BASELINES
+from harness.ledger.baseline_file import read
 from harness.ledger.nights import BESIDE
 from harness.ledger.series import courses
 from harness.ledger.store import Store
@@ -193,8 +195,14 @@ def test_a_baseline_may_rest_on_benches(trt: Trt) -> None:
     for output in ("one", "other"):
         bench(trt, output=output)
         ingest(trt, output)
+    with opened() as store:
+        (key,) = (line.cell_key for line in history.lines(store, CELL, "plan size"))
+        assert all("model" not in point.environment for point in values(store, CELL).values())
+        models = {one.model for one in history.histories(store)[key].seen}
     assert trt("baseline", "propose", CELL).code == 0
     assert trt("baseline", "accept", CELL, "--reason", "good").code == 0
+    assert {one.model for one in read(Path(BASELINES)).active.values()} == models
+    assert [len(model) for model in models] == [64]
 
 
 def test_canaries_are_series_of_both_sides(trt: Trt, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,14 @@ def test_a_new_baseline_leaves_the_release_where_it_is() -> None:
     assert moved.releases["5f"].pinned
 
 
+def test_a_namesake_is_the_last_accepted_of_another_key() -> None:
+    later = replace(BERT, key="6a", at=AT + datetime.timedelta(days=1))
+    held = EMPTY.with_accepted(later).with_accepted(BERT).with_accepted(replace(BERT, key="7b", cell="gpt"))
+    assert held.namesake("new", "bert") == later
+    assert held.namesake("new", "detector") is None
+    assert held.namesake("5f", "bert") is None, "it has a baseline of its own"
+
+
 def test_what_is_not_there_cant_be_pinned() -> None:
     with pytest.raises(SpecError, match="accept one"):
         EMPTY.with_release("5f", "3.2")
@@ -142,6 +150,11 @@ def test_nothing_new_is_no_proposal() -> None:
     accepted = EMPTY.with_accepted(BERT)
     seen = [session("s1"), session("s2")]
     assert "already" in str(proposed("5f", "bert", seen, accepted, KNOWN_QUANTITIES))
+
+
+def test_it_names_the_model_that_was_measured_last() -> None:
+    made = proposal(session("s1"), replace(session("s2"), model="3d"))
+    assert made.baseline.model == "3d"
 
 
 def test_a_metric_that_a_session_lacks_is_left_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -89,10 +90,11 @@ def ruled(
     baseline: Baseline | None = BASELINE,
     release: Baseline | None = None,
     perf: Perf = "gate",
+    namesake: Baseline | None = None,
     **gate: object,
 ) -> list[Ruling]:
     made = Gate(DEFAULTS, KNOWN_QUANTITIES, perf)
-    return replace(made, **gate).rule(seen, baseline, release, rival)  # type: ignore[arg-type]
+    return replace(made, **gate).rule(seen, baseline, release, rival, namesake)  # type: ignore[arg-type]
 
 
 def only(rulings: Sequence[Ruling]) -> Ruling:
@@ -171,6 +173,44 @@ def test_without_a_baseline_it_is_told() -> None:
     assert ruling.finding.said is Said.NOTED
     assert not ruling.held
     assert not ruling.fails
+
+
+NAMESAKE = replace(
+    BASELINE,
+    key="other",
+    model="0123456789abcdef",
+    reason="the first",
+    actor="ada",
+    at=datetime.datetime(2026, 2, 2, tzinfo=datetime.timezone.utc),
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("fedcba9876543210", "its file is another, SHA-256 fedcba987654 (was 0123456789ab)"),
+        ("0123456789abcdef", "its profiles, plugins or way of measuring are others"),
+        ("", "its file, profiles or plugins are others"),
+    ],
+)
+def test_another_model_under_the_name_of_a_baseline_is_told(model: str, what: str) -> None:
+    """It is no regression, for it is another model; and its user sees what became of the name."""
+    ruling = only(ruled(replace(tonight(6e-3), model=model), Planned(), baseline=None, namesake=NAMESAKE))
+    assert (ruling.finding.said, ruling.held, ruling.fails) == (Said.NOTED, False, False)
+    assert "the accepted baseline of this name (2026-02-02, ada: the first)" in ruling.finding.words
+    assert what in ruling.finding.words
+    assert "slower by" in ruling.finding.words
+    assert "trt-harness baseline propose, then accept" in ruling.finding.words
+    assert ruling.finding.a == pytest.approx(1e-3, rel=0.01)
+
+
+def test_a_namesake_without_the_metric_tells_nothing_of_it() -> None:
+    seen = tonight(6e-3, metric=THROUGHPUT)
+    ruling = only(ruled(seen, Planned(), baseline=None, namesake=NAMESAKE))
+    assert (ruling.finding.words, ruling.finding.a) == (
+        "no baseline is accepted: measured, and held against nothing",
+        None,
+    )
 
 
 def test_a_metric_that_the_baseline_lacks_is_told() -> None:

@@ -128,6 +128,17 @@ def test_without_a_baseline_it_is_measured_and_passes(project: pytest.Pytester, 
     assert plan.suffix == ".plan"
 
 
+def test_another_model_under_the_name_of_a_baseline_is_told(accepted: Path, nights: Nights) -> None:
+    held = read(accepted)
+    (baseline,) = held.active.values()
+    assert len(baseline.model) == 64
+    other = dataclasses.replace(baseline, key="other", model="0" * 64)
+    write(accepted, dataclasses.replace(held, active={"other": other}))
+    found = ruling(nights())
+    assert (found["verdict"], found["said"], found["held"]) == ("passed", "NOTED", False)
+    assert f"SHA-256 {baseline.model[:12]} (was 000000000000)" in found["words"]
+
+
 def test_the_record_tells_what_was_measured(nights: Nights) -> None:
     (record,) = nights()
     told = record.facts["perf"]

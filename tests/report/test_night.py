@@ -23,8 +23,8 @@ from tests.report.measured import AT, LATENCY, perf, record, unhurried
 
 READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 PARTS = (
-    "Failed", "Open", "Regressions that fail nothing", "Improvements", "Not covered, not run", "Canaries",
-    "Environment", "Suites", "Means", "Cells",
+    "Failed", "Open", "Regressions that fail nothing", "Other models than the baselines of their names",
+    "Improvements", "Not covered, not run", "Canaries", "Environment", "Suites", "Means", "Cells",
 )  # fmt: skip
 
 
@@ -58,6 +58,7 @@ NIGHT = Run(
             ruling("bert", Said.REGRESSION, 100.0, 96.0, "throughput", "lower by 4 %", "runs/s"),
         ),
         ruled("gru", ruling("gru", Said.INCONCLUSIVE, b=0.00101, words="suspected, not confirmed")),
+        ruled("swap", ruling("swap", Said.NOTED, b=0.006, words="another model", held=False)),
         ruled("lstm", ruling("lstm", Said.HOST_CHANGED, words="a canary moved")),
         ruled("nms", ruling("nms", Said.REGRESSION, b=0.0011, excuse="quarantined by ann until 2027-01-01: flaky")),
         ruled("vit", ruling("vit", Said.IMPROVEMENT, b=0.0008, words="faster by 20 %")),
@@ -163,7 +164,7 @@ class TestWhatItSays:
         title, _, outcome, *_ = summary([NIGHT], BESIDE).splitlines()
         assert title == "# Night of 21 September"
         assert outcome == (
-            "**FAILED: 3 regressions and 1 failure**; 2 metrics open. 12 cells: 6 passed, 3 failed, 1 known failure, "
+            "**FAILED: 3 regressions and 1 failure**; 2 metrics open. 13 cells: 7 passed, 3 failed, 1 known failure, "
             "2 not covered."
         )
 
@@ -206,6 +207,11 @@ class TestWhatItSays:
             (cell("nms"), "as it was (quarantined by ann until 2027-01-01: flaky)"),
         ]
 
+    def test_other_models_under_known_names(self, parts: dict[str, list[list[str]]]) -> None:
+        found = parts["Other models than the baselines of their names"]
+        assert found == [[cell("swap"), "gpu, graph", "NOTED", "another model"]]
+        assert [cell("swap"), "gpu, graph", "1 ms", "6 ms", "", "NOTED"] in parts["Cells"]
+
     def test_improvements(self, parts: dict[str, list[list[str]]]) -> None:
         assert parts["Improvements"] == [[cell("vit"), "gpu, graph", "IMPROVEMENT", "faster by 20 %"]]
 
@@ -214,7 +220,7 @@ class TestWhatItSays:
             ["1 record", "can't be read: run/gw0.jsonl:7: not JSON", ""],
             ["12 cells not run", "another shard's", ""],
             ["2 cells not covered", "fp8: no Hopper", "an H100"],
-            ["8 metrics not measured", "device memory: this backend tells no device memory", ""],
+            ["9 metrics not measured", "device memory: this backend tells no device memory", ""],
             ["2 metrics", NO_BASELINE, ""],
         ]
 
@@ -242,7 +248,7 @@ class TestWhatItSays:
 
     def test_suites(self, parts: dict[str, list[list[str]]]) -> None:
         assert parts["Suites"] == [
-            ["suites/latency", "11", "6", "0", "2", "1", "0", "2", "0"],
+            ["suites/latency", "12", "7", "0", "2", "1", "0", "2", "0"],
             ["suites/numerics", "1", "0", "0", "1", "0", "0", "0", "0"],
         ]
 
@@ -273,7 +279,7 @@ class TestWhatItSays:
         assert len(found["Cells"]) == 4
 
     def test_cells(self, parts: dict[str, list[list[str]]]) -> None:
-        assert len(parts["Cells"]) == 11
+        assert len(parts["Cells"]) == 12
         assert parts["Cells"][0] == [cell("bert"), "gpu, graph", "1 ms", "1.5 ms", "+50.00 %", "REGRESSION"]
         assert parts["Cells"][1][2:5] == ["100 runs/s", "96 runs/s", "-4.00 %"]
         assert ["test_runs[lat-fp16-opt-tensorrt] on NVIDIA H200", "gpu", "", "2 ms", "", "NOTED"] in parts["Cells"]
