@@ -55,17 +55,16 @@ def header(run: Run, settled: Settled) -> list[str]:
 
 def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]) -> None:
     """The table of the run's records, and what is wrong beside the cells."""
+    from harness.report.performance import performance_lines
     from harness.report.terminal import engines, summary_lines, tried
 
     found = run.recorded
     if found.records:
         reporter.section("TensorRT harness")
-        for line in summary_lines(
-            found.records,
-            width=min(reporter._tw.fullwidth, WIDEST) if reporter.isatty else WIDEST,
-            color=reporter._tw.hasmarkup,
-        ):
-            reporter.write_line(line)
+        width = min(reporter._tw.fullwidth, WIDEST) if reporter.isatty else WIDEST
+        for told in (summary_lines, performance_lines):
+            for line in told(found.records, width=width, color=reporter._tw.hasmarkup):
+                reporter.write_line(line)
         for line in [*engines(found.records), *tried(found.records)]:
             reporter.write_line(line)
         for words in outliers(found.records):

@@ -64,7 +64,7 @@ class Standing:
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Standing:
-        lines = _lines(records)
+        lines = lines_of(records)
         return cls(
             sum(line.fails for line in lines) + sum(record.verdict in FAILING for record in records),
             len(_still_open(lines)),
@@ -152,7 +152,7 @@ def summary(runs: Iterable[Run], beside: Beside | None = None) -> str:
     beside = beside or Beside()
     runs = list(runs)
     records = latest(runs)
-    lines = _lines(records)
+    lines = lines_of(records)
     problems = [problem for run in runs for problem in run.problems]
     page = f"# {escaped(beside.title or _title(records), 100)}\n\n{_outcome(records, lines, beside)}\n"
     for title, columns, rows, share in _parts(records, lines, problems, beside):
@@ -207,7 +207,7 @@ def _outcome(records: Sequence[Record], lines: Sequence[Line], beside: Beside) -
     return f"**{said}**{rest}. {_count(len(records), 'cell') or 'No cell'}{': ' if counts else ''}{counts}."
 
 
-def _lines(records: Sequence[Record]) -> list[Line]:
+def lines_of(records: Sequence[Record]) -> list[Line]:
     """All that is said, the worst first: rulings, and failures of cells that no ruling tells."""
     found: dict[tuple[str, str, bool], Line] = {}
     for record in records:
@@ -229,8 +229,8 @@ def _lines(records: Sequence[Record]) -> list[Line]:
     return sorted(found.values(), key=_worst)
 
 
-def _worst(line: Line) -> tuple[bool, int, float, str]:
-    return not line.fails, _RANK[line.said], -line.cost, line.subject
+def _worst(line: Line) -> tuple[bool, int, bool, float, str]:
+    return not line.fails, _RANK[line.said], not line.another_model, -line.cost, line.subject
 
 
 _Part = tuple[str, Sequence[str], list[Sequence[str]], float]  # title, columns, rows in Markdown, share of the room

@@ -52,7 +52,7 @@ def summary_lines(records: Iterable[Record], *, width: int = 100, color: bool = 
     cells = sorted(records, key=lambda record: (record.backend, record.cell.id, record.node))
     if not cells:
         return []
-    page = _Page(width, color)
+    page = Page(width, color)
     for backend in dict.fromkeys(record.backend for record in cells):
         of_backend = [record for record in cells if record.backend == backend]
         page.line(_where(of_backend), style="bold")
@@ -100,8 +100,8 @@ def tried(records: Iterable[Record]) -> list[str]:
     return lines
 
 
-class _Page:
-    """Lines of text under way, plain or coloured."""
+class Page:
+    """Lines of text under way, plain or coloured, folded to ``width`` characters."""
 
     def __init__(self, width: int, color: bool) -> None:
         self.width, self._text = width, io.StringIO()
@@ -133,7 +133,7 @@ class _Page:
         return [line.rstrip() for line in self._text.getvalue().splitlines()]
 
 
-def _table(page: _Page, cells: Sequence[Record]) -> None:
+def _table(page: Page, cells: Sequence[Record]) -> None:
     precisions = sorted({r.cell.precision for r in cells}, key=lambda name: _rank(name, tuple(RECIPES)))
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("  model", no_wrap=True)
@@ -192,7 +192,7 @@ def _tally(cells: Sequence[Record]) -> Text:
     return Text(", ").join(parts) if parts else Text("-")
 
 
-def _list(page: _Page, title: str, cells: Sequence[Record]) -> None:
+def _list(page: Page, title: str, cells: Sequence[Record]) -> None:
     if cells:
         page.line(f"{title}: {_count(cells)}", style=_STYLES["failed"])
         for record in cells:
@@ -200,7 +200,7 @@ def _list(page: _Page, title: str, cells: Sequence[Record]) -> None:
         page.line("")
 
 
-def _group(page: _Page, title: str, cells: Sequence[Record], reason: Callable[[Record], tuple[str, str]]) -> None:
+def _group(page: Page, title: str, cells: Sequence[Record], reason: Callable[[Record], tuple[str, str]]) -> None:
     """Cells that share a reason, most of them first."""
     if cells:
         page.line(f"{title}: {_count(cells)}", style=_STYLES[cells[0].verdict])

@@ -128,6 +128,18 @@ def test_without_a_baseline_it_is_measured_and_passes(project: pytest.Pytester, 
     assert plan.suffix == ".plan"
 
 
+def test_the_terminal_tells_values_and_what_was_said(project: pytest.Pytester) -> None:
+    project.makepyfile(TEST)
+    few = ("--trt-perf-seconds=0.1", "--trt-perf-processes=2", "--trt-perf-builds=1")
+    result = project.runpytest_subprocess("-p", "no:xdist", "--trt-perf=screen", "--trt-backend=fake", *few)
+    result.stdout.fnmatch_lines(
+        [
+            "performance: 1 cell, 1 metric: 1 NOTED",
+            "  mlp-fake on fake GPU: gpu, graph: * ?s: NOTED: no baseline is accepted: *",
+        ]
+    )
+
+
 def test_another_model_under_the_name_of_a_baseline_is_told(accepted: Path, nights: Nights) -> None:
     held = read(accepted)
     (baseline,) = held.active.values()
