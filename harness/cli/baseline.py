@@ -202,7 +202,7 @@ def list_(
         found.append({"cell": quarantine.cell, "state": "over" if over else "quarantined", "note": note})
     found = [one for one in found if _meant(str(one["cell"]), cells)]
     if not json:
-        columns = ("cell", "state", "sessions", "tolerance", "at", "by", "note")
+        columns = ("cell", "state", "sessions", "days", "tolerance", "at", "by", "note")
         print_table(columns, [tuple(str(one.get(name, "")) for name in columns) for one in found], str(file))
     leave(PASSED if found else NOTHING, {"file": str(file), "baselines": found}, as_json=json)
 
@@ -349,6 +349,7 @@ def _row(baseline: Baseline, state: str, note: str) -> dict[str, Any]:
         "cell": baseline.cell,
         "state": state,
         "sessions": len(baseline.sessions),
+        "days": baseline.days or "",
         "tolerance": f"up to {100 * widest:.1f} %",
         "at": at,
         "by": baseline.actor,

@@ -25,6 +25,7 @@
     actor = "ada"
     at = 2026-02-02T09:00:00+00:00
     model = "3d..."
+    days = 2
     environment = { library = "8.6.1", driver = "580.159.04" }
 
     [baseline.metrics."gpu, graph"]
@@ -131,7 +132,7 @@ def as_table(baseline: Baseline) -> dict[str, Any]:
     table = {
         item.name: getattr(baseline, item.name)
         for item in dataclasses.fields(baseline)
-        if getattr(baseline, item.name) not in ("", None)
+        if getattr(baseline, item.name) not in ("", None, 0)
     }
     return {
         **table,

@@ -17,6 +17,7 @@ from harness.errors import SpecError
 from harness.ledger.policy import RECENT, Policy
 
 LEAST_SESSIONS = 2  # of a baseline: a single one may be an accident
+HISTORY = 5  # days of sessions of a baseline from which on history alone may decide
 
 
 class State(str, enum.Enum):
@@ -60,7 +61,8 @@ class Baseline:
 
     ``plans`` are SHA-256 of plans that are kept: one, or several builds of one spec. ``environment`` is that of the
     last session. ``at`` is when it was accepted, with ``reason`` and ``actor``. ``release`` is what it is pinned as, or
-    "". ``model`` is the digest of the model, "" where that was not recorded.
+    "". ``model`` is the digest of the model, "" where that was not recorded. ``days`` is of how many the sessions are,
+    0 where that was not recorded.
     """
 
     key: str
@@ -74,6 +76,7 @@ class Baseline:
     at: datetime.datetime | None = None
     release: str = ""
     model: str = ""
+    days: int = 0
 
     @property
     def pinned(self) -> bool:

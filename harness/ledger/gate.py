@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from harness.ledger.baselines import Baseline, Known
+from harness.ledger.baselines import HISTORY, Baseline, Known
 from harness.ledger.policy import BUILDING, Policy, kind_of
 from harness.measure.finding import BAD, Finding, Said
 from harness.measure.metric import Metric
@@ -40,7 +40,6 @@ Array = npt.NDArray[np.float64]
 SUSPECT = 0.05  # one-sided: what would be this rare by chance is measured again
 ALARM = 0.0025  # one-sided, of a loss that history alone is to show: nothing fresh stands beside it
 OPTIONS = "options"  # of an environment: what a build was asked for, which runs no plan otherwise
-HISTORY = 5  # sessions of a baseline from which on history alone may decide
 
 
 class Question(str, enum.Enum):
@@ -321,8 +320,9 @@ class Gate:
                 said = Said.PASS
             elif self.host:
                 said, words = Said.HOST_CHANGED, f"{words}; {self.host}"
-            elif lost and step.sessions < HISTORY:
-                words += f"; {step.sessions} sessions are too few to decide by, {HISTORY} are needed"
+            elif lost and min(step.sessions, baseline.days or step.sessions) < HISTORY:
+                days = f" of {baseline.days} day{'s' * (baseline.days != 1)}" if baseline.days else ""
+                words += f"; {step.sessions} sessions{days} are too few to decide by: it takes {HISTORY} days, one each"
             elif lost and question is Question.ENVIRONMENT and not moved:
                 said, words = Said.HOST_CHANGED, f"{words}; nothing that is recorded of the environment changed"
             elif lost:

@@ -126,7 +126,7 @@ def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, His
     rows = sorted({tuple(row) for row in store.read(ask)}, key=lambda row: (row[0], row[2], row[3], row[6], row[1]))
     found: dict[str, dict[str, Seen]] = {}
     titles: dict[str, str] = {}
-    for key, cell, _, name, digests, facts, metric, value, spread, unit in rows:
+    for key, cell, at, name, digests, facts, metric, value, spread, unit in rows:
         if name.endswith(BESIDE):
             continue
         titles[key] = cell
@@ -134,7 +134,7 @@ def histories(store: Store, cells: Sequence[str] | None = None) -> dict[str, His
         before: Mapping[str, Value] = sessions[name].values if name in sessions else {}
         values = {**before, metric: Value(value, spread, unit)}
         environment, model = _apart(facts)
-        sessions[name] = Seen(name, tuple(json.loads(digests)), environment, values, model)
+        sessions[name] = Seen(name, tuple(json.loads(digests)), environment, values, model, at)
     return {key: History(key, titles[key], tuple(sessions.values())) for key, sessions in found.items()}
 
 

@@ -39,9 +39,9 @@ def histories(records: Iterable[Record]) -> dict[str, History]:
         sessions = found.setdefault(key, {})
         before = sessions.get(record.run)
         values = {**(before.values if before else {}), **{name: _value(one) for name, one in told["values"].items()}}
-        sessions[record.run] = Seen(
-            record.run, tuple(told["plans"]), told["environment"], values, told.get("model", "")
-        )
+        began = before.at if before else record.started
+        model = str(told.get("model", ""))
+        sessions[record.run] = Seen(record.run, tuple(told["plans"]), told["environment"], values, model, began)
     return {key: History(key, titles[key], tuple(sessions.values())) for key, sessions in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.ledger.baseline_file import text_of
-from harness.ledger.baselines import LEAST_SESSIONS, Baseline, Baselines, Known
+from harness.ledger.baselines import HISTORY, LEAST_SESSIONS, Baseline, Baselines, Known
 from harness.ledger.policy import RECENT, kind_of
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
@@ -31,13 +32,22 @@ class Value:
 
 @dataclass(frozen=True)
 class Seen:
-    """One session of a cell; ``model`` is the digest of its model, "" where that was not recorded."""
+    """One session of a cell, that began ``at`` (seconds since 1970, 0 where that was not recorded).
+
+    ``model`` is the digest of its model, "" where that was not recorded.
+    """
 
     session: str
     plans: tuple[str, ...]
     environment: Mapping[str, str]
     values: Mapping[str, Value]
     model: str = ""
+    at: float = 0.0
+
+    @property
+    def day(self) -> datetime.date:
+        """By UTC."""
+        return datetime.datetime.fromtimestamp(self.at, datetime.timezone.utc).date()
 
 
 @dataclass(frozen=True)
@@ -81,13 +91,19 @@ class Proposal:
         return bool(self.lost) or any(one.loosens for one in self.moved)
 
     @property
+    def _days(self) -> str:
+        if self.baseline.days > 1:
+            return f"of {self.baseline.days} days, the last of each"
+        return f"all of one day, which tells nothing of others: history alone decides from {HISTORY} days on"
+
+    @property
     def markdown(self) -> str:
         """The evidence, for whoever reviews it."""
         what = "loosens" if self.loosens else "tightens or keeps" if self.before else "is the first"
         lines = [
             f"### {self.baseline.cell}",
             "",
-            f"{what}; sessions {', '.join(self.baseline.sessions)}; "
+            f"{what}; sessions {', '.join(self.baseline.sessions)}; {self._days}; "
             + ", ".join(f"{name} {value}" for name, value in sorted(self.baseline.environment.items())),
             "",
             "| metric | before | after | change | tolerance | sessions apart by |",
@@ -115,7 +131,9 @@ def proposed(
 ) -> Proposal | str:
     """From the sessions of a cell, the oldest first; or why there is nothing to propose.
 
-    What counts are the last sessions in a row of one environment, and of one plan where the last two had the same.
+    What counts are the last sessions in a row of one environment, and of one plan where the last two had the same: one
+    a day, the last, for those of an hour are apart by less than nights are. Where all are of one day they count for
+    want of others, and the baseline says of how many days it is.
     """
     if not seen:
         return "no session measured it"
@@ -128,7 +146,8 @@ def proposed(
         if one.environment != last.environment or (frozen and one.plans != last.plans):
             break
         recent.insert(0, one)
-    recent = recent[-RECENT:]
+    by_day = {one.day: one for one in recent}
+    recent = (list(by_day.values()) if len(by_day) > 1 else recent)[-RECENT:]
     if len(recent) < LEAST_SESSIONS:
         return f"{len(recent)} session in this environment: {LEAST_SESSIONS} are needed"
     metrics = {}
@@ -143,7 +162,7 @@ def proposed(
     older = dict.fromkeys(plan for one in reversed(recent[:-1]) for plan in one.plans if plan not in last.plans)
     plans = (*last.plans, *older)[: max(BUILDS, len(last.plans))]  # builds that gave the same bytes are several
     made = Baseline(key, cell, plans, tuple(one.session for one in recent), metrics, dict(last.environment))
-    made = replace(made, model=last.model)
+    made = replace(made, model=last.model, days=len({one.day for one in recent}))
     before = baselines.active.get(key)
     if before is not None and set(before.sessions) >= set(made.sessions):
         return "it rests on these sessions already"

@@ -139,6 +139,25 @@ def test_sessions_of_another_environment_or_plan_dont_count() -> None:
     assert mixed.baseline.plans == ("a1",)
 
 
+DAY = 86400.0
+
+
+def test_one_session_a_day_counts() -> None:
+    """Those of an hour are apart by less than nights are: the last of each day stands for it."""
+    hour = [replace(session(f"a{number}", 1e-3 * (1 + number / 100)), at=DAY + 600.0 * number) for number in range(3)]
+    made = proposal(*hour, replace(session("b", 1.1e-3), at=2 * DAY))
+    assert made.baseline.sessions == ("a2", "b")
+    assert made.baseline.metrics[GRAPH].values == (1.02e-3, 1.1e-3)
+    assert made.baseline.days == 2
+    assert "of 2 days, the last of each" in made.markdown
+
+
+def test_sessions_of_one_day_make_a_baseline_that_says_so() -> None:
+    made = proposal(*(replace(session(f"a{number}"), at=DAY + 600.0 * number) for number in range(3)))
+    assert (made.baseline.sessions, made.baseline.days) == (("a0", "a1", "a2"), 1)
+    assert "all of one day" in made.markdown
+
+
 def test_sessions_that_built_anew_give_their_builds() -> None:
     """No more than are kept, the latest first."""
     made = proposal(*(session(f"s{number}", plan=f"p{number}") for number in range(5)))

@@ -246,6 +246,15 @@ def test_history_of_few_sessions_decides_nothing() -> None:
     assert not ruling.fails
 
 
+@pytest.mark.parametrize(("days", "said"), [(4, Said.INCONCLUSIVE), (5, Said.REGRESSION), (0, Said.REGRESSION)])
+def test_history_takes_days_and_not_sessions_of_one_hour(days: int, said: Said) -> None:
+    """0 is of baselines from before days were recorded."""
+    rival = Planned(b=1.3e-3, refused="it can't be loaded")
+    ruling = only(ruled(tonight(1.3e-3), rival, baseline=replace(BASELINE, days=days)))
+    assert ruling.finding.said is said
+    assert ("10 sessions of 4 days are too few" in ruling.finding.words) == (days == 4)
+
+
 def test_a_changed_environment_that_slows_the_same_plan() -> None:
     ruling = only(ruled(tonight(1.03e-3, "plan-a", {**HERE, "driver": "590"}), Planned(b=1.03e-3)))
     assert ruling.question is Question.ENVIRONMENT

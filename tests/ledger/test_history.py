@@ -71,6 +71,7 @@ def test_histories_of_some_cells(store: Store) -> None:
     one = stored.series(1)
     (found,) = history.histories(store, [one.cell_key]).values()
     assert (found.cell, len(found.seen)) == (one.cell, 4)
+    assert [seen.at for seen in found.seen] == sorted(stored.session(n).at for n in range(4))
     assert history.histories(store, []) == {}
     assert history.histories(store, [f"{n:064x}" for n in range(40_000)]) == {}, "more than one statement may name"
 

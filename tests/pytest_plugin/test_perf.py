@@ -215,7 +215,7 @@ def test_without_its_installation_history_alone_is_said(accepted: Path, nights: 
     found = ruling(nights("slower=20"))
     assert (found["verdict"], found["said"]) == ("passed", "INCONCLUSIVE")
     assert f"--trt-installation {baseline.environment['library']}=PYTHON" in found["words"]
-    assert "2 sessions are too few" in found["words"]
+    assert "2 sessions of 1 day are too few" in found["words"]
 
 
 @pytest.mark.parametrize("owner", ["", "ada"])
@@ -225,7 +225,7 @@ def test_a_quarantined_cell_fails_nothing(accepted: Path, nights: Nights, owner:
     (baseline,) = held.active.values()
     metrics = {name: dataclasses.replace(known, values=known.values * 3) for name, known in baseline.metrics.items()}
     why = Quarantine("mlp-*", owner, "two kernels take turns", datetime.date.today())
-    held = held.with_accepted(dataclasses.replace(baseline, metrics=metrics))
+    held = held.with_accepted(dataclasses.replace(baseline, metrics=metrics, days=6))
     write(accepted, dataclasses.replace(held, quarantines=(why,) if owner else ()))
     found = ruling(nights("slower=20"))
     assert found["said"] == "REGRESSION"
@@ -239,6 +239,7 @@ def test_a_canary_that_moved_voids_history(accepted: Path, nights: Nights) -> No
     (baseline,) = held.active.values()
     long = dataclasses.replace(
         baseline,
+        days=6,
         metrics={name: dataclasses.replace(known, values=known.values * 3) for name, known in baseline.metrics.items()},
     )
     still = Known("s", (1e-3, 1.0001e-3, 0.9999e-3), 0.0005, 0.01)
