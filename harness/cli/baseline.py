@@ -61,8 +61,11 @@ def propose(
     file, held = _held(settings)
     made: list[Proposal] = []
     refused: dict[str, str] = {}
+    there: set[str] = set()
     with _store(settings) as opened:
+        name = opened.name
         for one in history.histories(opened).values():
+            there.add(one.cell)
             if not _meant(one.cell, cells):
                 continue
             found = proposed(one.key, one.cell, one.seen, held, every())
@@ -74,6 +77,8 @@ def propose(
                 made.append(found)
             else:
                 refused[one.cell] = f"a baseline of these sessions is {state.value}"
+    if not made and not refused:
+        _nothing(f"{name}: no cell was measured", cells, there)
     evidence = "\n".join(one.markdown for one in made)
     diff = difference(held, made, file.name)
     if output is not None and made:
@@ -126,6 +131,8 @@ def accept(
             else:
                 decisions.accept(opened, one, reason, _actor(actor), _now(), kept=change.accept)
                 done.append(one.baseline.cell)
+        if not done and not left:
+            _nothing(f"{opened.name}: nothing is proposed", cells, _open(opened))
     file = change.file
     _say(done, left, f"accepted, in {file}")
     leave(PASSED if done else NOTHING, {"accepted": done, "left": left, "file": str(file)}, as_json=json)
@@ -143,6 +150,8 @@ def reject(
         for one in _latest(opened, cells):
             decisions.reject(opened, one, reason, _actor(actor), _now())
             done.append(one.baseline.cell)
+        if not done:
+            _nothing(f"{opened.name}: nothing is proposed", cells, _open(opened))
     _say(done, {}, "rejected")
     leave(PASSED if done else NOTHING, {"rejected": done}, as_json=json)
 
@@ -167,6 +176,8 @@ def pin(
         for one in done:
             change.pin(one.key, release)
             decisions.note(opened, f"pin {release}", one.cell, reason, _actor(actor), _now())
+    if not done:
+        _nothing(f"{file}: no baseline is active", cells, {one.cell for one in change.held.active.values()})
     _say([one.cell for one in done], {}, f"pinned as {release}, in {file}")
     leave(PASSED if done else NOTHING, {"pinned": [one.cell for one in done]}, as_json=json)
 
@@ -191,6 +202,7 @@ def list_(
             note = _lacking(one, _kept(settings)) or one.release
             found.append(_row(one, state, note))
     with _store(settings) as opened:
+        name = opened.name
         found += [
             _row(proposal.baseline, "proposed", "loosens" if proposal.loosens else "")
             for proposal in decisions.filed(opened, State.PROPOSED)
@@ -200,11 +212,14 @@ def list_(
         note = f"{quarantine.owner} until {quarantine.until}: {quarantine.reason}"
         over = today > quarantine.until
         found.append({"cell": quarantine.cell, "state": "over" if over else "quarantined", "note": note})
+    there = {str(one["cell"]) for one in found}
     found = [one for one in found if _meant(str(one["cell"]), cells)]
-    if not json:
+    if not found:
+        _nothing(f"{file} and {name}: no baseline, proposal or quarantine", cells, there)
+    elif not json:
         columns = ("cell", "state", "sessions", "days", "tolerance", "at", "by", "note")
-        print_table(columns, [tuple(str(one.get(name, "")) for name in columns) for one in found], str(file))
-    leave(PASSED if found else NOTHING, {"file": str(file), "baselines": found}, as_json=json)
+        print_table(columns, [tuple(str(one.get(name, "")) for name in columns) for one in found], f"{file} and {name}")
+    leave(PASSED if found else NOTHING, {"file": str(file), "store": name, "baselines": found}, as_json=json)
 
 
 @app.command("show")
@@ -221,26 +236,28 @@ def show(
     from harness.ledger.retention import pruned
 
     settings = options.settings(store=store, baselines=baselines)
-    _, held = _held(settings)
+    file, held = _held(settings)
     mine = [one for one in (*held.active.values(), *held.releases.values()) if one.cell == cell]
     with _store(settings) as opened:
         proposals = [one for one in decisions.filed(opened, *State) if one.baseline.cell == cell]
         trail = decisions.trail(opened, cell)
         keys = {one.key for one in (*mine, *(one.baseline for one in proposals))}
-        gone = {name for key in keys for name in pruned(opened, key)}
+        gone = {session for key in keys for session in pruned(opened, key)}
+        name, there = opened.name, _open(opened) | {one.cell for one in held.active.values()}
     if not mine and not proposals:
-        known = ", ".join(sorted({one.cell for one in held.active.values()})[:10])
-        raise SpecError(f"{cell!r}: no baseline and no proposal; there are some of {known or 'no cell'}")
+        where = f"no baseline in {file} and no proposal in {name}"
+        raise SpecError(f"{cell!r}: {where}; there are some of {_few(there)}")
     if not json:
+        typer.echo(f"{file} and {name}")
         for one in mine:
             rows = [
                 (
-                    name,
+                    metric,
                     f"{statistics.median(k.values):.6g} {k.unit}",
                     f"{100 * k.tolerance:.1f} %",
                     str(len(k.values)),
                 )
-                for name, k in one.metrics.items()
+                for metric, k in one.metrics.items()
             ]
             title = f"{one.release or 'active'}: {one.reason} ({one.actor}, {one.at:%Y-%m-%d})" if one.at else ""
             title += _lost(one, gone)
@@ -251,11 +268,13 @@ def show(
         for event in trail:
             typer.echo(f"{_day(event.at)} {event.actor}: {event.action} {event.reason}".rstrip())
     document = {
+        "file": str(file),
+        "store": name,
         "baselines": [as_table(one) for one in mine],
         "proposals": [
             {
                 **{"state": one.state.value, "at": one.at, "evidence": one.evidence},
-                "samples_pruned": [name for name in one.baseline.sessions if name in gone],
+                "samples_pruned": [session for session in one.baseline.sessions if session in gone],
             }
             for one in proposals
         ],
@@ -340,6 +359,21 @@ def _latest(store: Store, cells: Sequence[str]) -> list[Filed]:
         one.baseline.key: one for one in decisions.filed(store, State.PROPOSED) if _meant(one.baseline.cell, cells)
     }
     return list(found.values())
+
+
+def _open(store: Store) -> set[str]:
+    """The cells of which something is proposed."""
+    return {one.baseline.cell for one in _latest(store, ())}
+
+
+def _nothing(what: str, cells: Sequence[str] | None, there: Collection[str]) -> None:
+    named = f" of {', '.join(map(repr, cells))}" if cells else ""
+    say(f"{what}{named}: there {'are' if len(there) > 1 else 'is'} {_few(there)}")
+
+
+def _few(cells: Collection[str]) -> str:
+    rest = f" and {len(cells) - 10} more" if len(cells) > 10 else ""
+    return ", ".join(sorted(cells)[:10]) + rest if cells else "no cell"
 
 
 def _row(baseline: Baseline, state: str, note: str) -> dict[str, Any]:

@@ -68,7 +68,9 @@ class Store:
         self._patience = patience
         path = self.path
         if path is not None and not create and not path.is_file():
-            raise StoreError(f"{path}: there is no store: one is made by whoever writes the first measurement")
+            raise StoreError(
+                f"{path}: there is no store: one is made by whoever writes the first measurement; --store names another"
+            )
         folder = samples or (path.with_name(f"{path.name}.samples") if path else None)
         self.samples = Samples(folder) if folder else None
         self.engine = _engine(self.url, patience)

@@ -58,13 +58,14 @@ def plan(tmp_path: Path) -> str:
 
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``baseline ARGUMENTS --json``: the exit code, and what was printed."""
+    """Runs ``baseline ARGUMENTS --json``: the exit code, and what was printed; "said" for people."""
 
     def run(*arguments: str, group: str = "baseline") -> tuple[int, dict[str, Any]]:
         monkeypatch.setattr("sys.argv", ["trt-harness", group, *arguments, "--json"])
         with pytest.raises(SystemExit) as left:
             main()
-        return int(left.value.code or 0), json.loads(capfd.readouterr().out)
+        printed = capfd.readouterr()
+        return int(left.value.code or 0), {**json.loads(printed.out), "said": printed.err}
 
     return run
 
@@ -267,7 +268,9 @@ def test_show_of_nothing_names_what_there_is(store: Store, plan: str, cli: Run) 
     accepted(store, plan, cli)
     code, told = cli("show", "gpt")
     assert code == 2
-    assert "bert" in told["error"]["message"]
+    assert told["error"]["message"] == (
+        f"error: 'gpt': no baseline in trt-baselines.toml and no proposal in {store.name}; there are some of bert"
+    )
 
 
 def test_list_names_plans_that_are_gone_and_quarantines_that_are_over(
@@ -298,7 +301,49 @@ def test_without_a_store_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     code, told = cli("propose")
     assert code == 2
-    assert "no store" in told["error"]["message"]
+    missing = tmp_path / ".trt-harness" / "store.sqlite"
+    assert f"{missing}: there is no store: one is made by" in told["error"]["message"]
+    assert "--store names another" in told["error"]["message"]
+
+
+NONE = {
+    "propose": "{store}: no cell was measured of 'gpt*': there is bert",
+    "accept": "{store}: nothing is proposed of 'gpt*': there is bert",
+    "reject": "{store}: nothing is proposed of 'gpt*': there is bert",
+    "pin": "{file}: no baseline is active of 'gpt*': there is no cell",
+    "list": "{file} and {store}: no baseline, proposal or quarantine of 'gpt*': there is bert",
+}
+
+
+@pytest.mark.parametrize("command", NONE)
+def test_a_pattern_that_fits_nothing_names_what_there_is(store: Store, plan: str, cli: Run, command: str) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan)
+    cli("propose")
+    more = {"accept": ("--reason", "x"), "reject": ("--reason", "x"), "pin": ("--reason", "x", "--release", "3")}
+    code, told = cli(command, "gpt*", *more.get(command, ()))
+    assert code == 3
+    assert told["said"] == NONE[command].format(store=store.name, file="trt-baselines.toml") + "\n"
+
+
+def test_list_and_show_name_the_store_and_the_file(store: Store, plan: str, cli: Run) -> None:
+    accepted(store, plan, cli)
+    for command in (["list"], ["show", "bert"]):
+        told = cli(*command)[1]
+        assert (told["store"], told["file"]) == (store.name, "trt-baselines.toml")
+
+
+def test_show_has_the_median_of_two_sessions_between_them(
+    store: Store, plan: str, cli: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number, value in ((1, 1e-3), (2, 1.002e-3)):
+        night(store, number, value, plan)
+    cli("propose")
+    cli("accept", "*", "--reason", "x")
+    monkeypatch.setattr("sys.argv", ["trt-harness", "baseline", "show", "bert"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "0.001001 s" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["accept", "reject"])
