@@ -200,7 +200,7 @@ class Gate:
         return Ruling(finding, Question.REBUILT, held=False)
 
     def _finding(self, tonight: Tonight, name: str, said: Said, words: str, known: Known | None) -> Finding:
-        a = float(np.median(known.values)) if known else None
+        a = float(np.exp(np.log(known.values).mean())) if known else None  # what `against_history` holds it against
         b = float(np.median(tonight.values[name]))
         return Finding(tonight.cell, name, said, words, a, b, self.quantities[name].unit, self.quantities[name].decides)
 

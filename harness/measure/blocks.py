@@ -51,6 +51,13 @@ class Batch:
         return [process for process, which in zip(self.processes, self.arms.flat, strict=True) if which == arm]
 
 
+def sound_values(batches: Sequence[Batch], quantity: Quantity) -> Array:
+    """Of the sound blocks of all ``batches``, (blocks, 2, 2); of every block where none is sound."""
+    every = np.concatenate([batch.values(quantity) for batch in batches])
+    sound = np.concatenate([batch.sound for batch in batches])
+    return every[sound] if sound.any() else every
+
+
 @dataclass(eq=False)
 class Blocks:
     """The blocks of what ``runner`` runs, in an order that its journal's seed decides; each is given out once."""

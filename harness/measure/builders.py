@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from harness.measure.blocks import Batch, Blocks
+from harness.measure.blocks import Batch, Blocks, sound_values
 from harness.measure.contest import overruled, tick
-from harness.measure.finding import Finding, Said
+from harness.measure.finding import Finding, Said, of_both
 from harness.measure.metric import Metric
 from harness.measure.modes import groups
 from harness.measure.protocol import Stages
@@ -186,7 +186,6 @@ class Builders:
         for one in found:
             metric = replace(one.metric, tick=tick(one, processes))
             every = np.concatenate([batch.values(one) for batch in batches])
-            a, b = (float(np.median(every[:, arm])) for arm in (0, 1))
             void = next((batch for batch in batches if batch.voids(one)), None)
             if void is not None:
                 verdict = overruled(void, one, metric)
@@ -195,6 +194,7 @@ class Builders:
                 mine, its = (by_build(every[:, arm], sound, count) for arm, count in enumerate(builds))
                 verdict, over = judge_builds(mine, its, metric, level)
                 settled &= over
+            a, b = of_both(sound_values(batches, one), verdict)
             said.append(Finding.of(self.runner.name, one, verdict, a, b))
         return said, settled
 

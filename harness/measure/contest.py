@@ -16,9 +16,9 @@ import numpy as np
 from harness.errors import SpecError
 from harness.judge.outliers import outliers
 from harness.measure.answers import answers
-from harness.measure.blocks import Array, Batch, Blocks
+from harness.measure.blocks import Array, Batch, Blocks, sound_values
 from harness.measure.conditions import unseen
-from harness.measure.finding import Finding, Said
+from harness.measure.finding import Finding, Said, of_both
 from harness.measure.metric import Metric
 from harness.measure.process import Process
 from harness.measure.protocol import Stages
@@ -119,8 +119,7 @@ class Contest:
         batches = [screened]
         for one, verdict in zip(found, self._verdicts(blocks, found, metrics, batches), strict=True):
             reason = verdict.reason.replace("processes", "builds") if self.runner.rebuilt else verdict.reason
-            every = np.concatenate([batch.values(one) for batch in batches])
-            a, b = (float(np.median(every[:, arm])) for arm in (0, 1))
+            a, b = of_both(sound_values(batches, one), verdict)
             yield Finding.of(self.runner.name, one, verdict.overruled(verdict.outcome, reason), a, b)
         if self.runner.rebuilt:
             yield from self._apart(found, batches)

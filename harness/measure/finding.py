@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.measure.quantity import BYTES, Quantity
 from harness.measure.verdict import Outcome, Verdict, told
@@ -37,9 +38,9 @@ _RANK = {said: rank for rank, said in enumerate(Said)}
 class Finding:
     """One line: what ``metric`` of ``subject`` comes to.
 
-    ``a`` and ``b`` are the medians of both sides in ``unit``, None where there are none. ``decides``: whether an
-    open outcome leaves the whole open. ``detail`` is the rest of a failure's message. ``timed``: it is a verdict
-    on what the machine has a say in.
+    ``a`` and ``b`` are what both sides come to in ``unit`` (`of_both`), None where there are none. ``decides``: whether
+    an open outcome leaves the whole open. ``detail`` is the rest of a failure's message. ``timed``: it is a verdict on
+    what the machine has a say in.
     """
 
     subject: str
@@ -69,6 +70,20 @@ class Finding:
         said = Said(verdict.outcome.value)
         timed = quantity.unit != BYTES
         return cls(subject, quantity.name, said, words, a, b, quantity.unit, quantity.decides, verdict, timed=timed)
+
+
+def of_both(values: npt.NDArray[np.float64], verdict: Verdict) -> tuple[float, float]:
+    """What A and B come to, in the unit of ``values`` (blocks, 2, 2): apart by just the change that the words tell.
+
+    The geometric mean of all is between them, so that they are the geometric means of A and B where ``values`` are just
+    those that were judged. Medians may tell another direction than the words where a machine is noisy; they are told
+    where a value is not above 0.
+    """
+    if not (np.isfinite(values) & (values > 0)).all():
+        return float(np.median(values[:, 0])), float(np.median(values[:, 1]))
+    middle = float(np.log(values).mean())
+    half = verdict.estimate / 2 * (-1 if verdict.metric.more_is_better else 1)
+    return float(np.exp(middle - half)), float(np.exp(middle + half))
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:

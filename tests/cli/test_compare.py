@@ -61,7 +61,7 @@ class TestVerdicts:
         graph = next(one for one in done.json["findings"] if one["metric"] == "gpu, graph")
         assert 2.7 < graph["change_percent"] < 3.3
         assert 0 < graph["interval_percent"][0] < 3 < graph["interval_percent"][1]
-        assert 1.02 < graph["b"] / graph["a"] < 1.04
+        assert graph["b"] / graph["a"] == pytest.approx(1 + graph["change_percent"] / 100, rel=1e-9)
         assert graph["words"].startswith("slower by ")
         assert "smallest visible change" in graph["words"]
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.measure.bench import Measured, interval, measured
 from harness.measure.contest import tick
-from harness.measure.finding import Finding, Said, mean_over, worst_first
+from harness.measure.finding import Finding, Said, mean_over, of_both, worst_first
 from harness.measure.metric import Metric
 from harness.measure.process import PLAIN, Process
 from harness.measure.quantity import QUANTITIES, Quantity, by_profile, covered
@@ -133,6 +134,25 @@ def finding(quantity: Quantity, change: float, subject: str = "a", noise: float 
     medians = np.exp(noise * rng.standard_normal((6, 2, 2)))
     medians[:, 1] *= 1 + change
     return Finding.of(subject, quantity, judge(medians, quantity.metric), 1.0, 1 + change)
+
+
+@pytest.mark.parametrize("more_is_better", [False, True])
+def test_columns_are_apart_by_what_the_words_say(more_is_better: bool) -> None:
+    """Of a noisy machine: its median is faster, its mean slower."""
+    metric = Metric("x", more_is_better=more_is_better)
+    values = np.array([[[1.0, 1.0], [0.99, 0.99]], [[1.0, 1.0], [0.99, 0.99]], [[1.0, 1.0], [1.3, 0.99]]])
+    verdict = judge(values, metric)
+    a, b = of_both(values, verdict)
+    assert np.median(values[:, 1]) < np.median(values[:, 0])
+    assert (a, b) == pytest.approx([stats.gmean(values[:, arm], axis=None) for arm in (0, 1)])
+    assert b > a
+    assert verdict.words.startswith(metric.better if more_is_better else metric.worse)
+    assert metric.cost(b) / metric.cost(a) == pytest.approx(np.exp(verdict.estimate))
+
+
+def test_columns_of_what_has_no_logarithm_are_medians() -> None:
+    values = np.array([[[1.0, 3.0], [0.0, 1.0]], [[1.0, 1.0], [0.0, 0.0]]])
+    assert of_both(values, judge(np.ones((2, 2, 2)), LATENCY.metric)) == (1.0, 0.0)
 
 
 def test_every_loss_of_speed_counts_and_of_memory_what_is_above_the_tolerance() -> None:
