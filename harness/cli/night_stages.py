@@ -17,7 +17,7 @@ from harness.cli.exits import FAILED, NOTHING, OPEN, PASSED
 from harness.cli.night_canaries import NightCanaries, batch_of, leave, stayed
 from harness.cli.output import say
 from harness.cli.runs import HOME
-from harness.errors import StoreError, UnsupportedError
+from harness.errors import SpecError, StoreError, UnsupportedError
 from harness.settings import BACKENDS, BEST, Settings
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ RECENT = timedelta(days=30)  # so long a change point is told of
 ENDED = {  # by pytest's exit status
     2: "what it was to run could not be collected",
     3: "an internal error",
-    4: "its options are not understood",
 }
+REFUSED = 4  # likewise: it was asked for what it does not understand, and so would be every time
 
 
 @dataclass
@@ -51,7 +51,10 @@ class Night:
     quiet: bool = False
 
     def run(self) -> tuple[int, dict[str, Any]]:
-        """All stages that are left; the exit code, and what is to be told. UnsupportedError for want of a backend."""
+        """All stages that are left; the exit code, and what is to be told.
+
+        UnsupportedError for want of a backend, SpecError where pytest does not understand its options.
+        """
         stage = self.state.stage
         backend = stage("environment", self._environment)["runs"]
         canaries = NightCanaries(self.settings, backend, self.state.folder / "canaries")
@@ -91,7 +94,7 @@ class Night:
         return {"runs": runs, "versions": {name: probe.version for name, probe in probes.items()}}
 
     def _pytest(self, stage: str, *options: str, last: Sequence[str] = ()) -> dict[str, Any]:
-        """One run of pytest; what earlier processes recorded of it is not run again."""
+        """One run of pytest; what earlier processes recorded of it is not run again. SpecError where it refuses."""
         from harness.ledger import commit
 
         folder = self._folder(stage)
@@ -112,6 +115,10 @@ class Night:
             process.send_signal(signal.SIGINT)
             process.wait()
             raise
+        if status == REFUSED:
+            raise SpecError(
+                f"{stage}: pytest refused what it was asked for, as it says above: {shlex.join(command[1:])}"
+            )
         return {"status": status}
 
     def _store(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from harness.cli.exits import INTERRUPTED
 from harness.cli.night_stages import SUITES, Night
 from harness.cli.output import leave, repeat, say
 from harness.cli.runs import HOME
+from harness.errors import SpecError
 
 NIGHTS = HOME / "nights"
 Suites = Annotated[
@@ -48,7 +49,7 @@ def nightly(
     """Check numerics and shapes, gate performance, store, export and summarize it all, and go on if it was killed.
 
     Exits with 1 when anything failed, 4 when a measurement is open or the host changed meanwhile, 3 when nothing was
-    covered here or a backend that was asked for is not there, and 0 when all passed.
+    covered here or a backend that was asked for is not there, 2 when pytest refuses its options, and 0 when all passed.
     """
     from harness.ledger.baseline_file import FILE
     from harness.ledger.night_state import NightState, alone
@@ -90,7 +91,12 @@ def nightly(
             if state.goes_on:
                 say(f"{folder}: goes on after {', '.join(state.stages)}")
             night = Night(state, settings, suites, [*for_pytest, *(passed or ())], lock, canaries, json)
-            code, told = night.run()
+            try:
+                code, told = night.run()
+            except SpecError:
+                if state.stages.keys() <= {"environment"}:
+                    state.forget()  # so that what is put right may have this folder
+                raise
     except KeyboardInterrupt:
         say(f"interrupted; to go on: {repeat(_again(folder, output is not None))}")
         leave(INTERRUPTED, {"folder": str(folder)}, as_json=json)

@@ -82,6 +82,10 @@ class NightState:
         self.code = code
         self._write()
 
+    def forget(self) -> None:
+        """As if it had never begun."""
+        (self.folder / FILE).unlink(missing_ok=True)
+
     def _last_sign(self) -> float:
         """When a process that was killed last wrote a record or a measurement."""
         return max((path.stat().st_mtime for path in self.folder.rglob(f"*{SUFFIX}")), default=0.0)

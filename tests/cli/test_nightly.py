@@ -238,6 +238,17 @@ def test_a_pytest_that_ends_otherwise_is_a_fault(project: Project) -> None:
     assert "**FAILED: 1 fault**" in (project.folder / "night" / "summary.md").read_text()
 
 
+def test_what_pytest_refuses_ends_the_night_before_it_measures(project: Project) -> None:
+    """And leaves the folder to the command that was put right."""
+    command = [*project.command("--no-canaries", "--budget", "0"), "--trt-modle=mlp"]
+    done = subprocess.run(command, cwd=project.folder, env=project.environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --trt-modle=mlp" in done.stderr
+    assert "correctness: pytest refused what it was asked for" in json.loads(done.stdout)["error"]["message"]
+    assert "performance: " not in done.stderr
+    assert project.night("--no-canaries", "--budget", "0")[0] == 3
+
+
 def test_a_backend_that_was_asked_for_and_is_not_there(project: Project) -> None:
     code, told, _ = project.night("--backend", "tensorrt_rtx", "--python", "tensorrt_rtx=/usr/bin/env")
     assert code == 3
