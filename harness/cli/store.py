@@ -115,15 +115,19 @@ def ingest(
 
     Plans that these built are kept, so that a baseline may rest on them.
 
-    Exits with 1 where something could not be read; all the rest is stored.
+    Exits with 1 where something could not be read; all the rest is stored. With 2, and nothing stored, where a folder
+    has neither a run nor what was measured.
     """
     from harness.ledger.ingest import ingest
     from harness.ledger.kept import Kept
 
     settings = options.settings(store=store, kept=kept)
     plans = Kept(settings.kept or HOME / "plans")
+    found = runs.chosen(folders)
+    for run in found:
+        _with_a_run(run)
     with _open(store, create=True) as opened:
-        told = {str(folder): ingest(opened, folder, commit, plans) for folder in runs.chosen(folders)}
+        told = {str(folder): ingest(opened, folder, commit, plans) for folder in found}
         name = opened.name
     problems = [problem for one in told.values() for problem in one.problems]
     for problem in problems:
@@ -220,6 +224,19 @@ def _open(store: str | None, *, create: bool = False) -> Store:
     from harness.ledger.store import store_in
 
     return store_in(HOME, options.settings(store=store).store, create=create)
+
+
+def _with_a_run(folder: Path) -> None:
+    """SpecError where ``folder`` is none that a run, `bench` or `compare` left."""
+    from harness.ledger import ended
+    from harness.ledger.measured import is_measured
+    from harness.ledger.records import SUFFIX
+
+    if is_measured(folder) or (folder / ended.FILE).is_file() or any(folder.glob(f"*{SUFFIX}")):
+        return
+    inside = sorted({str(file.parent) for file in folder.glob(f"*/*{SUFFIX}")})
+    hint = f": those in it have some: {', '.join(inside[:5])}" if inside else ""
+    raise SpecError(f"{folder}: no run is recorded there, and nothing measured{hint}")
 
 
 def _since(day: str) -> float | None:

@@ -30,6 +30,16 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_folder_without_a_run_is_refused(trt: Trt, run: Path, tmp_path: Path) -> None:
+    """And one that holds runs names them: somebody went a folder too high."""
+    (tmp_path / "empty").mkdir()
+    done = trt("store", "ingest", run, "empty")
+    assert (done.code, "empty: no run is recorded there, and nothing measured" in done.err) == (2, True)
+    done = trt("store", "ingest", run.parent)
+    assert (done.code, f"those in it have some: {run}" in done.err) == (2, True)
+    assert not (tmp_path / ".trt-harness" / "store.sqlite").exists()
+
+
 def test_the_latest_run_goes_into_the_store_here(trt: Trt, run: Path, tmp_path: Path) -> None:
     done = trt("store", "ingest")
     assert (done.code, done.err) == (0, "")
