@@ -20,6 +20,7 @@ from harness.pytest_plugin import (
     hooks,
     outcome,
     parcel,
+    perf,
     scheduling,
     storing,
     strict,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 pytest_plugins = ("harness.pytest_plugin.fixtures",)
 
 DESELECTED = pytest.StashKey[int]()
+MEASURE_NOTHING = pytest.StashKey[int]()  # tests of performance that made no cells, as it is off
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -117,6 +119,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     empty = collection.arrange(session, items)
     if empty:
+        config.stash[MEASURE_NOTHING] = perf.left_off(empty, run_of(config).settings)
         config.hook.pytest_deselected(items=empty)
         config.stash[DESELECTED] -= len(empty)  # by our own options: known failures know of those
     if config.option.collectonly or not any(CASE in item.stash for item in items):
@@ -242,6 +245,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         run.problems |= dict.fromkeys(strict.problems(run, config, deselected=deselected))
     if run.is_worker:
         config.workeroutput["trt_problems"] = list(run.problems)  # type: ignore[attr-defined]
+        config.workeroutput["trt_perf_off"] = config.stash.get(MEASURE_NOTHING, 0)  # type: ignore[attr-defined]
         run.close()
         return
     if not run.in_use:
@@ -259,13 +263,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: WorkerController, error: object) -> None:
     run = run_of(node.config)
-    run.problems |= dict.fromkeys(getattr(node, "workeroutput", {}).get("trt_problems", ()))
+    left = getattr(node, "workeroutput", {})
+    run.problems |= dict.fromkeys(left.get("trt_problems", ()))
+    node.config.stash[MEASURE_NOTHING] = left.get("trt_perf_off", 0) or node.config.stash.get(MEASURE_NOTHING, 0)
     if error:
         run.stillborn += 1
         scheduling.give_up(node.config, run.stillborn)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     run = run_of(config)
+    off = config.stash.get(MEASURE_NOTHING, 0)
+    if off and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not run.is_worker:
+        terminalreporter.write_line(perf.OFF.format(count=f"{off} test{'s' * (off != 1)}"), yellow=True)
     if run.in_use and not run.is_worker:  # workers are asked, too: what they print goes nowhere
         terminal.summary(run, terminalreporter, run.problems)

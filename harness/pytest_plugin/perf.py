@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from harness.errors import Regression, StageError, UnsupportedError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pytest
 
     from harness.ledger.baselines import Baselines
     from harness.ledger.candidate import Candidate
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.run import Run
     from harness.pytest_plugin.story import Story
     from harness.runtime.pool import BuiltPlan
+    from harness.settings import Settings
     from harness.spec import EngineSpec
 
 FIXTURE = "trt_perf"
+OFF = "--trt-perf is off: {count} that would measure made no cells: --trt-perf screen measures, gate may fail, too"
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +187,11 @@ class Night:
             "notes": {name: note for name, note in self.tonight.notes.items() if name in names},
             "journal": str(self.journal),
         }
+
+
+def left_off(items: Iterable[pytest.Item], settings: Settings) -> int:
+    """How many of the tests that made no cells did so for want of ``--trt-perf``."""
+    return sum(FIXTURE in getattr(item, "fixturenames", ()) for item in items) if settings.perf == "off" else 0
 
 
 def quarantine(baselines: Baselines, cell: str) -> str:

@@ -128,6 +128,16 @@ def test_without_a_baseline_it_is_measured_and_passes(project: pytest.Pytester, 
     assert plan.suffix == ".plan"
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_off_says_how_to_measure_where_there_is_nothing_else(project: pytest.Pytester, workers: str) -> None:
+    project.makepyfile(TEST)
+    result = project.runpytest_subprocess("-n", workers, "--trt-backend=fake")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(["--trt-perf is off: 1 test that would *: --trt-perf screen measures*"])
+    project.makepyfile(test_other="def test_other(): pass")
+    assert "--trt-perf" not in project.runpytest_subprocess("-n", workers, "--trt-backend=fake").stdout.str()
+
+
 def test_the_terminal_tells_values_and_what_was_said(project: pytest.Pytester) -> None:
     project.makepyfile(TEST)
     few = ("--trt-perf-seconds=0.1", "--trt-perf-processes=2", "--trt-perf-builds=1")
