@@ -155,7 +155,8 @@ def prune(
 ) -> None:
     """Delete raw samples and kept plans that are old, and files that the store does not name. Summaries stay for ever.
 
-    What a baseline rests on, in the store or in the file of baselines, and what a change point begins with, stays.
+    What a baseline rests on, in the store or in the file of baselines, and what a change point begins with, stays. So
+    do plans that any gate held a cell against meanwhile, whichever store and file it has.
     """
     from harness.ledger import decisions
     from harness.ledger.baselines import State

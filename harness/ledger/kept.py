@@ -6,10 +6,11 @@ accepted, has in its file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,17 @@ class Kept:
             raise SpecError(f"{file}: not the plan that was kept: its SHA-256 is {found[:16]}...: it is not loaded")
         return file
 
+    def used(self, names: Iterable[str]) -> None:
+        """Of those that are here: something is held against them, so that they are as good as new, too.
+
+        A folder may serve several stores and files of baselines, and who prunes it knows of one.
+        """
+        for name in names:
+            with contextlib.suppress(OSError):  # not here, which whoever loads it is told, or not ours
+                os.utime(self._file(name))
+
     def aged(self, before: float) -> Iterator[Path]:
-        """Those that were last put before then (seconds since 1970), in order, and what killed writers left."""
+        """Those that were last put or used before then (seconds since 1970), in order, and what killed writers left."""
         for file in sorted(self.folder.glob("*")):
             if file.suffix in (SUFFIX, TEMPORARY) and file.stat().st_mtime < before:
                 yield file

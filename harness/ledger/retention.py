@@ -47,8 +47,8 @@ def prune(
     now: float | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Delete the raw samples of sessions that began more than ``older`` seconds ago, and plans that were kept before.
-    StoreError.
+    """Delete the raw samples of sessions that began more than ``older`` seconds ago, and plans that were last kept or
+    held against before. StoreError.
 
     Samples of a session that a change point begins with stay, and what a baseline rests on: one that is proposed or
     active in the store, or one of ``baselines`` (as the file has them, active and pinned), whose plans stay, too. A

@@ -156,6 +156,8 @@ class Night:
         seen = dataclasses.replace(self.tonight, values={name: self.tonight.values[name] for name in names})
         key = self.tonight.key
         active, release = self.baselines.active.get(key), self.baselines.releases.get(key)
+        for one in filter(None, (active, release)):
+            self.candidate.kept.used(one.plans)
         try:
             return self.gate.rule(
                 seen, active, release, self.candidate, self.baselines.namesake(key, self.tonight.cell)

@@ -197,6 +197,16 @@ def test_a_plan_that_is_put_again_is_new(year: Store, tmp_path: Path) -> None:
     assert plans(kept) == {name}
 
 
+def test_a_plan_that_something_is_held_against_stays(year: Store, tmp_path: Path) -> None:
+    """It may be of another store and another file, which nobody here knows of."""
+    kept = Kept(tmp_path / "plans")
+    used, left = (plan(kept, n, 2 * RAW) for n in (1, 2))
+    kept.used([used, "none"])
+    prune(year, RAW, kept=kept, now=time.time() + DAY)
+    assert plans(kept) == {used}
+    assert left not in plans(kept)
+
+
 def test_what_a_killed_writer_left_of_a_plan_goes(year: Store, tmp_path: Path) -> None:
     kept = Kept(tmp_path / "plans")
     plan(kept, 1, 0)

@@ -21,8 +21,9 @@ import pytest
 from harness.errors import RunError
 from harness.ledger import host as canaries
 from harness.ledger.baseline_file import read, write
-from harness.ledger.baselines import Baselines, Known, Quarantine
+from harness.ledger.baselines import Baseline, Baselines, Known, Quarantine
 from harness.ledger.gate import Tonight
+from harness.ledger.kept import Kept
 from harness.ledger.nights import histories
 from harness.ledger.policy import DEFAULTS
 from harness.ledger.proposals import Proposal, proposed
@@ -342,6 +343,20 @@ def test_two_tests_of_an_engine_share_what_was_measured(project: pytest.Pytester
 
 def test_default_policies_are_those_of_no_file(tmp_path: Path) -> None:
     assert read(tmp_path / "none.toml") == Baselines(DEFAULTS)
+
+
+def test_what_a_cell_is_held_against_is_kept_on(tmp_path: Path) -> None:
+    """However old the baseline is, and whether anything of it is measured tonight or not."""
+    kept = Kept(tmp_path)
+    active, release, other = (kept.put(np.full(9, content, np.uint8)) for content in (1, 2, 3))
+    for name in (active, release, other):
+        os.utime(kept.path(name), (0, 0))
+    made = [Baseline("k", "mlp", (name,), ("a", "b"), {}) for name in (active, release)]
+    held = Baselines(DEFAULTS, {"k": made[0]}, {"k": made[1]})
+    seen = Tonight("k", "mlp", "s", ("p",), {}, {"gpu, graph": np.ones(2)})
+    gate = SimpleNamespace(rule=lambda *_: [])
+    Night(SimpleNamespace(kept=kept), seen, {}, gate, held, tmp_path).ruled(["gpu, graph"])  # type: ignore[arg-type]
+    assert {file.stem for file in kept.aged(1.0)} == {other}
 
 
 def test_a_candidate_that_fails_when_it_is_measured_again(tmp_path: Path) -> None:
