@@ -217,7 +217,7 @@ class Gate:
         allowed = math.log1p(min(self._policy(name).tolerance, known.tolerance))
         if step.estimate >= LEAST and (step.p < SUSPECT or step.estimate >= allowed):
             said, words = Said.INCONCLUSIVE, f"{words}; suspected, not confirmed"
-        elif step.sessions < HISTORY and step.high >= allowed and self._comparable(tonight, baseline, name, question):
+        elif _few(step, baseline) and step.high >= allowed and self._comparable(tonight, baseline, name, question):
             said, words = Said.INCONCLUSIVE, f"{words}, which are too few to pass it"
         elif name in tonight.notes:
             said, words = Said.UNSTABLE, f"{words}; {tonight.notes[name]}"
@@ -320,7 +320,7 @@ class Gate:
                 said = Said.PASS
             elif self.host:
                 said, words = Said.HOST_CHANGED, f"{words}; {self.host}"
-            elif lost and min(step.sessions, baseline.days or step.sessions) < HISTORY:
+            elif lost and _few(step, baseline):
                 days = f" of {baseline.days} day{'s' * (baseline.days != 1)}" if baseline.days else ""
                 words += f"; {step.sessions} sessions{days} are too few to decide by: it takes {HISTORY} days, one each"
             elif lost and question is Question.ENVIRONMENT and not moved:
@@ -377,6 +377,11 @@ class Gate:
         quarantine = self.quarantined.get(ruling.finding.subject, "")
         ungated = "" if self._policy(ruling.finding.metric).gated else "the policy does not gate it"
         return replace(ruling, excuse=quarantine or ungated)
+
+
+def _few(step: Step, baseline: Baseline) -> bool:
+    """Whether history alone does not decide: sessions of one day count as one."""
+    return min(step.sessions, baseline.days or step.sessions) < HISTORY
 
 
 def _untold(tonight: Tonight, baseline: Baseline, why: str) -> Ruling:
