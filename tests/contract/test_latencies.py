@@ -144,6 +144,23 @@ def test_how_many_runs_lie_between_two_events(bench: Bench, run: float, host: fl
     assert replays_for(run, host) == replays
 
 
+def test_what_begins_a_launch_does_not_decide_how_many_runs_follow_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run by itself takes 90 us, of which 40 begin it."""
+    monkeypatch.setattr(runs, "KERNEL", 50e-6 / NODES)
+    real = Cuda.cudaGraphLaunch
+
+    def launch(self: Cuda, graph: Any, stream: Any) -> Any:
+        self._put(int(stream), lambda: None, 40e-6)
+        return real(self, graph, stream)
+
+    monkeypatch.setattr(Cuda, "cudaGraphLaunch", launch)
+    samples = measure(chain(bench), graph=True, replays=0)
+    assert samples.replays == 32
+    assert samples.seconds[GPU] == pytest.approx(50e-6 + 40e-6 / 32)
+
+
 def test_several_replays_of_a_graph_are_one_launch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     session = chain(bench)
     session.run({"x": BATCH}, graph=True)
