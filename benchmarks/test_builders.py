@@ -1,7 +1,9 @@
 """What three builds an arm tell of two builders, simulated: false regressions, and what is found of a change.
 
 Every cell has the rounds of `harness.measure.builders.Builders`: more processes of every build, until it is settled.
-Builds differ by a lottery: none, normal, or one of two tactics that is slower by 3 % in half of all builds.
+Builds differ by a lottery: none, normal, or one of two tactics that is slower by 3 % in half of all builds. `LOTTERY`
+is of one cell, all looks together: what a night of so many rebuilt cells makes of that is printed, and what is found
+where they share it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from harness.measure import builders
 from harness.measure.builders import BUILDS, LOTTERY, ROUNDS, SHARES, judge_builds
 from harness.measure.metric import Metric
 from harness.measure.protocol import Stages
@@ -71,6 +74,25 @@ def test_builders(name: str, cv: float, capsys: pytest.CaptureFixture[str]) -> N
     if name == "none":
         assert found[0.02][Outcome.REGRESSION] >= 0.95 * CELLS
     assert found[0.05][Outcome.PASS] <= 0.01 * CELLS
+
+
+@pytest.mark.parametrize("shared", [1, 4, SHARING])
+def test_what_sharing_would_cost(
+    shared: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By how many cells share `LOTTERY`: false regressions of a night of `SHARING` cells, and what is found of 5 %."""
+    monkeypatch.setattr(builders, "LOTTERY", LOTTERY / shared)
+    for name in ("normal, .3 %", "normal, 1 %"):
+        rng = np.random.default_rng([len(name), shared])
+        rates = []
+        for dose in (0.0, 0.02, 0.05):
+            said = Counter(cell(rng, LOTTERIES[name], 0.002, dose)[0] for _ in range(CELLS))
+            rates.append(said[Outcome.REGRESSION] / CELLS)
+        night = 1 - (1 - rates[0]) ** SHARING
+        with capsys.disabled():
+            print(f"\n| {name} | {shared} | " + " | ".join(f"{100 * one:.1f} %" for one in (*rates, night)) + " |")
+        assert rates[0] <= LOTTERY / shared + 3 * (LOTTERY / shared / CELLS) ** 0.5
+        assert shared > 1 or rates[2] >= 0.7, "each cell by itself still finds a change that a lottery is beside"
 
 
 def allowed(name: str) -> float:

@@ -6,7 +6,9 @@ say nothing of what builds them. So two things have to be shown before a change 
 - that these builds differ, by their processes around the mean of their own build: an analysis of variance, as sure as
   a gate asks for;
 - that they differ by more than builds of one side do among themselves: Welch's t over the means of builds. Few
-  builds can't be as sure as many processes, so this is asked at `LOTTERY`.
+  builds can't be as sure as many processes, so this is asked at `LOTTERY`, of each cell by itself and of all looks
+  together: shared among forty cells it would find hardly any change that a lottery is beside
+  (`benchmarks/test_builders.py`). So the words say how rarely equal builders differ as much.
 
 What shows the first and not the second is INCONCLUSIVE, and its words say how far the builds are apart.
 """
@@ -128,7 +130,8 @@ def judge_builds(a: Sequence[Array], b: Sequence[Array], metric: Metric, level: 
     changed = found.p_processes < level and abs(found.estimate) >= verdict.floor
     few = min(len(a), len(b)) < BUILDS
     if changed and found.p_builds < LOTTERY and not few:
-        return verdict.overruled(Outcome.REGRESSION if found.estimate > 0 else Outcome.IMPROVEMENT), True
+        rarely = f"equal builders are as far apart in one cell of {min(1 / found.p_builds, 1e6):,.0f}"
+        return verdict.overruled(Outcome.REGRESSION if found.estimate > 0 else Outcome.IMPROVEMENT, rarely), True
     if verdict.high < metric.tolerance:
         return verdict, True
     if few:
