@@ -148,12 +148,17 @@ def against_history(known: Known, values: Array, metric: Metric) -> Step:
 
 @dataclass(frozen=True)
 class Gate:
-    """Rules on cells. ``perf`` as in ``--trt-perf``; ``host`` says how the canaries moved since, or is ""."""
+    """Rules on cells. ``perf`` as in ``--trt-perf``; ``host`` says how the canaries moved since, or is "".
+
+    ``gained`` is by how much, as a log ratio, the one that got faster did: another plan than the baseline's has to show
+    it, too, or it is suspected, since a host that got faster must not hide a plan that got slower.
+    """
 
     policies: Mapping[str, Policy]
     quantities: Mapping[str, Quantity]
     perf: Perf = "gate"
     host: str = ""
+    gained: float = 0.0
     quarantined: Mapping[str, str] = field(default_factory=dict)  # by cell: who owns it, why, until when
 
     def rule(
@@ -210,9 +215,9 @@ class Gate:
         if known is None:
             return self._unheld(tonight, name)
         metric = self._metric(name, known)
-        step = against_history(known, tonight.values[name], metric)
-        said, words = Said.PASS, step.words(metric)
+        said, words = Said.PASS, against_history(known, tonight.values[name], metric).words(metric)
         words += f"; {self.host}" if self.host else ""
+        step = self._step(known, tonight.values[name], name, question)
         # A tolerance that noise has widened is for the verdict: what is beyond the policy's is worth a second look.
         allowed = math.log1p(min(self._policy(name).tolerance, known.tolerance))
         if step.estimate >= LEAST and (step.p < SUSPECT or step.estimate >= allowed):
@@ -224,6 +229,13 @@ class Gate:
         elif step.estimate <= -LEAST and step.high < 0 and step.p_better < ALARM:
             said = Said.IMPROVEMENT
         return Ruling(self._finding(tonight, name, said, words, known), question)
+
+    def _step(self, known: Known, values: Array, name: str, question: Question) -> Step:
+        """What another plan took, as on the host of the baseline: without what the canaries gained since."""
+        quantity = self.quantities[name]
+        gained = self.gained if quantity.way and question is not Question.ENVIRONMENT else 0.0
+        slower = values * math.exp(-gained if quantity.metric.more_is_better else gained)
+        return against_history(known, slower, self._metric(name, known))
 
     def _comparable(self, tonight: Tonight, baseline: Baseline, name: str, question: Question) -> bool:
         """Whether something fresh can stand beside it: another plan, or another library that runs the same."""
@@ -312,8 +324,8 @@ class Gate:
                 words = f"suspected, and not measured again: {why}"
                 rulings[name] = Ruling(self._finding(tonight, name, Said.INCONCLUSIVE, words, known), question)
                 continue
-            step = against_history(known, fresh[name], metric)
-            words = f"{step.words(metric)}, by history alone: {why}"
+            words = f"{against_history(known, fresh[name], metric).words(metric)}, by history alone: {why}"
+            step = self._step(known, fresh[name], name, question)
             said = Said.INCONCLUSIVE
             lost = step.p < ALARM and step.estimate >= math.log1p(known.tolerance)
             if step.estimate < math.log1p(known.tolerance) and step.p >= SUSPECT:
@@ -340,7 +352,7 @@ class Gate:
             known = release.metrics.get(name)
             if known is None:
                 continue
-            step = against_history(known, values, self._metric(name, known))
+            step = self._step(known, values, name, Question.DRIFT)
             if step.estimate >= math.log1p(self._policy(name).drift) and step.p < SUSPECT:
                 suspects.append(name)
         if not suspects:

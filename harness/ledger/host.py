@@ -1,13 +1,14 @@
 """Whether the host is the one that baselines were made on: tonight's canaries against their own baselines.
 
 A canary is a plan that nobody changes, so a move is the host's. Beside a baseline's plan that does no harm, since both
-are measured on the host of tonight; a verdict by history alone is void where one moved (`harness.ledger.gate`).
+are measured on the host of tonight; a verdict by history alone is void where one moved, and where one is faster, it
+takes more than history to pass another plan (`harness.ledger.gate`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import numpy as np
 
 from harness.errors import SpecError
 from harness.ledger.baselines import Baselines
-from harness.ledger.gate import against_history
+from harness.ledger.gate import Step, against_history
 from harness.measure.canary import MOVE
+from harness.measure.metric import Metric
 from harness.measure.quantity import every
 
 
@@ -50,7 +52,15 @@ def read(file: Path) -> tuple[Canary, ...]:
 
 def moved(canaries: Iterable[Canary], baselines: Baselines) -> str:
     """Those that are not where their baseline has them, in words; "" where none is, or none has a baseline."""
-    told = []
+    return ", ".join(f"canary {one.name}: {step.words(metric)}" for one, step, metric in _moves(canaries, baselines))
+
+
+def gained(canaries: Iterable[Canary], baselines: Baselines) -> float:
+    """By how much the canary that gained most is faster than its baseline, as a log ratio; 0 where none is."""
+    return max((0.0, *(-step.estimate for _, step, _ in _moves(canaries, baselines))))
+
+
+def _moves(canaries: Iterable[Canary], baselines: Baselines) -> Iterator[tuple[Canary, Step, Metric]]:
     for one in canaries:
         baseline = baselines.active.get(one.key)
         known = baseline.metrics.get(one.metric) if baseline else None
@@ -59,8 +69,7 @@ def moved(canaries: Iterable[Canary], baselines: Baselines) -> str:
         metric = every()[one.metric].metric
         step = against_history(known, np.array(one.medians), metric)
         if abs(step.estimate) >= MOVE and not step.low <= 0 <= step.high:
-            told.append(f"canary {one.name}: {step.words(metric)}")
-    return ", ".join(told)
+            yield one, step, metric
 
 
 def _canary(told: dict[str, Any]) -> Canary:

@@ -90,7 +90,7 @@ class Night:
         from harness.ledger.baseline_file import read
         from harness.ledger.candidate import Candidate, Place, opponent
         from harness.ledger.gate import Gate
-        from harness.ledger.host import moved
+        from harness.ledger.host import gained, moved
         from harness.ledger.host import read as canaries_in
         from harness.ledger.nights import PLACE
         from harness.measure.process import GRAPH, PLAIN
@@ -107,7 +107,7 @@ class Night:
                 "measure", "other workers compute beside it, on the same processors", "run these tests with -n 0"
             )
         baselines = read(run.baselines)
-        host = moved(canaries_in(settings.canaries), baselines) if settings.canaries else ""
+        seen = canaries_in(settings.canaries) if settings.canaries else ()
         sampling = Sampling(kept=2000, seconds=settings.perf_seconds, warmup_most=2 * settings.perf_seconds)
         ways = {GRAPH: dataclasses.replace(sampling, graph=True), PLAIN: sampling}
         found = (*quantities(tuple(ways), baselines.policies["latency"].tolerance), PLAN_SIZE, DEVICE_MEMORY)
@@ -146,7 +146,8 @@ class Night:
         except (StageError, UnsupportedError) as error:
             return error
         excuse = quarantine(baselines, cell)
-        gate = Gate(baselines.policies, known, settings.perf, host, {cell: excuse} if excuse else {})
+        host, faster = moved(seen, baselines), gained(seen, baselines)
+        gate = Gate(baselines.policies, known, settings.perf, host, faster, {cell: excuse} if excuse else {})
         return cls(candidate, tonight, known, gate, baselines, candidate.folder)
 
     def ruled(self, names: Sequence[str]) -> list[Ruling]:

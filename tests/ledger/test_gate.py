@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -512,6 +513,56 @@ def test_a_host_that_moved_is_named_beside_what_it_may_hide() -> None:
     ruling = only(ruled(tonight(1e-3), Planned(), host="canary memory: faster by 5 %"))
     assert ruling.finding.said is Said.PASS
     assert "canary memory: faster by 5 %" in ruling.finding.words
+
+
+@pytest.mark.parametrize(("days", "calls"), [(1, ["beside plan-a"]), (10, []), (0, [])])
+def test_sessions_of_one_day_are_too_few_to_pass_by(days: int, calls: list[str]) -> None:
+    noisy = Known("s", tuple(near(1e-3, 1, 10, 0.008)), CV, 0.05)
+    rival = Planned()
+    ruled(tonight(1e-3), rival, baseline=replace(BASELINE, metrics={GRAPH: noisy}, days=days))
+    assert rival.calls == calls
+
+
+FASTER: dict[str, Any] = {"host": "canary memory: faster by 5 %", "gained": math.log(1.05)}
+
+
+def test_a_host_that_got_faster_hides_no_slower_plan() -> None:
+    """It is faster than the baseline's nights by 3 %, and the host by 5 %."""
+    rival = Planned(a=1e-3 / 1.05, b=0.97e-3)
+    ruling = only(ruled(tonight(0.97e-3), rival, **FASTER))
+    assert rival.calls == ["beside plan-a"]
+    assert ruling.finding.said is Said.REGRESSION
+    screened = only(ruled(tonight(0.97e-3), rival, perf="screen", **FASTER))
+    assert screened.finding.said is Said.INCONCLUSIVE
+    assert "faster by 3" in screened.finding.words
+    assert "canary memory: faster by 5 %" in screened.finding.words
+
+
+def test_a_plan_that_gained_what_the_host_did_passes() -> None:
+    rival = Planned()
+    ruling = only(ruled(tonight(1e-3 / 1.05), rival, **FASTER))
+    assert (ruling.finding.said, rival.calls) == (Said.PASS, []), "and is no improvement of its own"
+
+
+def test_a_throughput_is_to_gain_it_too() -> None:
+    baseline = replace(BASELINE, metrics={THROUGHPUT: Known("runs/s", tuple(near(1000, 3, 10)), CV, 0.01)})
+    rival = Planned(a=1050, b=1030)
+    ruling = only(ruled(tonight(1030, metric=THROUGHPUT), rival, baseline=baseline, **FASTER))
+    assert ruling.finding.said is Said.REGRESSION
+
+
+def test_a_faster_host_says_nothing_of_the_same_plan_or_of_a_size() -> None:
+    rival = Planned()
+    assert only(ruled(tonight(1e-3, "plan-a"), rival, **FASTER)).finding.said is Said.PASS
+    size = replace(BASELINE, metrics={"plan size": Known("bytes", (1e7,) * 6, 0.0, 0.02)})
+    same = Tonight("k", "bert", "tonight", ("plan-b",), HERE, {"plan size": np.full(4, 1e7)})
+    assert only(ruled(same, rival, baseline=size, **FASTER)).finding.said is Said.PASS
+    assert rival.calls == []
+
+
+def test_what_a_faster_host_may_hide_and_nothing_stands_beside_is_the_hosts() -> None:
+    ruling = only(ruled(tonight(0.99e-3), Planned(b=0.99e-3, refused="it can't be loaded"), **FASTER))
+    assert ruling.finding.said is Said.HOST_CHANGED
 
 
 # History -----------------------------------------------------------------------------------------------

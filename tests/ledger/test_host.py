@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import SpecError
 from harness.ledger.baselines import Baseline, Baselines, Known
-from harness.ledger.host import Canary, moved, read, write
+from harness.ledger.host import Canary, gained, moved, read, write
 
 STILL = Canary("compute", "k1", "gpu, graph", (1e-3, 1.0002e-3, 0.9998e-3))
 SESSIONS = (1e-3, 1.0005e-3, 0.9995e-3, 1.0002e-3, 0.9998e-3)
@@ -32,6 +33,17 @@ def test_a_canary_that_moved_is_named(percent: float, word: str) -> None:
     words = moved([STILL, at(percent)], held("k1", "k2"))
     assert words.startswith(f"canary memory: {word} by 1.5 %")
     assert "than 5 sessions before" in words
+
+
+@pytest.mark.parametrize(("percent", "gain"), [(-5.0, 0.0513), (5.0, 0.0), (-0.5, 0.0)])
+def test_what_the_host_gained_is_told(percent: float, gain: float) -> None:
+    assert gained([STILL, at(percent)], held("k1", "k2")) == pytest.approx(gain, abs=1e-4)
+
+
+def test_the_most_is_what_may_hide_most() -> None:
+    both = [at(-5), replace(at(-2), key="k1")]
+    assert gained(both, held("k1", "k2")) == pytest.approx(0.0513, abs=1e-4)
+    assert gained([], held("k1")) == 0.0
 
 
 def test_less_than_a_percent_is_no_move() -> None:

@@ -263,6 +263,23 @@ def test_a_canary_that_moved_voids_history(accepted: Path, nights: Nights) -> No
     assert "canary compute: slower by 3.0 %" in found["words"]
 
 
+def test_a_canary_that_got_faster_has_another_plan_measured(
+    accepted: Path, nights: Nights, elsewhere: tuple[str, str]
+) -> None:
+    """It is as fast as in a history that is long enough to pass it, and has not gained what the host did."""
+    held = read(accepted)
+    (baseline,) = held.active.values()
+    metrics = {name: dataclasses.replace(known, values=known.values * 3) for name, known in baseline.metrics.items()}
+    still = Known("s", (1e-3, 1.0001e-3, 0.9999e-3), 0.0005, 0.01)
+    canary = dataclasses.replace(baseline, key="c", cell="canary", metrics={"gpu, graph": still})
+    write(accepted, held.with_accepted(dataclasses.replace(baseline, metrics=metrics, days=6)).with_accepted(canary))
+    file = accepted.with_name("canaries.json")
+    canaries.write(file, [canaries.Canary("compute", "c", "gpu, graph", (0.9e-3, 0.9001e-3, 0.8999e-3))])
+    found = ruling(nights("slower=0", *elsewhere, f"--trt-canaries={file}"))
+    assert found["verdict"] == "passed"
+    assert "beside the baseline's plan" in found["words"]
+
+
 @pytest.mark.parametrize(("cell", "days", "holds"), [("mlp-*", 0, True), ("mlp-*", -1, False), ("bert*", 0, False)])
 def test_a_quarantine_ends_and_is_of_some_cells(cell: str, days: int, holds: bool) -> None:
     until = datetime.date.today() + datetime.timedelta(days)
