@@ -31,6 +31,20 @@ def test_is_not_covered(trt_inputs):
 """
 
 
+@pytest.mark.parametrize(
+    ("family", "refused"),
+    [("xunit1", "attribute 'file' is not allowed"), ("xunit2", "'properties': This element is not")],
+)
+def test_no_family_of_pytests_own_suits_strict_readers(project: pytest.Pytester, family: str, refused: str) -> None:
+    """As docs/exports.md has it: so there is a format of ours."""
+    project.makeconftest("def pytest_runtest_setup(item): item.user_properties.append(('a', 1))")
+    project.makepyfile("def test_it(): pass")
+    project.runpytest_subprocess("-p", "no:xdist", "-o", f"junit_family={family}", "--junitxml=out.xml")
+    found = schema(strict=True)
+    assert not found.validate(etree.parse(project.path / "out.xml"))
+    assert refused in found.error_log[0].message
+
+
 def test_measured_values_are_properties(project: pytest.Pytester, records: Callable[[], list[Record]]) -> None:
     project.makepyfile(TESTS)
     quick = ("--trt-perf=screen", "--trt-perf-processes=2", "--trt-perf-seconds=0.1")
