@@ -142,6 +142,7 @@ class Year:
     rulings: list[Ruled] = field(default_factory=list)
     pairs: int = 0
     values: dict[str, dict[int, float]] = field(default_factory=dict)  # medians, by cell and night
+    before_swap: Baselines = field(default_factory=lambda: Baselines({}))
     _rng: Any = None
     _held: Baselines = field(default_factory=lambda: Baselines({}))
     _night: dict[str, float] = field(default_factory=dict)
@@ -200,9 +201,13 @@ class Year:
         """What somebody does in the morning."""
         if night + 1 == FIRST_BASELINE:
             self._accept([cell.name for cell in self.cells] + list(CANARIES), night, "the first")
+        if night + 1 == SWAP:
+            self.before_swap = self.ledger.baselines()
         for start in (DRIVER, SWAP):
             if night + 1 == start + self.settling:
-                names = {ruled.cell.name for ruled in self.rulings if ruled.night == night and _elsewhere(ruled.ruling)}
+                tonight = [ruled for ruled in self.rulings if ruled.night == night]
+                names = {ruled.cell.name for ruled in tonight if _elsewhere(ruled.ruling)}
+                names -= {ruled.cell.name for ruled in tonight if ruled.ruling.fails and not _elsewhere(ruled.ruling)}
                 self._accept([*names, *CANARIES], night, "a known cost of the new environment")
         last = {ruled.cell.name: ruled.ruling for ruled in self.rulings if ruled.night == night}
         before = {ruled.cell.name: ruled.ruling for ruled in self.rulings if ruled.night == night - 1}
