@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
-pytest_plugins = ("harness.pytest_plugin.fixtures",)
+pytest_plugins = ("harness.pytest_plugin.fixtures", "harness.pytest_plugin.leaving_out")
 
 DESELECTED = pytest.StashKey[int]()
 MEASURE_NOTHING = pytest.StashKey[int]()  # tests of performance that made no cells, as it is off
@@ -95,7 +95,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                 make_folder(folder, f"--trt-{option}")
         storing.understood(asked.store)
         continued.begin(run)
-    except SpecError as error:
+        if scheduling.will_have_workers(session.config) and not asked.in_process:
+            run.probe_early()
+    except SpecError as error:  # an interpreter that can't be started, too
         raise pytest.UsageError(str(error)) from None
 
 

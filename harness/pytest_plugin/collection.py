@@ -34,6 +34,35 @@ NEEDS = {  # by fixture requested
     "trt_walk": ("run",),
 }
 CASE = pytest.StashKey[Case]()
+CHOOSING = (
+    "keyword",
+    "markexpr",
+    "deselect",
+    "lf",
+    "stepwise",
+)  # pytest's options that take tests out by what they are
+HARMLESS = (  # packages that take none out otherwise; execnet runs xdist's side in a worker by this name
+    *("_pytest", "harness", "xdist", "__channelexec__", "pytest_benchmark", "pytest_timeout"),
+    "_hypothesis_pytestplugin",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A cell that was collected; ``item`` is pytest's for it, None where it was left out."""
+
+    case: Case
+    node: str
+    path: Path
+    fixtures: tuple[str, ...]
+    item: pytest.Item | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return _needed(self.fixtures)
+
+
+LEFT_OUT = pytest.StashKey[list[Found]]()
 
 
 @dataclass(frozen=True)
@@ -72,11 +101,35 @@ def generate(metafunc: pytest.Metafunc) -> None:
     said = unknown(ask.models, run.catalog.models)
     if said and not run.catalog.problems:  # a file that can't be read explains itself, and what it lacks
         metafunc.definition.warn(pytest.PytestCollectionWarning(f"trt(models=...): {said}"))
-    if found:
-        run.probe_early()
     # An empty set would be a test that is skipped, and pass for one: it is taken out instead.
     found = found or [None]
     metafunc.parametrize(PARAMETER, found, ids=[case.cell.params if case else "none" for case in found], indirect=True)
+
+
+def leave_out(metafunc: pytest.Metafunc) -> None:
+    """Have no test made of a cell that nothing here covers, where that is known already: pytest takes .1 ms for one.
+
+    `settle` records it all the same. Whoever chooses among tests by what they are must see them all.
+    """
+    config = metafunc.config
+    run = run_of(config)
+    if PARAMETER not in metafunc.fixturenames or not run.early or _chooses(config):
+        return
+    definition, fixtures = metafunc.definition, tuple(metafunc.fixturenames)
+    covered, left_out = [], []
+    for call in metafunc._calls:
+        case: Case | None = call.params[PARAMETER]  # type: ignore[assignment]
+        if case is None or not isinstance(run.choice(case, _needed(fixtures)), UnsupportedError):
+            covered.append(call)
+        else:
+            left_out.append((call, case))
+    if not covered:  # pytest makes a test without a cell where there is none at all
+        covered.append(left_out.pop()[0])
+    metafunc._calls = covered
+    config.stash.setdefault(LEFT_OUT, []).extend(
+        Found(_renamed(case, call.id), f"{definition.nodeid}[{call.id}]", definition.path, fixtures)
+        for call, case in left_out
+    )
 
 
 def arrange(session: pytest.Session, items: list[pytest.Item]) -> list[pytest.Item]:
@@ -92,9 +145,7 @@ def arrange(session: pytest.Session, items: list[pytest.Item]) -> list[pytest.It
         if case is None:
             empty.append(item)
             continue
-        if call.id != case.cell.params:
-            case = renamed(case, call.id)
-        item.stash[CASE] = case
+        case = item.stash[CASE] = _renamed(case, call.id)
         ours.append((case, item))
     if ours or empty:
         others += [
@@ -117,31 +168,36 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
     """
     from filelock import FileLock, Timeout
 
-    found = [(item, item.stash[CASE]) for item in items if CASE in item.stash]
-    asked = tuple(dict.fromkeys(case.backend for _, case in found if case.backend))
+    found = [
+        Found(item.stash[CASE], item.nodeid, item.path, tuple(getattr(item, "fixturenames", ())), item)
+        for item in items
+        if CASE in item.stash
+    ]
+    found += run.config.stash.get(LEFT_OUT, [])
+    backends = {one.case.backend for one in found}
+    asked = tuple(backend for backend in run.settings.backend if backend in backends)
     with run.probing():
         if not run.probed:
             run.probe_all(asked)
     before = continued.recorded(run)
-    missing = {}
-    covered = []
-    for item, case in found:
-        if item.nodeid in before:
+    missing, covered = [], []
+    for one in found:
+        if one.node in before:
             continue
-        choice = run.choice(case, needs(item))
+        choice = run.choice(one.case, one.needs)
         if isinstance(choice, UnsupportedError):
-            missing[item] = choice
-        else:
-            covered.append((item, case, choice))
-    run.cells = [(case.cell, item.path) for item, case in found]
-    measured = [case for item, case in found if perf.FIXTURE in getattr(item, "fixturenames", ())]
+            missing.append((one, choice))
+        elif one.item is not None:
+            covered.append((one.item, one.case, choice))
+    run.cells = [(one.case.cell, one.path) for one in found]
+    measured = [one.case for one in found if perf.FIXTURE in one.fixtures]
     run.measured_cells = len({(case.order, case.cell.point) for case in measured})
-    nodes = tuple(item.nodeid for item, _ in found)
+    nodes = tuple(one.node for one in found)
     settled = Settled(asked, len(found), len(missing), nodes, len(before.intersection(nodes)))
     # Nobody waits for the records: should their writer die, the worker that replaces it comes here, too.
     with contextlib.suppress(Timeout), FileLock(run.folder / "settling.lock", timeout=0):
         if not (run.folder / SETTLED).exists():
-            run.log.extend(_record(run, item, error) for item, error in missing.items())
+            run.log.extend(_record(run, one, error) for one, error in missing)
             whole = run.folder / f"{SETTLED}.{run.process}"
             whole.write_text(json.dumps(astuple(settled)))
             whole.replace(run.folder / SETTLED)
@@ -199,12 +255,25 @@ def _refuse_impostors(metafunc: pytest.Metafunc) -> None:
                 raise SpecError(f"its fixture {name!r} is not the harness's but of the plugin {module}: rename it")
 
 
-def _record(run: Run, item: pytest.Item, error: UnsupportedError) -> Record:
-    case = item.stash[CASE]
+def _renamed(case: Case, params: str) -> Case:
+    """``case`` of a test that is called ``params`` in brackets."""
+    return case if params == case.cell.params else renamed(case, params)
+
+
+def _chooses(config: pytest.Config) -> bool:
+    """Whether tests are chosen by what they are, and not by the options and files that cells are made from."""
+    if any(config.getoption(name, None) for name in CHOOSING) or any("::" in argument for argument in config.args):
+        return True
+    arranging = config.hook.pytest_collection_modifyitems.get_hookimpls()
+    return any(one.function.__module__.partition(".")[0] not in HARMLESS for one in arranging)
+
+
+def _record(run: Run, found: Found, error: UnsupportedError) -> Record:
+    case = found.case
     return Record(
         case.cell,
         "not_covered",
-        node=item.nodeid,
+        node=found.node,
         message=f"{error.capability}: {error.evidence}",
         fix=error.fix,
         environment=run.environments.get(case.backend, {}),

@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 
 EXPORTS = "exports"
 PROBES = "probes.json"
-EARLY = "early.probes"  # of all backends that the run asks for, whether a cell does or not
+EARLY = "early.probes"  # of all backends that the run asks for, whether a cell does or not, before workers collect
 PASSING = (crash.SUFFIX, crash.CRUMB, ".lock", ".probes")  # files that mean nothing once the run is over
 RUN = pytest.StashKey["Run"]()
 
@@ -72,7 +71,6 @@ class Run:
         self.stopped = False  # before its last cell: by -x, by ^C, by a file that can't be collected
         self.stillborn = 0  # workers in a row that died and whose successor has not collected yet
         self._open = contextlib.ExitStack()
-        self._early = False  # whether this process has begun to probe before it was asked for
         self._nearest = functools.cache(_nearest)  # asked for each cell
         self._expectations: dict[Path, Expectations] = {}
         self._promoted: dict[Path, tuple[Promoted, ...]] = {}
@@ -130,31 +128,22 @@ class Run:
 
     def probe_all(self, asked: Iterable[str]) -> dict[str, Probe]:
         """Probe what ``asked`` may come to, once for the run, and leave the results for every worker."""
+        return self._probe(asked, self.early, self.folder / PROBES)
+
+    def probe_early(self) -> None:
+        """Probe all that the run asks for before there are workers, of which each would wait for it.
+
+        They know by it what nothing covers here, and make no test of it: see `collection.leave_out`.
+        """
+        self._probe(self.settings.backend, {}, self.folder / EARLY)
+
+    def _probe(self, asked: Iterable[str], known: Mapping[str, Probe], path: Path) -> dict[str, Probe]:
         names = dict.fromkeys(name for backend in asked for name in (BACKENDS if backend == BEST else [backend]))
-        early = self.folder / EARLY
-        known = _read(early) if early.exists() else {}
         with Workbench(self.settings) as bench:
             found = {name: known.get(name) or bench.probe(name) for name in names}
         self.make_folder()
-        _write(self.folder / PROBES, found)
+        _write(path, found)
         return found
-
-    def probe_early(self) -> None:
-        """Begin to probe what the run asks for while cells are collected, which takes a worker as long.
-
-        One process does; `probe_all` takes from its results, and does itself what went wrong here.
-        """
-        if self.is_worker and not self.settings.in_process and not self._early:
-            self._early = True
-            thread = threading.Thread(target=self._probe_early)
-            thread.start()
-            self._open.callback(thread.join)
-
-    def _probe_early(self) -> None:
-        with contextlib.suppress(Exception), self.probing(timeout=0), Workbench(self.settings) as bench:
-            if not (self.folder / EARLY).exists():
-                names = dict.fromkeys(BACKENDS if BEST in self.settings.backend else self.settings.backend)
-                _write(self.folder / EARLY, {name: bench.probe(name) for name in names})
 
     def probing(self, timeout: float = -1) -> BaseFileLock:
         """Held by the process that probes."""
@@ -167,6 +156,12 @@ class Run:
     def probed(self) -> bool:
         """Whether some process has come to the end of `probe_all`."""
         return (self.folder / PROBES).exists()
+
+    @functools.cached_property
+    def early(self) -> dict[str, Probe]:
+        """What `probe_early` found; nothing where none did."""
+        early = self.folder / EARLY
+        return _read(early) if early.exists() else {}
 
     @functools.cached_property
     def probes(self) -> dict[str, Probe]:
@@ -192,7 +187,7 @@ class Run:
         every = (case.backend, (*needs, *case.needs, *case.recipe.needs, *needs_of(case.model)))
         if every not in self._choices:
             try:
-                self._choices[every] = choose(self.probes.__getitem__, *every).backend
+                self._choices[every] = choose((self.early or self.probes).__getitem__, *every).backend
             except UnsupportedError as error:
                 self._choices[every] = error
         return self._choices[every]
@@ -365,11 +360,16 @@ class Run:
     def close(self) -> None:
         """Give back what this process has; in the end of all, what only a run under way needs."""
         self._open.close()
-        if self.in_use and not self.is_worker:
+        if self.is_worker:
+            return
+        if self.in_use:
             shutil.rmtree(self.folder / EXPORTS, ignore_errors=True)
-            for path in self.folder.glob("*"):
-                if path.suffix in PASSING:
-                    path.unlink(missing_ok=True)
+        for path in self.folder.glob("*"):
+            if path.suffix in PASSING:
+                path.unlink(missing_ok=True)
+        if not self.in_use:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()  # of no cell after all: it held what was probed
 
 
 def make_folder(folder: Path, option: str) -> None:

@@ -41,6 +41,11 @@ def set_defaults(config: pytest.Config) -> None:
         config.option.maxworkerrestart = RESTARTS
 
 
+def will_have_workers(config: pytest.Config) -> bool:
+    """Whether xdist is about to start workers for a run of ours."""
+    return config.pluginmanager.hasplugin("dsession") and mentions_cells(config)
+
+
 def give_up(config: pytest.Config, stillborn: int) -> None:
     """End a run whose workers die one after the other before they have collected: their successors will, too."""
     if stillborn >= STILLBORN:

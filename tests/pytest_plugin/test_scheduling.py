@@ -99,28 +99,88 @@ def test_workers_probe_nothing_and_record_everything(project: pytest.Pytester, r
     assert len({record.run for record in found}) == 1
 
 
-PROBES_WERE_THERE = """
-import time
+NOTES_TESTS = """
+def pytest_itemcollected(item):
+    with (item.config.rootpath / f"{item.config.workerinput['workerid']}.made").open("a") as file:
+        print(item.nodeid, file=file)
+"""
+OF_OTHERS = """
 import pytest
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config):
-    run = config.rootpath / ".trt-harness" / "runs"
-    end = time.monotonic() + 60
-    while not list(run.glob("*/early.probes")):
-        assert time.monotonic() < end, "nobody probed while cells were collected"
-        time.sleep(0.05)
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.trt
+class TestThem:
+    def test_them(self, trt_session, times): ...
+
+@pytest.mark.trt(backends="fake:absent")
+def test_nowhere(trt_session): ...
+"""
+TWO = (*ARGUMENTS[1:-1], "--trt-backend=fake,fake:absent")
+OF_CONFTEST = """
+def pytest_generate_tests(metafunc):
+    if "first" in metafunc.fixturenames:
+        metafunc.parametrize("first", ["a", "b"])
 """
 
 
-def test_workers_probe_while_they_collect(project: pytest.Pytester, records: Records):
-    project.makeconftest(PROBES_WERE_THERE)
+def made(project: pytest.Pytester) -> list[list[str]]:
+    """The tests that each worker made, of which it runs some."""
+    return [file.read_text().split() for file in sorted(project.path.glob("*.made"))]
+
+
+def test_no_worker_makes_a_test_of_what_nothing_covers(project: pytest.Pytester, records: Records):
+    project.makeconftest(NOTES_TESTS)
     project.makepyfile(RUNS)
-    result = project.runpytest_subprocess("-n2", *ARGUMENTS[1:-1], "--trt-backend=fake,fake:absent")
-    assert result.parseoutcomes()["passed"] == 1
-    assert Counter(record.verdict for record in records()) == {"passed": 1, "not_covered": 1}
+    project.runpytest_subprocess("-n2", *TWO)
+    (name,) = (path.stem for path in project.path.glob("test_*.py"))
+    covered, left_out = (f"{name}.py::test_runs[mlp-fp32-opt-{backend}]" for backend in ("fake", "fake:absent"))
+    assert made(project) == [[covered], [covered]]
+    assert {record.node: record.verdict for record in records()} == {covered: "passed", left_out: "not_covered"}
     (run,) = (project.path / ".trt-harness" / "runs").iterdir()
     assert not list(run.glob("*.probes"))  # it is over
+
+
+def test_a_cell_is_called_the_same_whether_a_test_is_made_of_it_or_not(project: pytest.Pytester, records: Records):
+    project.makeconftest(OF_CONFTEST)
+    project.makepyfile(test_a=OF_OTHERS, test_b=RUNS.replace("trt_session,", "first, trt_session,"))
+    found = []
+    for workers in ("-n0", "-n2"):
+        project.runpytest_subprocess(workers, *TWO)
+        found.append({(record.node, record.cell, record.verdict, record.message) for record in records()})
+    assert len(found[0]) == 9
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ran"),
+    [
+        (["-k", "absent"], {"fake:absent"}),
+        (["-m", "trt and not slow"], {"fake", "fake:absent"}),
+        (["test_a.py::test_runs[mlp-fp32-opt-fake:absent]"], {"fake:absent"}),
+        (["--deselect", "test_a.py::test_runs[mlp-fp32-opt-fake:absent]"], {"fake"}),
+        (["-p", "chooses"], {"fake"}),
+    ],
+)
+def test_who_chooses_among_tests_sees_them_all(
+    project: pytest.Pytester, records: Records, arguments: list[str], ran: set[str]
+):
+    project.makeconftest(NOTES_TESTS)
+    project.makepyfile(
+        test_a=RUNS,
+        chooses="def pytest_collection_modifyitems(items): items[:] = [i for i in items if 'absent' not in i.name]",
+    )
+    project.syspathinsert()
+    result = project.runpytest_subprocess("-n2", *TWO, *arguments, "--strict-markers", "-o", "markers=slow")
+    assert {record.cell.backend for record in records()} == ran
+    assert all(len(tests) == (1 if "::" in arguments[0] else 2) for tests in made(project))
+    assert (result.ret == 0) is (ran == {"fake"})
+
+
+def test_a_run_that_comes_to_no_cell_leaves_nothing(project: pytest.Pytester):
+    project.makepyfile(RUNS)
+    result = project.runpytest_subprocess("-n1", *TWO, "-k", "neither")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert not list((project.path / ".trt-harness" / "runs").iterdir())
 
 
 NOTES_THE_ORDER = """
