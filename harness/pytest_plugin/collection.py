@@ -173,7 +173,8 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
         for item in items
         if CASE in item.stash
     ]
-    found += run.config.stash.get(LEFT_OUT, [])
+    left_out: list[Found] = run.config.stash.get(LEFT_OUT, [])
+    found += left_out
     backends = {one.case.backend for one in found}
     asked = tuple(backend for backend in run.settings.backend if backend in backends)
     with run.probing():

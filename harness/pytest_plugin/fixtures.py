@@ -25,7 +25,7 @@ from harness.pytest_plugin.outcome import repeat
 from harness.pytest_plugin.perf import Perf
 from harness.pytest_plugin.progress import reporter
 from harness.pytest_plugin.relation import Relation
-from harness.pytest_plugin.story import STORY, Judged, Story
+from harness.pytest_plugin.story import STORY, WAY, Judged, Story
 from harness.spec import BuildConfig, EngineSpec, Example, Interface, ModelSpec, Profile, admit, interface, recipe
 from harness.spec.cell import Cell
 from harness.spec.space import Space, spaces
@@ -159,8 +159,14 @@ def trt_hosts(_trt: Story, trt_backend: str) -> Iterator[Hosts]:
     """
     opened = contextlib.ExitStack()
 
+    def spent(stage: str, seconds: float) -> None:
+        if stage in WAY:  # and not in looking at its memory
+            _trt.spend({stage: seconds})
+
     def make(name: str = "") -> HostedBackend:
-        return opened.enter_context(contextlib.closing(_trt.run.apart(name or trt_backend)))
+        backend = opened.enter_context(contextlib.closing(_trt.run.apart(name or trt_backend)))
+        backend.client.spent = spent
+        return backend
 
     with opened:
         yield make

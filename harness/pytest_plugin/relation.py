@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,8 @@ class Relation:
 
     def count(self, inputs: Arrays) -> int:
         """How many rows ``inputs`` hold; 0 for a model without independent rows."""
-        return len(self._order(inputs)) if self._case.model.batch is not None else 0
+        with self._making():
+            return len(self._order(inputs)) if self._case.model.batch is not None else 0
 
     def halves(self, inputs: Arrays) -> list[dict[str, Array]]:
         """The rows in two runs; none where the profile admits no batch as small."""
@@ -113,7 +114,7 @@ class Relation:
         with self._making():
             return parts(inputs, self._interface, self.symbol, first)
 
-    def padded(self, inputs: Arrays) -> Iterator[tuple[str, dict[str, Array], dict[str, Array]]]:
+    def padded(self, inputs: Arrays) -> list[tuple[str, dict[str, Array], dict[str, Array]]]:
         """By dimension: the inputs cut short, and those again, as long as ``inputs``, the rest hidden by the masks.
 
         Neither is larger than ``inputs``, so that what fails does so at the size that it is told for.
@@ -121,21 +122,23 @@ class Relation:
         from harness.judge.inputs import binding_of
         from harness.judge.metamorphic import cut, hidden_symbols, padded
 
-        model, sizes = self._case.model, binding_of(self._interface, inputs)
+        model = self._case.model
         masks = [rule.tensor for rule in model.inputs if rule.kind == "mask"]
         hidden = hidden_symbols(self._interface, masks)
         if not hidden:
-            return
-        space = Space(admit(model.id, model.profiles[self._profile], self._interface), model.relations)
-        for symbol in hidden:
-            others = {name: size for name, size in sizes.items() if name in space.ranges and name != symbol}
-            least = space.least(others) if symbol in space.ranges else None
-            shortest = max(least[symbol], 1) if least else sizes[symbol]
-            if shortest < sizes[symbol]:
-                with self._making():
+            return []
+        found = []
+        with self._making():
+            sizes = binding_of(self._interface, inputs)
+            space = Space(admit(model.id, model.profiles[self._profile], self._interface), model.relations)
+            for symbol in hidden:
+                others = {name: size for name, size in sizes.items() if name in space.ranges and name != symbol}
+                least = space.least(others) if symbol in space.ranges else None
+                shortest = max(least[symbol], 1) if least else sizes[symbol]
+                if shortest < sizes[symbol]:
                     short = cut(inputs, self._interface, symbol, shortest)
-                    long = padded(short, self._interface, symbol, sizes[symbol], masks)
-                yield symbol, short, long
+                    found.append((symbol, short, padded(short, self._interface, symbol, sizes[symbol], masks)))
+        return found
 
     # Outputs ------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,6 +69,7 @@ class HostClient:
         self.facts: dict[str, Any] = {}  # python, executable, numpy, pid of the last host started
         self.breadcrumb: Path | None = None
         self.label = ""  # what the user of this client is at; goes into the breadcrumb
+        self.spent: Callable[[str, float], None] | None = None  # is told the stage and the seconds of each request
         self._host: _Host | None = None
         self._lock = threading.Lock()
 
@@ -93,6 +94,7 @@ class HostClient:
         with self._lock:
             host = self._current(generation, stage, summary)
             self._leave(stage, summary, host)
+            started = time.perf_counter()
             try:
                 return host.ask({"method": method, "arguments": dict(arguments)}, stage, timeout, progress)
             except _Death as death:
@@ -103,6 +105,8 @@ class HostClient:
                     self._drop()
                 raise
             finally:
+                if self.spent is not None:
+                    self.spent(stage, time.perf_counter() - started)
                 if self._host is not None and not self._host.in_step:
                     self._drop()  # interrupted half-way: what comes next on this channel is anyone's guess
                 self._leave(stage, summary, host, over=True)

@@ -177,7 +177,13 @@ class Space:
 
     def least(self, fixed: Sizes | None = None) -> dict[str, int] | None:
         """The smallest sizes, each variable's as far as those before it allow; None when ``fixed`` leaves none."""
-        return self._settled(self._box(fixed or {}), least=True)
+        if fixed:
+            return self._settled(self._box(fixed), least=True)
+        return None if self._least is None else dict(self._least)
+
+    @functools.cached_property
+    def _least(self) -> dict[str, int] | None:
+        return self._settled(self._whole, least=True)
 
     def greatest(self) -> dict[str, int] | None:
         """The largest sizes, in the same way."""

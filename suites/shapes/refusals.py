@@ -93,8 +93,10 @@ def resized(inputs: Arrays, interface: Interface, sizes: Mapping[str, int]) -> d
     changed = {}
     for tensor in interface.inputs:
         array = np.resize(inputs[tensor.name], tensor.resolve(sizes))
-        held = [sizes[f"{tensor.name}[{index}]"] for index in range(array.size) if f"{tensor.name}[{index}]" in sizes]
-        changed[tensor.name] = np.asarray(held, array.dtype).reshape(array.shape) if held else array
+        if f"{tensor.name}[0]" in sizes:  # a shape tensor
+            held = [sizes[f"{tensor.name}[{index}]"] for index in range(array.size)]
+            array = np.asarray(held, array.dtype).reshape(array.shape)
+        changed[tensor.name] = array
     return changed
 
 
