@@ -138,7 +138,11 @@ class RecordLog:
 
     def extend(self, records: Iterable[Record]) -> list[Record]:
         """As `append`, all of ``records`` in one write."""
-        made = [dataclasses.replace(record, run=self.run_id, worker=self.process) for record in records]
+        here = self.run_id, self.process
+        made = [
+            record if (record.run, record.worker) == here else dataclasses.replace(record, run=here[0], worker=here[1])
+            for record in records
+        ]
         self._lines.append([record.to_json() for record in made])
         return made
 

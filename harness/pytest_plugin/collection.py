@@ -279,4 +279,6 @@ def _record(run: Run, found: Found, error: UnsupportedError) -> Record:
         fix=error.fix,
         environment=run.environments.get(case.backend, {}),
         started=time.time(),
+        run=run.id,
+        worker=run.process,
     )

@@ -6,10 +6,12 @@ A report has some sixty values, and a cell three reports: both ends spend more o
 from __future__ import annotations
 
 import marshal
+from collections.abc import Iterable
 from typing import Any
 
 PARCEL = "trt_parcel"  # what xdist adds to a report stands beside it
 FORMAT = 2  # of marshal: the same for every Python
+PLAIN = frozenset({type(None), str, int, float, bool, bytes})
 
 
 def packed(data: dict[str, Any]) -> dict[str, Any]:
@@ -19,11 +21,16 @@ def packed(data: dict[str, Any]) -> dict[str, Any]:
 
 def _own(value: object) -> bool:
     """Whether it is of Python's own types throughout: of anything with a buffer, marshal would make bytes."""
-    if isinstance(value, (list, tuple)):
-        return type(value) in (list, tuple) and all(map(_own, value))
-    if isinstance(value, dict):
-        return type(value) is dict and all(_own(name) and _own(one) for name, one in value.items())
-    return value is None or type(value) in (str, int, float, bool, bytes)
+    if type(value) in (list, tuple):
+        return _all_own(value)  # type: ignore[arg-type]
+    if type(value) is dict:
+        return _all_own(value) and _all_own(value.values())
+    return type(value) in PLAIN
+
+
+def _all_own(values: Iterable[object]) -> bool:
+    """Most hold plain values alone, which needs no look at each."""
+    return PLAIN.issuperset(map(type, values)) or all(map(_own, values))
 
 
 def unpack(data: dict[str, Any]) -> None:
