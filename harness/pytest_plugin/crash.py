@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import time
@@ -25,7 +24,7 @@ class Notes:
         self._file = os.open(folder / f"{process}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def write(self, node: str, cell: Cell) -> None:
-        text = json.dumps({"node": node, "cell": dataclasses.asdict(cell), "started": time.time()})
+        text = json.dumps({"node": node, "cell": vars(cell), "started": time.time()})
         os.pwrite(self._file, text.encode() + b"\n", 0)
 
     def close(self) -> None:

@@ -172,6 +172,8 @@ class Story:
             facts=self.facts,
             started=self.started,
             duration=time.time() - self.started,
+            run=self.run.id,
+            worker=self.run.process,
         )
 
     def _settle(self) -> None:

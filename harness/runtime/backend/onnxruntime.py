@@ -137,7 +137,6 @@ class OnnxRuntimeBackend:
         self._refuse(request)
         start = time.perf_counter()
         _session(request.model, self.optimized, self.threads)
-        seconds = time.perf_counter() - start
         path = Path(request.model)
         model = path.read_bytes()
         elsewhere = _EXTERNAL in model and _with_onnx(lambda: len(files_of(path)) > 1)
@@ -150,6 +149,7 @@ class OnnxRuntimeBackend:
             "contents": [_ranges(contents) for contents in request.contents],
         }
         data = _serialized(plan, b"" if elsewhere else model)
+        seconds = time.perf_counter() - start
         if progress is not None:
             progress("build", 1, 1)
         return Plan(data, {"build": seconds}, keep=not elsewhere)
@@ -169,13 +169,13 @@ class OnnxRuntimeBackend:
             raise UnsupportedError("plugins", PLUGINS, _TENSORRT)
         if stream:
             raise UnsupportedError("stream_reader", _MISSING["stream_reader"], _TENSORRT)
-        described, model = _described(mapped(plan))
         start = time.perf_counter()
+        described, model = _described(mapped(plan))
         try:
             session = _session(described["model"] or model, described["optimized"], described["threads"])
         except (ParseError, BuildError) as error:
             raise DeserializeError(error.message, log=error.log) from None
-        return OnnxRuntimeEngine(session, described, model, time.perf_counter() - start, self._living)
+        return OnnxRuntimeEngine(session, described, model, start, self._living)
 
     def taken_memory(self) -> int:
         raise UnsupportedError("device memory", "onnxruntime runs on the CPU, whose memory is the host's")
@@ -205,7 +205,7 @@ class OnnxRuntimeEngine:
         session: onnxruntime.InferenceSession,
         plan: Mapping[str, Any],
         model: bytes,
-        seconds: float,
+        start: float,
         living: Living,
     ) -> None:
         self.runtime: onnxruntime.InferenceSession | None = session
@@ -226,7 +226,7 @@ class OnnxRuntimeEngine:
                     reported(inputs, *profile) for profile in zip(self.ranges, self.contents, strict=True)
                 ],
             },
-            seconds={"deserialize": seconds},
+            seconds={"deserialize": time.perf_counter() - start},  # of the load, which ends here
         )
         self._held = contextlib.ExitStack()
         living.add_engine(self._held)
