@@ -95,6 +95,24 @@ def test_hosts(trt_hosts, trt_plan, trt_inputs, trt_record):
     assert not [pid for pid in record.facts["pids"] if Path(f"/proc/{pid}").exists()]
 
 
+def test_what_a_host_of_a_tests_own_is_asked_for_counts_by_stage(project: pytest.Pytester, records: Records) -> None:
+    body = """
+def test_hosts(trt_hosts, trt_plan, trt_inputs, trt_record):
+    host = trt_hosts()
+    started = time.perf_counter()
+    host.taken_memory()  # no work on a model; the host is started for it
+    engine = host.load(trt_plan.data)
+    engine.session().run(trt_inputs)
+    trt_record["took"] = time.perf_counter() - started
+"""
+    run(project, f"import time\n{body}").assert_outcomes(passed=1)
+    (record,) = records()
+    assert (
+        {"deserialize", "run"} <= record.seconds.keys() <= {"export", "inputs", "parse", "build", "deserialize", "run"}
+    )
+    assert 0 < record.seconds["deserialize"] + record.seconds["run"] < record.facts["took"]
+
+
 @pytest.mark.parametrize("runtime", ["tensorrt_lean", "tensorrt_dispatch"])
 def test_a_runtime_that_is_not_there_is_not_covered(project: pytest.Pytester, records: Records, runtime: str) -> None:
     body = f"""
