@@ -34,17 +34,10 @@ NEEDS = {  # by fixture requested
     "trt_walk": ("run",),
 }
 CASE = pytest.StashKey[Case]()
-CHOOSING = (
-    "keyword",
-    "markexpr",
-    "deselect",
-    "lf",
-    "stepwise",
-)  # pytest's options that take tests out by what they are
-HARMLESS = (  # packages that take none out otherwise; execnet runs xdist's side in a worker by this name
-    *("_pytest", "harness", "xdist", "__channelexec__", "pytest_benchmark", "pytest_timeout"),
-    "_hypothesis_pytestplugin",
-)
+# Options of pytest's that take tests out by what they are.
+CHOOSING = ("keyword", "markexpr", "deselect", "lf", "stepwise")
+# Packages that take none out otherwise; by "__channelexec__" goes xdist's side in a worker.
+HARMLESS = ("_pytest", "harness", "__channelexec__", "pytest_benchmark", "pytest_timeout", "_hypothesis_pytestplugin")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +116,7 @@ def leave_out(metafunc: pytest.Metafunc) -> None:
             covered.append(call)
         else:
             left_out.append((call, case))
-    if not covered:  # pytest makes a test without a cell where there is none at all
+    if left_out and not covered:  # pytest makes a test without a cell where there is none at all
         covered.append(left_out.pop()[0])
     metafunc._calls = covered
     config.stash.setdefault(LEFT_OUT, []).extend(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from harness.ledger.records import mend, read_run
-from harness.pytest_plugin.run import PROBES, Run
+from harness.pytest_plugin.run import EARLY, PROBES, Run
 
 BEFORE = "before.json"  # in the run's folder: the tests that an earlier process recorded
 SETTLED = "settled.json"  # in the run's folder: written last of what is settled once for all processes
@@ -21,7 +21,7 @@ def begin(run: Run) -> None:
         return
     mend(run.folder)
     recorded = sorted({record.node for record in read_run(run.folder).records})
-    for name in (SETTLED, PROBES):
+    for name in (SETTLED, PROBES, EARLY):
         (run.folder / name).unlink(missing_ok=True)
     whole = run.folder / f"{BEFORE}.tmp"
     whole.write_text(json.dumps(recorded))

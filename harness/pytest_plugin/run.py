@@ -364,12 +364,13 @@ class Run:
             return
         if self.in_use:
             shutil.rmtree(self.folder / EXPORTS, ignore_errors=True)
-        for path in self.folder.glob("*"):
-            if path.suffix in PASSING:
-                path.unlink(missing_ok=True)
-        if not self.in_use:
+            for path in self.folder.glob("*"):
+                if path.suffix in PASSING:
+                    path.unlink(missing_ok=True)
+        else:  # there was no cell after all, and something may have been probed
             with contextlib.suppress(OSError):
-                self.folder.rmdir()  # of no cell after all: it held what was probed
+                (self.folder / EARLY).unlink()
+                self.folder.rmdir()
 
 
 def make_folder(folder: Path, option: str) -> None:
