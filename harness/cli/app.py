@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -88,10 +90,16 @@ def options(
     logging.getLogger("harness").addHandler(logging.StreamHandler() if verbose else logging.NullHandler())
 
 
+@functools.cache
+def _command() -> Callable[[], object]:
+    """``app`` with the options of all its commands, which take a while to make: once a process."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line and exit."""
     try:
-        app()
+        _command()()
     except Exception as error:
         arguments = sys.argv[1:]
         code, message = _told(error, arguments)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.ledger.batch import Measurement, Series, Session
 from harness.ledger.candidate import Place
 from harness.ledger.proposals import HOW
 from harness.ledger.records import Record
 from harness.measure.quantity import RATE, SECONDS
 from harness.runtime.sampling import THROUGHPUT
 from harness.spec.canonical import digest
+
+if TYPE_CHECKING:
+    from harness.ledger.batch import Measurement, Session
 
 MACHINE = "machine"  # of a record's facts: as `harness.runtime.machine.machine` tells
 
@@ -58,6 +60,8 @@ def timed(record: Record) -> Timed | None:
 
 def measurements(record: Record, session: Session) -> Iterator[Measurement]:
     """For a store. No plan is named: the engine was whichever the cell had."""
+    from harness.ledger.batch import Measurement, Series  # with SQLAlchemy, which nobody needs who only looks
+
     found = timed(record)
     if found is None:
         return

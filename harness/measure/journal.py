@@ -104,7 +104,13 @@ class Journal:
             self.builds[subject, line.pop("side"), line.pop("number")] = line
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        self._lines.append([json.dumps(plain(line), separators=(",", ":"), default=str)])
+        # Thousands of samples: what JSON has types for is left to it, and `plain` makes of the rest what it can.
+        self._lines.append([json.dumps(line, separators=(",", ":"), default=_spelled)])
+
+
+def _spelled(value: Any) -> Any:
+    made = plain(value)
+    return str(value) if made is value else made
 
 
 def _as_read(said: Mapping[str, Any]) -> Any:
