@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -358,10 +357,9 @@ class TestInterrupted:
 
     def test_a_failure_is_tried_again(self, trt: Trt, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         arguments = ("compare", model, *PROFILE, "--backend", "fake", *HERE, "--output", "out", "--json")
-        monkeypatch.setattr(runner, "measured", _refused)
-        assert trt(*arguments).code == 1
-        monkeypatch.undo()
-        os.chdir(model.parent)
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "measured", _refused)
+            assert trt(*arguments).code == 1
         assert trt(*arguments).code == 0
 
     def test_measurements_of_another_request_are_not_taken(self, trt: Trt, model: Path) -> None:
