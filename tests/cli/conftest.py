@@ -31,8 +31,14 @@ Trt = Callable[..., Result]
 
 
 @pytest.fixture
-def trt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Trt:
+def trt(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> Trt:
     """Runs the command line in an empty folder: ``trt("check", "a.onnx")``."""
+    request.getfixturevalue("played_time")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
 

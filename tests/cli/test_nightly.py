@@ -21,6 +21,7 @@ from harness.ledger import batch, history, host
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
 from harness.runtime.backend.fake import FAULT_VARIABLE
+from harness.spec.source import EXPORT_VARIABLE
 from tests.pytest_plugin.parts import ROOT, RUNS
 
 MEASURES = """
@@ -87,6 +88,7 @@ def project_in(folder: Path, cache: Path) -> Project:
     ours = ("PYTEST_", "TRT_HARNESS_", "COV_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {
+        EXPORT_VARIABLE: os.environ[EXPORT_VARIABLE],
         "PYTHONPATH": str(ROOT),
         "XDG_CACHE_HOME": str(cache),
         "TRT_HARNESS_LOCKS": str(cache / "locks"),

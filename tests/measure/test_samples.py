@@ -291,6 +291,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.usefixtures("played_time")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_gets_the_verdict_it_deserves(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake, "_MADE", iter(range(1000)))
@@ -308,6 +309,7 @@ def test_every_fault_of_latencies_is_tried() -> None:
     assert found == {fault.partition("=")[0] for fault in FAULTS if fault}
 
 
+@pytest.mark.usefixtures("played_time")
 @pytest.mark.parametrize(
     ("fault", "detector"),
     [("slowing", "_drift"), ("clock_drop", "_drift"), ("wrong_unit", "_misfit")],

@@ -28,7 +28,6 @@ for module in (
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """An empty repository whose user has installed the plugin."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("TRT_HARNESS_EXPORTS", raising=False)
     pytester.makeini(
         """
         [pytest]

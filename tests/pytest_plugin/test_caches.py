@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.ledger.records import Record
+from harness.spec.source import EXPORT_VARIABLE
 from tests.pytest_plugin.parts import RUNS
 
 pytest_plugins = ("pytester",)
@@ -206,3 +207,24 @@ def test_a_plan_that_a_folder_brings_along_is_not_loaded(
         assert project.runpytest_inprocess(*arguments, f"--trt-trust={trusted}").ret == 0
         (record,) = records()
         assert record.verdict == "passed"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
+def test_models_are_exported_into_the_folder_of_the_run_and_go_with_it(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv(EXPORT_VARIABLE)
+    project.makepyfile(
+        """
+        from pathlib import Path
+        import pytest
+
+        @pytest.mark.trt(models="mlp", over=("model", "point"))
+        def test_where(trt_spec):
+            runs = Path.cwd() / ".trt-harness" / "runs"
+            assert trt_spec.model.source.path().relative_to(runs).parts[1] == "exports"
+        """
+    )
+    project.runpytest_inprocess("--trt-backend=fake", *workers).assert_outcomes(passed=3)
+    (run,) = (project.path / ".trt-harness" / "runs").iterdir()
+    assert not (run / "exports").exists()

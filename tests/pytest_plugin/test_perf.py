@@ -53,12 +53,14 @@ AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 Nights = Callable[..., list[Record]]
 
 
-def run(folder: Path, fault: str, output: Path, *options: str) -> list[Record]:
-    """The records of one night in a process of its own, on the fake backend, by a fault if one is given."""
+def asked(output: Path, *options: str) -> list[str]:
+    """For one night on the fake backend."""
     few = ["--trt-perf-seconds=0.1", "--trt-perf-processes=2", "--trt-perf-builds=1"]
-    given = ["--trt-backend=fake", *few, f"--trt-output={output}"]
-    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", *given, *options]
-    subprocess.run(command, cwd=folder, env={**os.environ, FAULT_VARIABLE: fault}, capture_output=True, check=False)
+    return ["-p", "no:xdist", "--trt-backend=fake", *few, f"--trt-output={output}", *options]
+
+
+def left(output: Path) -> list[Record]:
+    """The records of a night."""
     runs = list(output.iterdir()) if output.is_dir() else []
     return [record for one in runs for record in read_run(one).records]
 
@@ -71,23 +73,31 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tox.ini").write_text(INI)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "TRT_HARNESS_EXPORTS"):
+        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
             patch.delenv(name, raising=False)
-        records = [record for number in (1, 2) for record in run(folder, "", folder / f"n{number}", "--trt-perf=gate")]
+        records = []
+        for output in (folder / "n1", folder / "n2"):
+            night = [sys.executable, "-m", "pytest", *asked(output, "--trt-perf=gate")]
+            subprocess.run(night, cwd=folder, env={**os.environ, FAULT_VARIABLE: ""}, capture_output=True, check=False)
+            records += left(output)
     accept(folder / "trt-baselines.toml", records)
     return folder
 
 
 @pytest.fixture
 def nights(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Nights:
-    """Runs nights in a project without any baseline."""
+    """Runs nights in a project without any baseline, by a fault if one is given. Engines have hosts of their own."""
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)
     project.makepyfile(test_it=TEST)
     numbers = itertools.count(1)
 
     def night(fault: str = "", *options: str, perf: str = "gate") -> list[Record]:
-        return run(project.path, fault, project.path / f"night-{next(numbers)}", f"--trt-perf={perf}", *options)
+        output = project.path / f"night-{next(numbers)}"
+        with monkeypatch.context() as patch:
+            patch.setenv(FAULT_VARIABLE, fault)
+            project.runpytest_inprocess(*asked(output, f"--trt-perf={perf}", *options))
+        return left(output)
 
     return night
 

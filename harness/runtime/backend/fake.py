@@ -914,7 +914,8 @@ class FakeSession:
     def measure(self, inputs: Mapping[str, Array], sampling: Sampling) -> Samples:
         self.run(inputs, graph=sampling.graph)
         device, fault = self._device(sampling), self._engine.fault
-        samples = sample(device.take, sampling, device.leading, replays=max(sampling.replays, 1))
+        replays = max(sampling.replays, 1)
+        samples = sample(device.take, sampling, device.leading, replays=replays, clock=device.clock)
         return _SPOILT[fault](samples) if fault in _SPOILT else samples
 
     def repeat(self, inputs: Mapping[str, Array], seconds: float, *, graph: bool = False) -> Repeated:

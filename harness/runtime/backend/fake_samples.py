@@ -53,6 +53,10 @@ class FakeDevice:
         self._run = (BASE + LAYER * layers) * level / (1 if plan.streams == 1 else 0.8 * plan.streams)
         self._cools, self._rng, self._ran = cools, rng, 0
 
+    @staticmethod
+    def clock() -> float:
+        return time.perf_counter()
+
     def take(self, count: int) -> Mapping[str, Chunk]:
         ran = np.arange(self._ran, self._ran + count)
         self._ran += count
@@ -63,7 +67,7 @@ class FakeDevice:
             seconds |= {name: part * self._noise(count) for name, part in _PARTS.items()}
             seconds[END_TO_END] = run + sum(seconds[name] for name in _PARTS)
         each = _ROOM * np.sum(list(seconds.values()), axis=0)
-        at = time.perf_counter() + np.cumsum(each)
+        at = self.clock() + np.cumsum(each)
         time.sleep(float(each.sum()))
         return {name: Chunk(values, at) for name, values in seconds.items()}
 
