@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,22 @@ from tests.doubles.signature import Signature
 
 
 @dataclass(frozen=True)
-class Overload:
-    """One signature with a cast for each parameter, and for what it returns."""
+class Types:
+    """Of one signature a cast for each parameter, and for what it returns."""
 
-    signature: Signature
     casts: tuple[Cast, ...]
     defaults: tuple[Any, ...]
     nullable: tuple[bool, ...]
     returns: Cast
     returns_null: bool
+
+
+@dataclass(frozen=True)
+class Overload:
+    """One signature, with its types, which are made when first asked for: hundreds of others are never called."""
+
+    signature: Signature
+    types: Callable[[], Types]
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """One value a parameter, in order; Mismatch says what does not fit."""
@@ -36,9 +43,9 @@ class Overload:
             if name in given:
                 raise Mismatch(f"got {name!r} twice")
             given[name] = value
-        values = []
+        values, types = [], self.types()
         for parameter, cast, default, nullable in zip(
-            parameters, self.casts, self.defaults, self.nullable, strict=True
+            parameters, types.casts, types.defaults, types.nullable, strict=True
         ):
             if parameter.name not in given:
                 if not parameter.optional:
@@ -142,9 +149,16 @@ def new_class(meta: Any, name: str, bases: tuple[type, ...], space: dict[str, An
 class Property:
     """A listed property: read from the play, and written to it where the version has a setter."""
 
-    def __init__(self, double: Double, owner: str, name: str, cast: Cast, nullable: bool, writable: bool) -> None:
+    def __init__(
+        self, double: Double, owner: str, name: str, types: Callable[[], tuple[Cast, bool]], writable: bool
+    ) -> None:
+        """``types`` gives the cast of a value, and whether it may be None."""
         self.double, self.owner, self.name = double, owner, name
-        self.cast, self.nullable, self.writable = cast, nullable, writable
+        self.types, self.writable = types, writable
+
+    def cast(self, value: Any) -> Any:
+        cast, nullable = self.types()
+        return value if value is None and nullable else cast(value)
 
     def __get__(self, thing: Any, owner: type) -> Any:
         if thing is None:
@@ -155,7 +169,7 @@ class Property:
         except AttributeError:
             raise self.double.refuse(NotPlayed, f"{self.owner}.{self.name}", "is listed, and has no play") from None
         try:
-            return value if value is None and self.nullable else self.cast(value)
+            return self.cast(value)
         except Mismatch as mismatch:
             where = f"{self.owner}.{self.name}"
             raise self.double.refuse(NotPlayed, where, f"is played wrongly: {mismatch}") from None
@@ -166,7 +180,7 @@ class Property:
         if not self.writable:
             raise self.double.refuse(ReadOnly, where, "can't be set: it has no setter")
         try:
-            value = value if value is None and self.nullable else self.cast(value)
+            value = self.cast(value)
         except Mismatch as mismatch:
             raise self.double.refuse(Refused, where, str(mismatch)) from None
         if not hasattr(play, self.name):
@@ -195,10 +209,11 @@ def _bound(
 
 
 def _returned(double: Double, where: str, overload: Overload, value: Any) -> Any:
-    if value is None and (overload.returns_null or overload.signature.returns is None):
+    types = overload.types()
+    if value is None and (types.returns_null or overload.signature.returns is None):
         return None
     try:
-        return overload.returns(value)
+        return types.returns(value)
     except Mismatch as mismatch:
         raise double.refuse(NotPlayed, where, f"is played wrongly: {mismatch} as result") from None
 

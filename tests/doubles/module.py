@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tests.doubles.casts import Cast, Casts, UncoveredType
 from tests.doubles.double import Double
@@ -32,6 +32,7 @@ from tests.doubles.enums import EnumMeta, new_enum
 from tests.doubles.members import (
     Overload,
     Property,
+    Types,
     make_function,
     make_method,
     make_special,
@@ -43,6 +44,7 @@ from tests.doubles.members import (
 from tests.doubles.runtimes import refuse_conversions, without_builder
 from tests.doubles.signature import Default, Member, Parameter, SignatureError, parse, parse_type
 
+T = TypeVar("T")
 DATA = Path(__file__).parents[1] / "data" / "trt_api"
 SUPPLEMENT = Path(__file__).with_name("supplement.json")
 
@@ -64,10 +66,15 @@ def make(version: str, plays: Any, *, gpu: bool = True) -> Double:
     kind, _, of = version.partition("_")
     runtime = kind in ("lean", "dispatch")
     listing = _read(DATA / f"trt_api_{of if runtime else version}.json")
-    double = generate(without_builder(listing, kind) if runtime else listing, _read(SUPPLEMENT), plays, gpu=gpu)
+    shown = without_builder(listing, kind) if runtime else listing
+    double = generate(shown, _read(SUPPLEMENT), plays, gpu=gpu, whole=version not in _WHOLE)
+    _WHOLE.add(version)
     if runtime:
         refuse_conversions(double.classes)
     return double
+
+
+_WHOLE: set[str] = set()  # versions that every type was made of in this process, so that all of them can be
 
 
 @functools.cache
@@ -75,18 +82,36 @@ def _read(file: Path) -> Any:
     return json.loads(file.read_text())
 
 
-def generate(listing: Mapping[str, Any], supplement: Mapping[str, Any], plays: Any, *, gpu: bool = True) -> Double:
+def generate(
+    listing: Mapping[str, Any], supplement: Mapping[str, Any], plays: Any, *, gpu: bool = True, whole: bool = True
+) -> Double:
     """The double of what ``listing`` lists, corrected by ``supplement``.
 
     ``plays`` has ``play_of(name)``, a class or None, ``functions``, by name, and ``World``.
-    GenerationError names what can't be read or is covered by nothing.
+    GenerationError names what can't be read or is covered by nothing: at once if ``whole``, else when it is used.
     """
-    return _Generator(listing, supplement, plays, gpu).make()
+    return _Generator(listing, supplement, plays, gpu, whole).make()
+
+
+class _Later(Generic[T]):
+    """As `functools.cache`, which takes longer to set up than most of these ever take."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._made = make, list[T]()
+
+    def __call__(self) -> T:
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]
 
 
 class _Generator:
-    def __init__(self, listing: Mapping[str, Any], supplement: Mapping[str, Any], plays: Any, gpu: bool) -> None:
-        self.listing, self.supplement, self.plays = listing, supplement, plays
+    def __init__(
+        self, listing: Mapping[str, Any], supplement: Mapping[str, Any], plays: Any, gpu: bool, whole: bool
+    ) -> None:
+        self.listing, self.supplement, self.plays, self.whole = listing, supplement, plays, whole
         name = listing["module"].removesuffix("_bindings")
         self.double = Double(listing["version"], name, gpu, module_of(name))
         self.double.world = plays.World(self.double)
@@ -178,9 +203,19 @@ class _Generator:
         if name in statics:
             return statics[name]
         text = self.supplement["property_types"].get(f"{owner}.{name}", listed["type"])
-        kind = None if text is None else self._type(owner, text)
-        cast = self._cast(f"{owner}.{name}", kind)
-        return Property(self.double, owner, name, cast, self.casts.may_be_null(kind) or kind is None, listed["rw"])
+
+        def types() -> tuple[Cast, bool]:
+            kind = None if text is None else self._type(owner, text)
+            return self._cast(f"{owner}.{name}", kind), self.casts.may_be_null(kind) or kind is None
+
+        return Property(self.double, owner, name, self._later(types), listed["rw"])
+
+    def _later(self, make: Callable[[], T]) -> Callable[[], T]:
+        """What gives what ``make`` makes, once; which is now where all is."""
+        later = _Later(make)
+        if self.whole:
+            later()
+        return later
 
     def _corrected(self, text: str) -> str:
         corrected: str = self.supplement["signatures"].get(text, text)
@@ -205,14 +240,17 @@ class _Generator:
         except SignatureError as error:
             raise GenerationError(f"{self.double.title}: {owner}: {error}; correct it in supplement.json") from error
         where = f"{owner}.{signature.name}" if owner else signature.name
-        return Overload(
-            signature,
-            tuple(self._cast(where, parameter.type) for parameter in signature.parameters),
-            tuple(self._default(where, parameter) for parameter in signature.parameters),
-            tuple(self._nullable(where, parameter) for parameter in signature.parameters),
-            self._cast(where, signature.returns),
-            self.casts.may_be_null(signature.returns),
-        )
+
+        def types() -> Types:
+            return Types(
+                tuple(self._cast(where, parameter.type) for parameter in signature.parameters),
+                tuple(self._default(where, parameter) for parameter in signature.parameters),
+                tuple(self._nullable(where, parameter) for parameter in signature.parameters),
+                self._cast(where, signature.returns),
+                self.casts.may_be_null(signature.returns),
+            )
+
+        return Overload(signature, self._later(types))
 
     def _nullable(self, where: str, parameter: Parameter) -> bool:
         if parameter.optional and parameter.default is None:
