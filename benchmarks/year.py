@@ -19,7 +19,8 @@ import numpy.typing as npt
 from harness.ledger import batch, decisions, history
 from harness.ledger.baseline_file import read, write
 from harness.ledger.baselines import Baseline, Baselines, State
-from harness.ledger.gate import Gate, Question, Ruling, Tonight, against_history
+from harness.ledger.gate import Gate, Question, Ruling, Tonight
+from harness.ledger.host import Canary, gained, moved
 from harness.ledger.proposals import Proposal, Seen, proposed
 from harness.ledger.store import Store
 from harness.measure import protocol
@@ -144,7 +145,6 @@ class Year:
     values: dict[str, dict[int, float]] = field(default_factory=dict)  # medians, by cell and night
     before_swap: Baselines = field(default_factory=lambda: Baselines({}))
     _rng: Any = None
-    _held: Baselines = field(default_factory=lambda: Baselines({}))
     _night: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -155,13 +155,14 @@ class Year:
 
     def _one(self, night: int) -> None:
         session = f"night-{night:03}"
-        baselines = self._held = self.ledger.baselines()
+        baselines = self.ledger.baselines()
         seen = {name: self._canary(night) for name in CANARIES}
-        moved = ", ".join(filter(None, (self._moved(name, values) for name, values in seen.items())))
+        canaries = [Canary(name, name, GRAPH.name, tuple(values)) for name, values in seen.items()]
         tonight = {cell: self._tonight(cell, night, session) for cell in self.cells}
         rows = [*tonight.values(), *(_canary_row(name, night, session, values) for name, values in seen.items())]
         self.ledger.store(night, rows)
-        gate = Gate(baselines.policies, KNOWN_QUANTITIES, "gate", moved)
+        since = moved(canaries, baselines), gained(canaries, baselines)
+        gate = Gate(baselines.policies, KNOWN_QUANTITIES, "gate", *since)
         for cell, row in tonight.items():
             rival = _Rival(self, cell, night)
             for ruling in gate.rule(row, baselines.active.get(row.key), None, rival):
@@ -187,15 +188,6 @@ class Year:
         return np.asarray(
             5e-3 * np.exp(host(night) + self._rng.normal(0, NIGHTLY) + self._rng.normal(0, CANARY_CV, PROCESSES))
         )
-
-    def _moved(self, name: str, values: Array) -> str:
-        """Whether a canary is not where its baseline has it, in words."""
-        baseline = self._held.active.get(name)
-        if baseline is None:
-            return ""
-        step = against_history(baseline.metrics[GRAPH.name], values, GRAPH.metric)
-        out = abs(step.estimate) >= 0.01 and not step.low <= 0 <= step.high
-        return f"{name} {step.words(GRAPH.metric)}" if out else ""
 
     def _owner(self, night: int) -> None:
         """What somebody does in the morning."""
