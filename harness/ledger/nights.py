@@ -30,7 +30,9 @@ def histories(records: Iterable[Record]) -> dict[str, History]:
     """By the key of the cell. A session's tests each measured some of its metrics; what came last of one counts."""
     found: dict[str, dict[str, Seen]] = {}
     titles: dict[str, str] = {}
-    for record in sorted(records, key=lambda record: record.started):
+    ordered = sorted(records, key=lambda record: record.started)
+    starts = {record.run: record.started for record in reversed(ordered) if record.started > 0}
+    for record in ordered:
         told = record.facts.get(PERF)
         if not told:
             continue
@@ -39,7 +41,7 @@ def histories(records: Iterable[Record]) -> dict[str, History]:
         sessions = found.setdefault(key, {})
         before = sessions.get(record.run)
         values = {**(before.values if before else {}), **{name: _value(one) for name, one in told["values"].items()}}
-        began = before.at if before else record.started
+        began = starts.get(record.run, 0.0)
         model = str(told.get("model", ""))
         sessions[record.run] = Seen(record.run, tuple(told["plans"]), told["environment"], values, model, began)
     return {key: History(key, titles[key], tuple(sessions.values())) for key, sessions in found.items()}
