@@ -1,16 +1,17 @@
 """Whether change points hold: years of 100 cells with steps, flaky nights, an epoch and a host that moves.
 
-``TRT_HARNESS_YEARS`` says how many years a kind of noise has, 20 by default. What is called false or missed: an
-alert group without any step that was put there within `NEAR` nights, and a step in a cell of which there is no
-proposal so near, `DELAY` nights after it began.
+``TRT_HARNESS_YEARS`` says how many years a kind of noise has, 20 by default, and ``TRT_HARNESS_SEED`` which: nothing
+was tuned on those of `SEED`. What is called false or missed: an alert group without any step that was put there within
+`NEAR` nights, and a step in a cell of which there is no proposal so near, `DELAY` nights after it began.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +23,19 @@ from benchmarks.histories import CELLS, CV, EVENTS, HIT, NIGHTS, Year, year
 from benchmarks.noise import Noise
 from benchmarks.test_statistics import percent, table
 from harness.measure import steps
-from harness.measure.alerts import TOGETHER, alerts
+from harness.measure.alerts import TOGETHER, alerts, began
 from harness.measure.change_points import LEVEL, find
-from harness.measure.history import Cause, History, history
+from harness.measure.history import Cause, ChangePoint, History, history
 from harness.measure.pooled import pooled
 from harness.measure.steps import Belief, scan
 
 YEARS = int(os.environ.get("TRT_HARNESS_YEARS", "20"))
+SEED = int(os.environ.get("TRT_HARNESS_SEED", "1"))
 STEP = 0.02
 SIZES = (0.01, 0.015, 0.02, 0.03, 0.05)
 NEAR = TOGETHER.days
-DELAYS = (3, 5, 7, 10, 14)
-DELAY = DELAYS[-1]
+DELAYS = (3, 5, 7, 10, 14, 21)
+DELAY = 14
 FALSE, MISSED = 0.05, 0.03  # of alert groups, and of steps, at most
 
 
@@ -58,21 +60,37 @@ KINDS = (
     Kind("flaky nights", noise.WHITE, flaky=0.01),
     Kind("missing weeks", noise.AR1, weeks=5),
 )
-WARMEST = "AR(1) 0.8"
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 def generator(name: str, kind: Kind) -> np.random.Generator:
-    return np.random.default_rng([*name.encode(), *kind.name.encode()])
+    return np.random.default_rng([*name.encode(), *kind.name.encode(), SEED])
 
 
-def judged(kind: Kind, some: Year, cell: int, stop: int | None = None, belief: Belief | None = None) -> History:
-    return history(some.nights(cell, stop), kind.noise.metric("gpu"), series=len(some.logs), belief=belief)
+def judged(
+    kind: Kind,
+    some: Year,
+    cell: int,
+    stop: int | None = None,
+    belief: Belief | None = None,
+    asked: Sequence[datetime] = (),
+) -> History:
+    nights = some.nights(cell, stop)
+    return history(nights, kind.noise.metric("gpu"), series=len(some.logs), belief=belief, asked=asked)
 
 
 def believed(kind: Kind, some: Year, stop: int | None = None) -> Belief | None:
     """What all cells say of the correlation of nights, before ``stop``: a step is found by what was known before it."""
     return pooled([judged(kind, some, cell, stop) for cell in range(len(some.logs))])
+
+
+def searched(
+    kind: Kind, some: Year, cells: Iterable[int], stop: int | None, belief: Belief | None
+) -> tuple[dict[int, History], dict[int, History]]:
+    """By cell: what each finds by itself, and once it is asked where the others of ``cells`` have changed."""
+    own = {cell: judged(kind, some, cell, stop, belief) for cell in cells}
+    asked = began(list(own.values()))
+    return own, {cell: judged(kind, some, cell, stop, belief, asked) for cell in own} if asked else own
 
 
 def near(place: int, marks: Collection[int]) -> bool:
@@ -85,28 +103,22 @@ class Tally:
     false: int = 0
     steps: int = 0
     missed: dict[int, int] = field(default_factory=lambda: dict.fromkeys(DELAYS, 0))
+    alone: int = 0  # missed by a cell that is asked nothing
     covered: int = 0  # by the range of nights that a proposal gives
+    widths: list[int] = field(default_factory=list)  # of it, in nights
     host: int = 0  # cells of which the host's step was told to be the host's
     epoch: int = 0  # cells whose level at the driver's change was compared, and told where it moved
     cells: int = 0
 
 
-WARM = "four deviations are told late from noise that is correlated by .8: 5 % are missed after 14 nights"
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, id=kind.name, marks=[pytest.mark.xfail(reason=WARM, strict=True)] * (kind.name == WARMEST))
-        for kind in KINDS
-    ],
-)
+@by_kind
 def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell is asked about a step by the others that it hits, which is a commit's: ten of a hundred."""
     rng, tally = generator("years", kind), Tally()
     for _ in range(YEARS):
         some = kind.year(rng)
         belief = believed(kind, some)
-        told = {cell: judged(kind, some, cell, belief=belief) for cell in range(CELLS)}
+        _, told = searched(kind, some, range(CELLS), None, belief)
         for group in alerts({str(cell): one for cell, one in told.items()}):
             tally.groups += 1
             tally.false += not any(
@@ -119,18 +131,16 @@ def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture
             tally.epoch += any(c.index == some.driver and c.cause is Cause.ENVIRONMENT for c in one.changes)
         for event, hit in some.events.items():
             belief = believed(kind, some, event)
-            for cell in hit:
-                tally.steps += 1
-                for delay in DELAYS:
-                    found = [
-                        change
-                        for change in judged(kind, some, cell, event + delay, belief).proposals
-                        if near(change.index, [event])
-                    ]
-                    tally.missed[delay] += not found
-                    if delay == DELAY and found:
-                        good, bad = (some.at.index(night.at) for night in (found[0].good, found[0].bad))
+            tally.steps += len(hit)
+            for delay in DELAYS:
+                own, every = searched(kind, some, hit, event + delay, belief)
+                tally.missed[delay] += sum(not proposed(one, event) for one in every.values())
+                if delay == DELAY:
+                    tally.alone += sum(not proposed(one, event) for one in own.values())
+                    for change in (found[0] for one in every.values() if (found := proposed(one, event))):
+                        good, bad = (some.at.index(night.at) for night in (change.good, change.bad))
                         tally.covered += good < event <= bad
+                        tally.widths.append(bad - good)
     missed = {delay: count / tally.steps for delay, count in tally.missed.items()}
     found = tally.steps - tally.missed[DELAY]
     table(
@@ -140,7 +150,9 @@ def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture
                 kind.name,
                 f"{tally.false} of {tally.groups}",
                 *(percent(share) for share in missed.values()),
+                percent(tally.alone / tally.steps),
                 percent(tally.covered / found),
+                f"{np.mean(tally.widths):.2f}",
                 percent(tally.host / tally.cells, 0),
                 percent(tally.epoch / tally.cells, 0),
             )
@@ -152,12 +164,16 @@ def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture
     assert tally.covered >= 0.95 * found
 
 
+def proposed(one: History, event: int) -> list[ChangePoint]:
+    return [change for change in one.proposals if near(change.index, [event])]
+
+
 @dataclass(frozen=True)
 class Best:
     """What generalized least squares would miss, `DELAY` nights after a step, knowing its place and the noise.
 
     At the same level for as many nights and cells, with ``before`` nights before the step: no method that is as seldom
-    wrong misses fewer.
+    wrong, and is asked about no place, misses fewer.
     """
 
     correlation: float
@@ -174,22 +190,21 @@ class Best:
 @pytest.mark.parametrize("kind", KINDS[:4], ids=lambda kind: kind.name)
 def test_by_size(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
     """The share of steps that is missed `DELAY` nights after, by their size, at a CV of .5 %."""
-    row = []
+    missed: dict[str, list[float]] = {"alone": [], "asked": []}
     for step in SIZES:
         rng = generator(f"size {step}", kind)
-        missed = []
+        seen: list[tuple[bool, bool]] = []
         for _ in range(max(YEARS // 4, 1)):
             some = kind.year(rng, step)
             for event, hit in some.events.items():
-                belief = believed(kind, some, event)
-                missed += [
-                    not any(near(c.index, [event]) for c in judged(kind, some, cell, event + DELAY, belief).proposals)
-                    for cell in hit
-                ]
-        row.append(float(np.mean(missed)))
+                own, every = searched(kind, some, hit, event + DELAY, believed(kind, some, event))
+                seen += [(not proposed(own[cell], event), not proposed(every[cell], event)) for cell in hit]
+        for name, share in zip(missed, np.mean(seen, axis=0), strict=True):
+            missed[name].append(float(share))
     best = Best(float(kind.name.partition(" ")[2] or 0))
-    table(capsys, [(kind.name, *map(percent, row)), ("at best", *(percent(best.missed(step)) for step in SIZES))])
-    assert row[-1] <= MISSED
+    rows = [(f"{kind.name}, {name}", *map(percent, row)) for name, row in missed.items()]
+    table(capsys, [*rows, ("alone, at best", *(percent(best.missed(step)) for step in SIZES))])
+    assert missed["asked"][-1] <= MISSED
 
 
 @pytest.mark.parametrize("kind", [KINDS[0], KINDS[2]], ids=lambda kind: kind.name)
@@ -221,16 +236,15 @@ def test_beside_other_tools(kind: Kind, capsys: pytest.CaptureFixture[str]) -> N
     rng = generator("peers", kind)
     years = max(YEARS // 10, 1)
     rules: dict[str, Points] = {
-        "this project": lambda some, cell, stop: [
-            c.index for c in judged(kind, some, cell, stop, beliefs[stop]).proposals
-        ],
+        "this project": lambda _, cell, stop: [change.index for change in ours[stop][cell].proposals],
         **RULES,
     }
-    beliefs: dict[int | None, Belief | None] = {}
+    ours: dict[int | None, dict[int, History]] = {}
     counts = {rule: [0, 0, 0, 0] for rule in rules}  # groups, false ones, steps, missed ones
     for _ in range(years):
         some = kind.year(rng, cells=FEW)
-        beliefs = {event + DELAY: believed(kind, some, event) for event in some.events} | {None: believed(kind, some)}
+        known = {event + DELAY: believed(kind, some, event) for event in some.events} | {None: believed(kind, some)}
+        ours = {stop: searched(kind, some, range(FEW), stop, belief)[1] for stop, belief in known.items()}
         for rule, points in rules.items():
             count = counts[rule]
             for group in grouped([place for cell in range(FEW) for place in points(some, cell, None)]):

@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 from harness.ledger.history import Line, Point, lines, points
 from harness.ledger.nights import BESIDE
 from harness.ledger.store import Store
-from harness.measure.alerts import alerts
+from harness.measure.alerts import alerts, began
 from harness.measure.canary_models import COMPUTE, MEMORY
 from harness.measure.epochs import Night
 from harness.measure.history import History, history
@@ -60,9 +60,9 @@ class Course:
         """Of series that are alike here, their noise is, too: device, machine and metric."""
         return device_of(self.line.cell), self.machine, self.line.metric
 
-    def history(self, series: int = 1, belief: Belief | None = None) -> History:
+    def history(self, series: int = 1, belief: Belief | None = None, asked: Sequence[datetime] = ()) -> History:
         """Its epochs and changes, where so many ``series`` are searched beside each other."""
-        return history(self.nights, self.metric, series=series, belief=belief)
+        return history(self.nights, self.metric, series=series, belief=belief, asked=asked)
 
 
 @dataclass
@@ -108,16 +108,22 @@ def courses(store: Store, asked: Iterable[Line]) -> list[Course]:
 
 
 def histories(found: Sequence[Course]) -> list[History]:
-    """Those of all of ``found``, in their order: each by itself, then with what its host's say of the nights' noise."""
-    alone = [course.history(len(found)) for course in found]
-    by_host: dict[tuple[str, str, str], list[History]] = {course.host: [] for course in found}
-    for course, one in zip(found, alone, strict=True):
-        by_host[course.host].append(one)
-    beliefs = {host: pooled(those) for host, those in by_host.items()}
-    return [
-        course.history(len(found), beliefs[course.host]) if beliefs[course.host] else one
-        for course, one in zip(found, alone, strict=True)
-    ]
+    """Those of all of ``found``, in their order: each by itself, then with what its host's say of the nights' noise,
+    then asked about where others of its host have changed."""
+    by_host: dict[tuple[str, str, str], list[Course]] = {course.host: [] for course in found}
+    for course in found:
+        by_host[course.host].append(course)
+    told = {host: iter(_of_host(those, len(found))) for host, those in by_host.items()}
+    return [next(told[course.host]) for course in found]
+
+
+def _of_host(those: Sequence[Course], series: int) -> list[History]:
+    found = [course.history(series) for course in those]
+    belief = pooled(found)
+    if belief:
+        found = [course.history(series, belief) for course in those]
+    asked = began(found)
+    return [course.history(series, belief, asked) for course in those] if asked else found
 
 
 def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from harness.measure.epochs import DATE, Night
 from harness.measure.history import ChangePoint, History
@@ -68,6 +68,17 @@ def alerts(histories: Mapping[str, History], together: timedelta = TOGETHER) -> 
         groups[-1].append(pair)
     found = [Alert(tuple(sorted(group, key=_evidence)), len(histories)) for group in groups]
     return tuple(sorted(found, key=lambda alert: (alert.p, -len(alert.cells))))
+
+
+def began(found: Sequence[History]) -> tuple[datetime, ...]:
+    """The nights that cells without a change are asked about: the first one of every alert, as its surest cell has it.
+
+    A commit mostly makes several cells slower. Once one of them is sure of it, the night is known, and the others have
+    to be sure of this one alone, not of every night there is. An alert gets more cells by it; none is added.
+    """
+    by_name = {str(number): one for number, one in enumerate(found)}
+    surest = (alert.changes[0] for alert in alerts(by_name))
+    return tuple(sorted(by_name[cell].nights[change.index].at for cell, change in surest))
 
 
 def _evidence(pair: tuple[str, ChangePoint]) -> tuple[float, float]:

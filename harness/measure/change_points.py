@@ -2,7 +2,8 @@
 
 E-divisive (`energy`) proposes weak points, generously and by Student's t as Hunter does (Fleming et al. 2023);
 the weakest are then taken away until each that is left is a step of a series with correlated neighbours
-(`steps`), at a level that accounts for all nights of all series that were searched.
+(`steps`), at a level that accounts for all nights of all series that were searched. Where others of the series have
+changed, a step has less to show: it is one of few places, and nobody chose it by what this series did there.
 
     logs   (n,)   of one series, in order of time
 """
@@ -30,6 +31,7 @@ WEAK = 0.01  # p of a weak point, by Student's t: ten times what Otava accepts i
 WINDOW = 100  # nights that are divided at a time, half of them again with the next; Otava has 50
 LEAST_NIGHTS = 3  # on either side
 AHEAD = 5  # points that may be needed together: those of two pulses, of which one alone shows nothing
+TAILS = 3  # degrees of freedom of the t by which the range of a place is told
 NEAR = 8  # nights by which a place may be off that energy finds: warm ones before a step draw it there
 
 
@@ -59,13 +61,15 @@ def find(
     tick: float = 0.0,
     level: float = LEVEL,
     belief: Belief | None = None,
+    asked: Sequence[int] = (),
 ) -> tuple[Found, ...]:
     """The change points of ``logs`` (n,), in order of time.
 
     ``known`` are the standard errors of the nights (n,), or one for all; ``cuts`` the first nights of epochs after the
     first, whose levels have nothing to do with each other, while their noise is one; ``series`` how many are searched
     beside each other; ``tick`` the relative step of the clock: a change is more than one; ``belief`` what is held of
-    the correlation of nights (`pooled`). ValueError for what is no row of finite numbers.
+    the correlation of nights (`pooled`); ``asked`` the places at which others of the series have changed, each of
+    which all series are asked about. ValueError for what is no row of finite numbers.
     """
     raw = np.asarray(logs, np.float64)
     if raw.ndim != 1 or not np.all(np.isfinite(raw)):
@@ -86,7 +90,18 @@ def find(
         chances = (_p(values[low:high], raw[low:high], at - low, tried, least) for low, at, high in model)
         if all(p * tests < level for p in chances):
             kept, around = model, tried
-    return tuple(_found(values, raw, where, around, tests, least) for where in kept)
+    told, few = {at: tests for _, at, _ in kept}, len(asked) * series
+    for place in asked:
+        edges = sorted({*bounds, *told, place})
+        where = next((one for one in _inner(edges, bounds) if one[1] == place), None)
+        if place in told or where is None or min(np.diff(where)) < LEAST_NIGHTS:
+            continue
+        tried = noise(values, edges, errors, belief)
+        low, _, high = where
+        if _p(values[low:high], raw[low:high], place - low, tried, least) * few < level:
+            told[place], around = few, tried
+    model = _inner(sorted({*bounds, *told}), bounds)
+    return tuple(_found(values, raw, where, around, told[where[1]], least) for where in model)
 
 
 def _inner(edges: Sequence[int], bounds: Sequence[int]) -> list[Where]:
@@ -176,7 +191,7 @@ def _p(piece: Array, raw: Array, place: int, around: Noise, least: float) -> flo
 def _found(values: Array, raw: Array, where: Where, around: Noise, tests: int, least: float) -> Found:
     low, place, high = where
     piece = values[low:high]
-    first, last = _likely(piece, place - low, around)
+    first, last = _likely(piece, raw[low:high], place - low, around)
     before, after = float(values[low:place].mean()), float(values[place:high].mean())
     p = min(_p(piece, raw[low:high], place - low, around, least) * tests, 1.0)
     return Found(place, low + first, low + last, step(piece, place - low, around), before, after, p, high - place)
@@ -199,25 +214,33 @@ def _binomial(usual: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> float
     return float(bdtrc(count - 1, now.size, min(rate, 1.0))) if count else 1.0
 
 
+def _fitted(piece: Array, shape: Array, around: Noise) -> tuple[Array, Array]:
+    """A level and how much of ``shape`` is in ``piece``, and what is left of it, white."""
+    white = whitened(piece, around.correlation)
+    terms = np.stack([whitened(term, around.correlation) for term in (np.ones(piece.size), shape)], axis=-1)
+    sizes = np.asarray(np.linalg.lstsq(terms, white, rcond=None)[0], np.float64)
+    return sizes, white - terms @ sizes
+
+
 def _straight(piece: Array, place: int, around: Noise) -> bool:
     """Whether a line says as much of ``piece`` as a step does: a drift is no change point."""
     line = np.arange(piece.size, dtype=float)
-    white = whitened(piece, around.correlation)
-    left = []
-    for shape in (line, (line >= place).astype(float)):
-        terms = np.stack([whitened(term, around.correlation) for term in (np.ones(piece.size), shape)], axis=-1)
-        left.append(white - terms @ np.linalg.lstsq(terms, white, rcond=None)[0])
+    left = [_fitted(piece, shape, around)[1] for shape in (line, (line >= place).astype(float))]
     return bool(left[0] @ left[0] <= left[1] @ left[1])
 
 
-def _likely(piece: Array, place: int, around: Noise) -> tuple[int, int]:
-    """The places around one at which a step is not much less likely: by twice the log likelihood, chi-squared."""
-    estimate, error = scan(piece, around)
-    evidence = np.square(estimate / error)
-    likely = evidence >= evidence[place - 1] - float(chdtri(1, 1 - CONFIDENCE))
-    first = last = place
-    while first > 1 and likely[first - 2]:
-        first -= 1
-    while last < piece.size - 1 and likely[last]:
-        last += 1
-    return first, last
+def _likely(piece: Array, raw: Array, place: int, around: Noise) -> tuple[int, int]:
+    """The first and the last place at which a step is not much less likely: by twice the log likelihood, chi-squared.
+
+    By Student's t of `TAILS` degrees of freedom, since with normal tails a single far night beside the step is all
+    that counts; and of the nights as they were read, as what one is held to is no witness of the side that it is on.
+    """
+    (level, size), _ = _fitted(piece, (np.arange(piece.size) >= place).astype(float), around)
+    white = whitened(raw, around.correlation) - level * whitened(np.ones(raw.size), around.correlation)
+    before, first, after = (
+        -(TAILS + 1) / 2 * np.log1p(np.square((white - size * share) / around.innovation) / TAILS)
+        for share in (0.0, 1.0, 1.0 - around.correlation)
+    )
+    likelihood = np.cumsum(before)[:-1] + first[1:] + after.sum() - np.cumsum(after)[1:]
+    likely = 2 * (likelihood[place - 1] - likelihood) <= float(chdtri(1, 1 - CONFIDENCE))
+    return int(np.argmax(likely)) + 1, piece.size - 1 - int(np.argmax(likely[::-1]))

@@ -7,8 +7,10 @@ host's, and the rest is unexplained: a proposal to compare the commits around it
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
@@ -121,9 +123,12 @@ def history(
     series: int = 1,
     level: float = LEVEL,
     belief: Belief | None = None,
+    asked: Sequence[datetime] = (),
 ) -> History:
     """What ``nights`` of one cell come to; ``series``, ``level`` and ``belief`` as in `change_points.find`.
 
+    ``asked`` are nights at which cells beside this one have changed (`alerts.began`), by when the first of a new level
+    was measured.
     ValueError unless they are in order of time.
     """
     stretches = epochs(nights)
@@ -131,7 +136,9 @@ def history(
     errors = np.array([night.error for night in nights])
     cell = _Series(nights, metric, logs, errors, belief)
     cuts = [epoch.start for epoch in stretches[1:]]
-    every = find(logs, errors, cuts=cuts, series=series, tick=metric.tick, level=level, belief=belief) if nights else ()
+    times = [night.at for night in nights]
+    places = [bisect_left(times, at) for at in asked]
+    every = find(logs, errors, cuts=cuts, series=series, tick=metric.tick, level=level, belief=belief, asked=places)
     changes: list[ChangePoint] = []
     last = 0  # where the segment before an epoch begins
     for epoch in stretches:

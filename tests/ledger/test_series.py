@@ -12,6 +12,8 @@ from harness.ledger import batch, history
 from harness.ledger.series import alerts_of, courses, histories
 from harness.ledger.store import Store
 from harness.measure.pooled import pooled
+from tests.measure.nights import flat
+from tests.measure.nights import nights as nights_of
 
 FIRST = datetime(2026, 1, 1, tzinfo=timezone.utc)
 NIGHTS, STEP = 40, 25
@@ -91,3 +93,17 @@ def test_cells_of_a_host_say_together_how_its_nights_are_correlated(
     elsewhere = [replace(course, machine=str(number)) for number, course in enumerate(found)]
     assert histories(elsewhere) == [course.history(len(found)) for course in found]
     assert histories(found) != histories(elsewhere)
+
+
+def test_cells_of_a_host_are_asked_where_others_of_it_have_changed(store: Store) -> None:
+    """Of one device, machine and metric; what others do elsewhere is not asked about."""
+    fill(store, ())
+    (course, *_) = courses(store, history.lines(store, "bert%"))
+    later = np.arange(120) >= 112
+    of = (flat(7) + 0.03 * later, flat(8) + 0.03 * later, flat(11) + 0.01 * later, flat(99))
+    made = [replace(course, nights=tuple(nights_of(logs))) for logs in of]
+    found = histories([*made, *made[3:] * 100])
+    assert [[change.index for change in one.proposals] for one in found[:4]] == [[112], [112], [112], []]
+    there = [replace(course, machine="other") for course in made[2:]]
+    found = histories([*made[:2], *there, *made[3:] * 100])
+    assert [[change.index for change in one.proposals] for one in found[:4]] == [[112], [112], [], []]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,8 +16,8 @@ from tests.measure.test_steps import correlated
 TIME = np.arange(120)
 
 
-def places(logs: np.ndarray, **options: float) -> list[int]:
-    return [found.place for found in find(logs, **options)]  # type: ignore[arg-type]
+def places(logs: np.ndarray, **options: Any) -> list[int]:
+    return [found.place for found in find(logs, **options)]
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -79,6 +81,38 @@ def test_warm_nights_beside_a_step_do_not_draw_it_away(which: int) -> None:
     assert [one.place for one in find(series, belief=Belief(0.5, 0.03))] == [60]
 
 
+def test_where_others_have_changed_less_is_enough() -> None:
+    """Of a place that is asked about: at it alone, and not where there is no step."""
+    series = SIGMA * correlated(0.8, (100, 70), seed=4)
+    stepped = series + 0.0165 * (TIME[:70] >= 56)
+    alone, asked = (
+        np.mean([56 in places(logs, series=1000, belief=Belief(0.8, 0.03), asked=where) for logs in stepped])
+        for where in ([], [56])
+    )
+    assert asked > alone + 0.2
+    assert asked > 0.9
+    assert sum(bool(find(logs, asked=[20, 56], belief=Belief(0.8, 0.03))) for logs in series) <= 5
+
+
+def test_a_place_that_is_asked_about_counts_for_every_place_and_series() -> None:
+    logs = flat(11) + 0.01 * (TIME >= 112)
+    assert not find(logs, series=1000)
+    (one,), (many,) = find(logs, series=1000, asked=[112]), find(logs, series=2000, asked=[112])
+    assert many.p == pytest.approx(2 * one.p)
+    (some,) = find(logs, series=1000, asked=[30, 112])
+    assert some.p == pytest.approx(2 * one.p)
+    assert (one.place, one.nights) == (112, 8)
+
+
+def test_what_is_asked_about_takes_nothing_from_what_was_found() -> None:
+    logs = flat(2) + 0.02 * (TIME >= 80)
+    assert places(logs, asked=[0, 1, 78, 80, 82, 119, 120], series=100) == [80]
+    assert places(logs, asked=[40], series=100) == [80]
+    both = find(logs + 0.005 * (TIME >= 40), series=100, asked=[40])
+    assert [(one.place, one.nights) for one in both] == [(40, 40), (80, 40)]
+    assert not find(flat(8) + 0.3 * (TIME >= 60), cuts=[60], asked=[60])
+
+
 def test_correlation_that_is_known_is_no_change() -> None:
     series = SIGMA * correlated(0.5, (150, 150))
     assert np.mean([bool(find(one, belief=Belief(0.5, 0.03))) for one in series]) <= 0.05
@@ -112,7 +146,7 @@ def test_flaky_nights_hide_no_step() -> None:
 def test_epochs_share_their_noise_and_not_their_levels() -> None:
     """A cut is no change, however large its step; beside it a change is found."""
     logs = flat(8) + 0.3 * (TIME >= 60) + 0.03 * (TIME >= 80)
-    assert places(logs, cuts=[60], series=100) == [80]  # type: ignore[arg-type]
+    assert places(logs, cuts=[60], series=100) == [80]
     assert not find(flat(8) + 0.3 * (TIME >= 104), cuts=[104])
 
 
@@ -174,6 +208,17 @@ def test_the_range_of_places_covers() -> None:
         covered += [one.first <= 60 <= one.last for one in found]
     assert len(covered) >= 195
     assert np.mean(covered) >= 0.93
+
+
+@pytest.mark.parametrize(("night", "off"), [(60, -0.15), (59, 0.15)])
+def test_a_far_night_beside_a_step_is_no_witness_of_its_side(night: int, off: float) -> None:
+    """It is as far from the one level as from the other, and what it is held to is on the wrong side."""
+    for seed in range(10):
+        logs = flat(seed) + 0.03 * (TIME >= 60)
+        logs[night] += off
+        (found,) = find(logs)
+        assert found.first <= 60 <= found.last
+        assert found.last - found.first <= 4
 
 
 def test_a_side_is_tested_by_the_binomial() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
 import numpy as np
 import pytest
 
-from harness.measure.alerts import alerts
+from harness.measure.alerts import alerts, began
 from harness.measure.history import Cause, History, history
 from harness.measure.metric import Metric
 from harness.measure.steps import Belief
@@ -14,8 +17,10 @@ TIME = np.arange(120)
 DRIVERS = {0: {"driver": "570"}, 60: {"driver": "580"}}
 
 
-def of(logs: np.ndarray, metric: Metric = GPU, series: int = 1, **options: object) -> History:
-    return history(nights(logs, **options), metric, series=series)  # type: ignore[arg-type]
+def of(
+    logs: np.ndarray, metric: Metric = GPU, series: int = 1, asked: Sequence[datetime] = (), **options: object
+) -> History:
+    return history(nights(logs, **options), metric, series=series, asked=asked)  # type: ignore[arg-type]
 
 
 def test_a_change_is_told_with_its_range() -> None:
@@ -134,6 +139,23 @@ def test_changes_of_the_same_nights_are_one_alert() -> None:
     words = two.words(GPU)
     assert words.startswith(f"2 of 5 cells since night {two.bad.at:%Y-%m-%d} (commits {two.good.commit}..")
     assert words.endswith(f"; the surest: b, {strongest.size(GPU)}")
+
+
+def test_cells_are_asked_about_the_night_at_which_others_began() -> None:
+    logs = {"sure": flat(7) + 0.03 * (TIME >= 112), "unsure": flat(11) + 0.01 * (TIME >= 112), "flat": flat(99)}
+    alone = {cell: of(one, series=1000) for cell, one in logs.items()}
+    assert [cell for cell, one in alone.items() if one.proposals] == ["sure"]
+    asked = began(list(alone.values()))
+    assert asked == (FIRST + timedelta(days=112),)
+    told = {cell: of(one, series=1000, asked=asked) for cell, one in logs.items()}
+    assert {cell: [change.index for change in one.proposals] for cell, one in told.items()} == {
+        "sure": [112],
+        "unsure": [112],
+        "flat": [],
+    }
+    assert [alert.cells for alert in alerts(told)] == [("sure", "unsure")]
+    some = [night for number, night in enumerate(nights(logs["unsure"])) if number not in (3, 40)]
+    assert [change.index for change in history(some, GPU, series=1000, asked=asked).proposals] == [110]
 
 
 def test_the_order_of_cells_does_not_matter() -> None:
