@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -63,8 +63,8 @@ KINDS = (
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
-def generator(name: str, kind: Kind) -> np.random.Generator:
-    return np.random.default_rng([*name.encode(), *kind.name.encode(), SEED])
+def generator(name: str, kind: Kind, number: int = 0) -> np.random.Generator:
+    return np.random.default_rng([*name.encode(), *kind.name.encode(), SEED, number])
 
 
 def judged(
@@ -110,37 +110,43 @@ class Tally:
     epoch: int = 0  # cells whose level at the driver's change was compared, and told where it moved
     cells: int = 0
 
+    def count(self, kind: Kind, some: Year) -> None:
+        self.at_its_end(some, searched(kind, some, range(CELLS), None, believed(kind, some))[1])
+        for event, hit in some.events.items():
+            belief = believed(kind, some, event)
+            self.steps += len(hit)
+            for delay in DELAYS:
+                own, every = searched(kind, some, hit, event + delay, belief)
+                self.missed[delay] += sum(not proposed(one, event) for one in every.values())
+                if delay == DELAY:
+                    self.alone += sum(not proposed(one, event) for one in own.values())
+                    self.ranges(some, event, every.values())
 
-@by_kind
-def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
-    """A cell is asked about a step by the others that it hits, which is a commit's: ten of a hundred."""
-    rng, tally = generator("years", kind), Tally()
-    for _ in range(YEARS):
-        some = kind.year(rng)
-        belief = believed(kind, some)
-        _, told = searched(kind, some, range(CELLS), None, belief)
+    def at_its_end(self, some: Year, told: Mapping[int, History]) -> None:
         for group in alerts({str(cell): one for cell, one in told.items()}):
-            tally.groups += 1
-            tally.false += not any(
+            self.groups += 1
+            self.false += not any(
                 near(change.index, [event for event, hit in some.events.items() if int(cell) in hit])
                 for cell, change in group.changes
             )
         for one in told.values():
-            tally.cells += 1
-            tally.host += any(near(c.index, [some.host]) and c.cause is Cause.HOST for c in one.changes)
-            tally.epoch += any(c.index == some.driver and c.cause is Cause.ENVIRONMENT for c in one.changes)
-        for event, hit in some.events.items():
-            belief = believed(kind, some, event)
-            tally.steps += len(hit)
-            for delay in DELAYS:
-                own, every = searched(kind, some, hit, event + delay, belief)
-                tally.missed[delay] += sum(not proposed(one, event) for one in every.values())
-                if delay == DELAY:
-                    tally.alone += sum(not proposed(one, event) for one in own.values())
-                    for change in (found[0] for one in every.values() if (found := proposed(one, event))):
-                        good, bad = (some.at.index(night.at) for night in (change.good, change.bad))
-                        tally.covered += good < event <= bad
-                        tally.widths.append(bad - good)
+            self.cells += 1
+            self.host += any(near(c.index, [some.host]) and c.cause is Cause.HOST for c in one.changes)
+            self.epoch += any(c.index == some.driver and c.cause is Cause.ENVIRONMENT for c in one.changes)
+
+    def ranges(self, some: Year, event: int, told: Iterable[History]) -> None:
+        for change in (found[0] for one in told if (found := proposed(one, event))):
+            good, bad = (some.at.index(night.at) for night in (change.good, change.bad))
+            self.covered += good < event <= bad
+            self.widths.append(bad - good)
+
+
+@by_kind
+def test_false_alerts_and_missed_steps(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell is asked about a step by the others that it hits, which is a commit's: ten of a hundred."""
+    tally = Tally()
+    for number in range(YEARS):
+        tally.count(kind, kind.year(generator("years", kind, number)))
     missed = {delay: count / tally.steps for delay, count in tally.missed.items()}
     found = tally.steps - tally.missed[DELAY]
     table(
