@@ -10,7 +10,7 @@ from harness.measure.epochs import DATE, Night
 from harness.measure.history import ChangePoint, History
 from harness.measure.metric import Metric
 
-TOGETHER = timedelta(days=3)  # from the first change of a group to its last
+TOGETHER = timedelta(days=3)  # from the surest change of a group to any other
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,23 @@ class Alert:
 def alerts(histories: Mapping[str, History], together: timedelta = TOGETHER) -> tuple[Alert, ...]:
     """The proposals of ``histories``, by cell, grouped by night, the surest group first.
 
-    A group spans ``together`` from its first change on.
+    Each group is that of the surest change that is left: with those ``together`` with it, and those that may as well
+    have begun in its night, by the range of nights that they tell.
     """
-    every = sorted(
+    left = sorted(
         ((cell, change) for cell, one in histories.items() for change in one.proposals),
-        key=lambda pair: (pair[1].bad.at, pair[0]),
+        key=lambda pair: (_evidence(pair), pair[0]),
     )
-    groups: list[list[tuple[str, ChangePoint]]] = []
-    for pair in every:
-        if not groups or pair[1].bad.at - groups[-1][0][1].bad.at > together:
-            groups.append([])
-        groups[-1].append(pair)
-    found = [Alert(tuple(sorted(group, key=_evidence)), len(histories)) for group in groups]
+    found = []
+    while left:
+        surest = _began(histories, left[0])
+        group = [
+            pair
+            for pair in left
+            if abs(_began(histories, pair) - surest) <= together or pair[1].good.at < surest <= pair[1].bad.at
+        ]
+        left = [pair for pair in left if pair not in group]
+        found.append(Alert(tuple(group), len(histories)))
     return tuple(sorted(found, key=lambda alert: (alert.p, -len(alert.cells))))
 
 
@@ -77,8 +82,13 @@ def began(found: Sequence[History]) -> tuple[datetime, ...]:
     to be sure of this one alone, not of every night there is. An alert gets more cells by it; none is added.
     """
     by_name = {str(number): one for number, one in enumerate(found)}
-    surest = (alert.changes[0] for alert in alerts(by_name))
-    return tuple(sorted(by_name[cell].nights[change.index].at for cell, change in surest))
+    return tuple(sorted(_began(by_name, alert.changes[0]) for alert in alerts(by_name)))
+
+
+def _began(histories: Mapping[str, History], pair: tuple[str, ChangePoint]) -> datetime:
+    """The first night on the new level."""
+    cell, change = pair
+    return histories[cell].nights[change.index].at
 
 
 def _evidence(pair: tuple[str, ChangePoint]) -> tuple[float, float]:

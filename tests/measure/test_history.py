@@ -141,6 +141,15 @@ def test_changes_of_the_same_nights_are_one_alert() -> None:
     assert words.endswith(f"; the surest: b, {strongest.size(GPU)}")
 
 
+def test_a_change_that_may_have_begun_with_a_surer_one_is_of_its_alert() -> None:
+    cells = {"sure": of(flat(8) + 0.05 * (TIME >= 66)), "unsure": of(flat(2) + 0.007 * (TIME >= 60))}
+    (early,) = cells["unsure"].proposals
+    assert early.index == 60
+    assert early.bad.at >= FIRST + timedelta(days=66)
+    assert [alert.cells for alert in alerts(cells)] == [("sure", "unsure")]
+    assert len(alerts({**cells, "unsure": of(flat(2) + 0.03 * (TIME >= 60))})) == 2
+
+
 def test_cells_are_asked_about_the_night_at_which_others_began() -> None:
     logs = {"sure": flat(7) + 0.03 * (TIME >= 112), "unsure": flat(11) + 0.01 * (TIME >= 112), "flat": flat(99)}
     alone = {cell: of(one, series=1000) for cell, one in logs.items()}
