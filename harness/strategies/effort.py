@@ -13,7 +13,7 @@ from harness.spec.names import suggestion
 
 Effort = Literal["dev", "ci", "nightly"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
-EXAMPLES: dict[Effort, int] = {"dev": 10, "ci": 50, "nightly": 500}
+EXAMPLES: dict[Effort, int] = {"dev": 10, "ci": 25, "nightly": 500}
 
 
 def settings_of(effort: Effort, *, database: Path | None = None) -> settings:

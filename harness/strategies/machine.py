@@ -37,7 +37,7 @@ from harness.strategies.subject import SEEDS, Subject, missing
 ANY_SEED = seeds()
 CONTEXTS = 2  # that may be open at a time
 PATIENCE = 60.0  # seconds in which a shorter sequence is looked for; a crash or a hang takes its share of them
-LENGTH: dict[Effort, tuple[int, int]] = {"dev": (8, 10), "ci": (40, 12), "nightly": (200, 25)}  # sequences, draws
+LENGTH: dict[Effort, tuple[int, int]] = {"dev": (8, 10), "ci": (20, 12), "nightly": (200, 25)}  # sequences, draws
 
 WEIGHTS: Mapping[Kind, int] = {  # how often each is drawn, against the others that are possible
     "open": 2,
