@@ -197,9 +197,9 @@ class Year:
             self.before_swap = self.ledger.baselines()
         for start in (DRIVER, SWAP):
             if night + 1 == start + self.settling:
-                tonight = [ruled for ruled in self.rulings if ruled.night == night]
-                names = {ruled.cell.name for ruled in tonight if _elsewhere(ruled.ruling)}
-                names -= {ruled.cell.name for ruled in tonight if ruled.ruling.fails and not _elsewhere(ruled.ruling)}
+                lately = [ruled for ruled in self.rulings if ruled.night >= start]
+                names = {ruled.cell.name for ruled in lately if _elsewhere(ruled.ruling)}
+                names -= {ruled.cell.name for ruled in lately if ruled.ruling.fails and not _elsewhere(ruled.ruling)}
                 self._accept([*names, *CANARIES], night, "a known cost of the new environment")
         last = {ruled.cell.name: ruled.ruling for ruled in self.rulings if ruled.night == night}
         before = {ruled.cell.name: ruled.ruling for ruled in self.rulings if ruled.night == night - 1}
