@@ -33,7 +33,7 @@ def test_measures(trt_perf):
 """
 INI = """
 [pytest]
-addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark
+addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
 """
 FEW = ("--trt-model=mlp,depthwise", "--trt-precision=fp32", "--trt-point=opt", "-n", "0")
 

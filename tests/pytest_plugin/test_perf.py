@@ -45,7 +45,7 @@ def test_runs(trt_perf):
 """
 INI = """
 [pytest]
-addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark
+addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
 """
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
