@@ -163,6 +163,8 @@ def test_year_keeps_its_tolerances(year: Year) -> None:
         assert len(one.sessions) == FIRST_BASELINE
         (known,) = one.metrics.values()
         assert 0.01 <= known.tolerance <= 0.05
+    for one in held.active.values():
+        assert all(0.01 <= known.tolerance <= 0.05 for known in one.metrics.values())
     assert {one.reason for one in held.active.values()} == {
         "the first",
         "a known cost of the new environment",

@@ -352,7 +352,7 @@ class Gate:
             known = release.metrics.get(name)
             if known is None:
                 continue
-            step = self._step(known, values, name, Question.DRIFT)
+            step = self._step(known, values, name, asked(tonight, release))
             if step.estimate >= math.log1p(self._policy(name).drift) and step.p < SUSPECT:
                 suspects.append(name)
         if not suspects:
@@ -411,7 +411,7 @@ def another_model(tonight: Tonight, namesake: Baseline) -> str:
     """That a baseline of this name is of another model than tonight's, and what to do, in words."""
     whose = f" ({namesake.at:%Y-%m-%d}, {namesake.actor}: {namesake.reason})" if namesake.at else ""
     if not namesake.model or not tonight.model:
-        what = "its file, profiles or plugins are others"
+        what = "its file, profiles, plugins or way of measuring are others"
     elif namesake.model == tonight.model:
         what = "its profiles, plugins or way of measuring are others"
     else:

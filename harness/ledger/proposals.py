@@ -92,6 +92,8 @@ class Proposal:
 
     @property
     def _days(self) -> str:
+        if not self.baseline.days:
+            return "of days that were not recorded"
         if self.baseline.days > 1:
             return f"of {self.baseline.days} days, the last of each"
         return f"all of one day, which tells nothing of others: history alone decides from {HISTORY} days on"
@@ -146,8 +148,9 @@ def proposed(
         if one.environment != last.environment or (frozen and one.plans != last.plans):
             break
         recent.insert(0, one)
+    dated = all(one.at for one in recent)
     by_day = {one.day: one for one in recent}
-    recent = (list(by_day.values()) if len(by_day) > 1 else recent)[-RECENT:]
+    recent = (list(by_day.values()) if dated and len(by_day) > 1 else recent)[-RECENT:]
     if len(recent) < LEAST_SESSIONS:
         return f"{len(recent)} session in this environment: {LEAST_SESSIONS} are needed"
     metrics = {}
@@ -162,7 +165,7 @@ def proposed(
     older = dict.fromkeys(plan for one in reversed(recent[:-1]) for plan in one.plans if plan not in last.plans)
     plans = (*last.plans, *older)[: max(BUILDS, len(last.plans))]  # builds that gave the same bytes are several
     made = Baseline(key, cell, plans, tuple(one.session for one in recent), metrics, dict(last.environment))
-    made = replace(made, model=last.model, days=len({one.day for one in recent}))
+    made = replace(made, model=last.model, days=len(by_day) if dated else 0)
     before = baselines.active.get(key)
     if before is not None and set(before.sessions) >= set(made.sessions):
         return "it rests on these sessions already"

@@ -130,7 +130,8 @@ def judge_builds(a: Sequence[Array], b: Sequence[Array], metric: Metric, level: 
     changed = found.p_processes < level and abs(found.estimate) >= verdict.floor
     few = min(len(a), len(b)) < BUILDS
     if changed and found.p_builds < LOTTERY and not few:
-        rarely = f"equal builders are as far apart in one cell of {min(1 / found.p_builds, 1e6):,.0f}"
+        once = min(0.5 / found.p_builds, 1e6)  # cells: either builder may be the slower one
+        rarely = f"equal builders are as far apart in one cell of {once:,.0f}"
         return verdict.overruled(Outcome.REGRESSION if found.estimate > 0 else Outcome.IMPROVEMENT, rarely), True
     if verdict.high < metric.tolerance:
         return verdict, True

@@ -91,6 +91,16 @@ def find(
         if all(p * tests < level for p in chances):
             kept, around = model, tried
     told, few = {at: tests for _, at, _ in kept}, len(asked) * series
+
+    def steps_at(places: Iterable[int], held_by: Noise) -> list[int]:
+        """Those of ``places`` that are steps still, between the others."""
+        inner = _inner(sorted({*bounds, *places}), bounds)
+        return [
+            at
+            for low, at, high in inner
+            if _p(values[low:high], raw[low:high], at - low, held_by, least) * told.get(at, few) < level
+        ]
+
     for place in asked:
         edges = sorted({*bounds, *told, place})
         where = next((one for one in _inner(edges, bounds) if one[1] == place), None)
@@ -99,7 +109,8 @@ def find(
         tried = noise(values, edges, errors, belief)
         low, _, high = where
         if _p(values[low:high], raw[low:high], place - low, tried, least) * few < level:
-            told[place], around = few, tried
+            left = steps_at([*told, place], tried)  # what was told of may have been this step, some nights off
+            told, around = {at: told.get(at, few) for at in left}, tried
     model = _inner(sorted({*bounds, *told}), bounds)
     return tuple(_found(values, raw, where, around, told[where[1]], least) for where in model)
 

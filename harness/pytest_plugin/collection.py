@@ -20,6 +20,7 @@ from harness.pytest_plugin.cells import Ask, Case, cases, renamed, unknown
 from harness.pytest_plugin.continued import SETTLED
 from harness.pytest_plugin.problem import ModelFile
 from harness.pytest_plugin.run import Run, run_of
+from harness.pytest_plugin.scheduling import path_of
 
 PARAMETER = "_trt"  # the fixture through which a test gets its cell
 NEEDS = {  # by fixture requested
@@ -56,6 +57,7 @@ class Found:
 
 
 LEFT_OUT = pytest.StashKey[list[Found]]()
+ARRANGED = pytest.StashKey[bool]()
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,16 @@ def _chooses(config: pytest.Config) -> bool:
     if any(config.getoption(name, None) for name in CHOOSING) or any("::" in argument for argument in config.args):
         return True
     arranging = config.hook.pytest_collection_modifyitems.get_hookimpls()
-    return any(one.function.__module__.partition(".")[0] not in HARMLESS for one in arranging)
+    return any(one.function.__module__.partition(".")[0] not in HARMLESS for one in arranging) or _will_arrange(config)
+
+
+def _will_arrange(config: pytest.Config) -> bool:
+    """Whether a conftest.py that pytest has yet to come to speaks of arranging tests: read, not imported."""
+    if ARRANGED not in config.stash:
+        folders = (path_of(argument.partition("::")[0], config) for argument in config.args)
+        found = (file for folder in folders for file in folder.rglob("conftest.py"))
+        config.stash[ARRANGED] = any(b"pytest_collection_modifyitems" in file.read_bytes() for file in found)
+    return config.stash[ARRANGED]
 
 
 def _record(run: Run, found: Found, error: UnsupportedError) -> Record:

@@ -35,7 +35,7 @@ def performance_lines(records: Iterable[Record], *, width: int = 100, color: boo
     for line in found[:SHOWN]:
         page.line(_told(line), indent=2, style=_STYLES.get(line.said, ""))
     if len(found) > SHOWN:
-        page.line(f"and {len(found) - SHOWN} more: trt-harness report --markdown FILE has them all", indent=2)
+        page.line(f"and {len(found) - SHOWN} more: trt-harness report --markdown FILE has more", indent=2)
     page.line("")
     return page.lines()
 

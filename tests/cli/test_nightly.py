@@ -251,6 +251,14 @@ def test_what_pytest_refuses_ends_the_night_before_it_measures(project: Project)
     assert project.night("--no-canaries", "--budget", "0")[0] == 3
 
 
+def test_what_is_refused_once_something_is_done_is_a_fault(project: Project) -> None:
+    """What was done is stored and told."""
+    code, told, _ = project.night("--no-canaries", "--performance", "nowhere.py")
+    assert code == 1
+    assert told["faults"] == ["performance: pytest ended with exit status 4: it refused what it was asked for"]
+    assert (project.folder / "night" / "summary.md").is_file()
+
+
 def test_a_backend_that_was_asked_for_and_is_not_there(project: Project) -> None:
     code, told, _ = project.night("--backend", "tensorrt_rtx", "--python", "tensorrt_rtx=/usr/bin/env")
     assert code == 3

@@ -158,6 +158,12 @@ def test_sessions_of_one_day_make_a_baseline_that_says_so() -> None:
     assert "all of one day" in made.markdown
 
 
+def test_sessions_without_a_day_count_each() -> None:
+    made = proposal(*(session(f"s{number}") for number in range(6)), replace(session("t"), at=DAY))
+    assert (len(made.baseline.sessions), made.baseline.days) == (7, 0)
+    assert "days that were not recorded" in made.markdown
+
+
 def test_sessions_that_built_anew_give_their_builds() -> None:
     """No more than are kept, the latest first."""
     made = proposal(*(session(f"s{number}", plan=f"p{number}") for number in range(5)))

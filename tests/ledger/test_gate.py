@@ -191,7 +191,7 @@ NAMESAKE = replace(
     [
         ("fedcba9876543210", "its file is another, SHA-256 fedcba987654 (was 0123456789ab)"),
         ("0123456789abcdef", "its profiles, plugins or way of measuring are others"),
-        ("", "its file, profiles or plugins are others"),
+        ("", "its file, profiles, plugins or way of measuring are others"),
     ],
 )
 def test_another_model_under_the_name_of_a_baseline_is_told(model: str, what: str) -> None:
@@ -558,6 +558,13 @@ def test_a_faster_host_says_nothing_of_the_same_plan_or_of_a_size() -> None:
     same = Tonight("k", "bert", "tonight", ("plan-b",), HERE, {"plan size": np.full(4, 1e7)})
     assert only(ruled(same, rival, baseline=size, **FASTER)).finding.said is Said.PASS
     assert rival.calls == []
+
+
+def test_a_faster_host_is_no_drift_of_the_same_plan() -> None:
+    release = replace(BASELINE, release="3.2")
+    faster: dict[str, Any] = {**FASTER, "gained": float(np.log(1.1))}
+    assert len(ruled(tonight(1e-3, "plan-a"), Planned(), release=release, **faster)) == 1
+    assert len(ruled(tonight(1e-3), Planned(), release=release, **faster)) == 2
 
 
 def test_what_a_faster_host_may_hide_and_nothing_stands_beside_is_the_hosts() -> None:

@@ -113,6 +113,13 @@ def test_what_is_asked_about_takes_nothing_from_what_was_found() -> None:
     assert not find(flat(8) + 0.3 * (TIME >= 60), cuts=[60], asked=[60])
 
 
+def test_what_was_found_some_nights_off_gives_way_to_what_is_asked_about() -> None:
+    """A step of night 80 that the noise has moved to 73 is one step, not two."""
+    logs = SIGMA * correlated(0.8, (400, 200), seed=7)[83] + 0.015 * (np.arange(200) >= 80)
+    assert places(logs, series=20) == [73]
+    assert places(logs, series=20, asked=[80]) == [80]
+
+
 def test_correlation_that_is_known_is_no_change() -> None:
     series = SIGMA * correlated(0.5, (150, 150))
     assert np.mean([bool(find(one, belief=Belief(0.5, 0.03))) for one in series]) <= 0.05

@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import os
 import queue
+import textwrap
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -115,6 +116,7 @@ class TestThem:
 @pytest.mark.trt(backends="fake:absent")
 def test_nowhere(trt_session): ...
 """
+CHOOSES = "def pytest_collection_modifyitems(items): items[:] = [i for i in items if 'absent' not in i.name]"
 TWO = (*ARGUMENTS[1:-1], "--trt-backend=fake,fake:absent")
 OF_CONFTEST = """
 def pytest_generate_tests(metafunc):
@@ -167,13 +169,23 @@ def test_who_chooses_among_tests_sees_them_all(
     project.makeconftest(NOTES_TESTS)
     project.makepyfile(
         test_a=RUNS,
-        chooses="def pytest_collection_modifyitems(items): items[:] = [i for i in items if 'absent' not in i.name]",
+        chooses=CHOOSES,
     )
     project.syspathinsert()
     result = project.runpytest_subprocess("-n2", *TWO, *arguments, "--strict-markers", "-o", "markers=slow")
     assert {record.cell.backend for record in records()} == ran
     assert all(len(tests) == (1 if "::" in arguments[0] else 2) for tests in made(project))
     assert (result.ret == 0) is (ran == {"fake"})
+
+
+def test_who_chooses_from_a_folder_that_is_come_to_later_sees_them_all(project: pytest.Pytester, records: Records):
+    files = {"a/test_a.py": RUNS, "b/test_b.py": "", "b/conftest.py": CHOOSES}
+    for name, text in files.items():
+        path = project.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    project.runpytest_subprocess("-n1", *TWO)
+    assert {record.cell.backend for record in records()} == {"fake"}
 
 
 def test_a_run_that_comes_to_no_cell_leaves_nothing(project: pytest.Pytester):

@@ -40,7 +40,7 @@ def test_it_stays_short_and_says_how_much_it_leaves_out() -> None:
     assert heading == f"performance: {SHOWN + 4} cells, {SHOWN + 4} metrics: 1 REGRESSION, {SHOWN + 3} PASS"
     assert worst.endswith("x" * 9 + "...")
     assert len(worst) < LONGEST + 150
-    assert rest == "  and 4 more: trt-harness report --markdown FILE has them all"
+    assert rest == "  and 4 more: trt-harness report --markdown FILE has more"
     assert len(performance_lines(records, width=WIDE)) == SHOWN + 3
 
 

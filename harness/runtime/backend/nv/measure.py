@@ -3,8 +3,9 @@
 What is between two events is what the device does. The host runs ahead of it and waits only at the
 end of a chunk, so that the device never waits for the host. Beside the runs there is what it takes the device to
 begin with a launch, some microseconds of a graph: so as many runs go between two events as take `LASTING`, and with
-a graph those are one launch. How many is a power of two that the time of a run decides, not the host's, so that one
-session finds the same as another: else what they share out among the runs would differ by a percent or two.
+a graph those are one launch. How many is a power of two that the time of a run decides, and the host's only where it
+takes a tenth of `LASTING` and more to hand them over: so one session finds the same as another, unless a run takes
+about a power of two, where what is shared out differs by .2 % at most.
 
 Copies and the latency that a caller sees have passes of their own behind that, a quarter as many: copies between
 runs would change what lies in the caches, and waiting leaves the device idle.
@@ -80,7 +81,10 @@ def measured(lanes: Sequence[Lane], plan: Sampling) -> Samples:
 
 
 def replays_for(run: float, host: float) -> int:
-    """How many runs of ``run`` seconds go between two events, for the host to need ``host`` seconds to launch them."""
+    """How many runs of ``run`` seconds go between two events.
+
+    ``host`` are the seconds that the host takes to hand over as many as one launch has: all of a graph, else one run.
+    """
     wanted = max(LASTING, BUSY * host) / max(run, 1e-9)
     return int(min(2 ** math.ceil(math.log2(max(wanted, 1))), MOST_REPLAYS))
 
