@@ -281,7 +281,8 @@ def test_a_footprint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert before.device is None
     held = np.ones(10**7, np.uint8)  # perhaps where something else lay before
     pages = mmap.mmap(-1, 1 << 25, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages.write(bytes(1 << 25))
+    for _ in range(32):
+        pages.write(bytes(1 << 20))  # a whole copy at once may stay with the allocator
     with Path(__file__).open():
         after = footprint()
     pages.close()
