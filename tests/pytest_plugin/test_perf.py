@@ -47,6 +47,7 @@ INI = """
 [pytest]
 addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
 """
+METRICS = "TRT_HARNESS_PERF_METRICS"  # those of `TEST` alone, unless a test says otherwise
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -73,6 +74,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tox.ini").write_text(INI)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv(METRICS, "gpu*graph")
         for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
             patch.delenv(name, raising=False)
         records = []
@@ -89,6 +91,7 @@ def nights(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Nights:
     """Runs nights in a project without any baseline, by a fault if one is given. Engines have hosts of their own."""
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(METRICS, "gpu*graph")
     project.makepyfile(test_it=TEST)
     numbers = itertools.count(1)
 
@@ -360,7 +363,7 @@ def test_a_build_is_of_the_night_that_made_it(project: pytest.Pytester, nights: 
 def test_two_tests_of_an_engine_share_what_was_measured(project: pytest.Pytester, nights: Nights) -> None:
     size = TEST.replace("test_runs", "test_size").replace('"gpu, graph"', '"plan size"')
     project.makepyfile(test_it=TEST + size.partition("import pytest")[2])
-    runs, plan_size = nights()
+    runs, plan_size = nights("", "--trt-perf-metrics=*")
     assert runs.facts["perf"]["journal"] == plan_size.facts["perf"]["journal"]
     journal = Path(runs.facts["perf"]["journal"]) / "alone" / "journal.jsonl"
     kinds = [json.loads(line)["kind"] for line in journal.read_text().splitlines()]
