@@ -20,7 +20,7 @@ from harness.pytest_plugin.cells import Ask, Case, cases, renamed, unknown
 from harness.pytest_plugin.continued import SETTLED
 from harness.pytest_plugin.problem import ModelFile
 from harness.pytest_plugin.run import Run, run_of
-from harness.pytest_plugin.scheduling import path_of
+from harness.pytest_plugin.scheduling import files, path_of
 
 PARAMETER = "_trt"  # the fixture through which a test gets its cell
 NEEDS = {  # by fixture requested
@@ -113,7 +113,7 @@ def leave_out(metafunc: pytest.Metafunc) -> None:
     definition, fixtures = metafunc.definition, tuple(metafunc.fixturenames)
     covered, left_out = [], []
     for call in metafunc._calls:
-        case: Case | None = call.params[PARAMETER]  # type: ignore[assignment]
+        case: Case | None = call.params[PARAMETER]  # type: ignore[assignment]  # pytest has it as an object
         if case is None or not isinstance(run.choice(case, _needed(fixtures)), UnsupportedError):
             covered.append(call)
         else:
@@ -268,7 +268,7 @@ def _will_arrange(config: pytest.Config) -> bool:
     """Whether a conftest.py that pytest has yet to come to speaks of arranging tests: read, not imported."""
     if ARRANGED not in config.stash:
         folders = (path_of(argument.partition("::")[0], config) for argument in config.args)
-        found = (file for folder in folders for file in folder.rglob("conftest.py"))
+        found = (file for folder in folders for file in files(folder, ["conftest.py"], config))
         config.stash[ARRANGED] = any(b"pytest_collection_modifyitems" in file.read_bytes() for file in found)
     return config.stash[ARRANGED]
 

@@ -22,7 +22,7 @@ def packed(data: dict[str, Any]) -> dict[str, Any]:
 def _own(value: object) -> bool:
     """Whether it is of Python's own types throughout: of anything with a buffer, marshal would make bytes."""
     if type(value) in (list, tuple):
-        return _all_own(value)  # type: ignore[arg-type]
+        return _all_own(value)  # type: ignore[arg-type]  # mypy narrows by `isinstance` alone
     if type(value) is dict:
         return _all_own(value) and _all_own(value.values())
     return type(value) in PLAIN

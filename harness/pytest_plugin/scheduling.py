@@ -67,13 +67,15 @@ def mentions_cells(config: pytest.Config) -> bool:
     """
     for argument in config.args:
         path = path_of(argument.partition("::")[0], config)
-        if any(MENTION.search(file.read_bytes()) for file in ([path] if path.is_file() else _files(path, config))):
+        found = [path] if path.is_file() else files(path, config.getini("python_files"), config)
+        if any(MENTION.search(file.read_bytes()) for file in found):
             return True
     return False
 
 
-def _files(folder: Path, config: pytest.Config) -> Iterator[Path]:
-    patterns, pruned = config.getini("python_files"), config.getini("norecursedirs")
+def files(folder: Path, patterns: Sequence[str], config: pytest.Config) -> Iterator[Path]:
+    """Those so called in ``folder`` and in what pytest would go into below it."""
+    pruned = config.getini("norecursedirs")
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not any(fnmatch.fnmatch(name, pattern) for pattern in pruned)]
         for name in names:
