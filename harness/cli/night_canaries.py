@@ -98,7 +98,7 @@ def stayed(before: Told, after: Told) -> Finding:
 
     why = before.get("why") or after.get("why")
     if why:
-        return Finding("", CANARIES, Said.NOT_COVERED, f"they can't be measured: {why}")
+        return Finding("", CANARIES, Said.NOT_COVERED, f"not measured: {why}")
     return found(before["medians"], after["medians"])
 
 

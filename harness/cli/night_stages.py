@@ -56,17 +56,21 @@ class Night:
 
         UnsupportedError for want of a backend, SpecError where pytest does not understand its options.
         """
+        from harness.report.measurement import perf_of
+
         stage = self.state.stage
         backend = stage("environment", self._environment)["runs"]
         canaries = NightCanaries(self.settings, backend, self.state.folder / "canaries")
         stage("correctness", lambda: self._pytest("correctness", "-n", "auto"))
         gate = ["--trt-perf", "gate"]
         if self.watched:
-            before = stage("canaries before", lambda: canaries.measured(after=False))
+            spent = "the time for the night was over" if self._left == 0 else ""
+            before = stage("canaries before", lambda: {"why": spent} if spent else canaries.measured(after=False))
             gate += [f"--trt-canaries={leave(before, self.state.folder)}"]
         stage("performance", lambda: self._pytest("performance", *gate, last=("-n", "0")))
         if self.watched:
-            stage("canaries after", lambda: canaries.measured(after=True))
+            idle = "" if any(map(perf_of, self._records)) else "no cell was measured between them"
+            stage("canaries after", lambda: {"why": idle} if idle else canaries.measured(after=True))
         stage("store", self._store)
         stage("change points", self._changes)
         stage("exports", self._exports)
@@ -225,10 +229,13 @@ class Night:
             return here
         return ["--pyargs", *(f"suites.{name}" for name in SUITES[stage])]
 
+    @property
+    def _left(self) -> float | None:
+        """Seconds of the budget; None without one."""
+        return None if self.settings.budget is None else max(self.settings.budget - self.state.spent, 0.0)
+
     def _budget(self) -> list[str]:
-        if self.settings.budget is None:
-            return []
-        return [f"--trt-budget={max(self.settings.budget - self.state.spent, 0):.1f}"]
+        return [] if self._left is None else [f"--trt-budget={self._left:.1f}"]
 
     def _folder(self, stage: str) -> Path:
         return (self.state.folder / "runs" / f"{self.state.id}-{stage}").absolute()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.ledger.candidate import Place
-from harness.ledger.gate import Question, changes
+from harness.ledger.gate import Question
 from harness.ledger.records import NOT_RUN, VERDICTS, Record, Run, Verdict, latest
 from harness.measure.bench import interval
 from harness.measure.finding import BAD, OPEN, Said
@@ -202,7 +202,9 @@ def _outcome(records: Sequence[Record], lines: Sequence[Line], beside: Beside) -
     counts = ", ".join(
         f"{tally[verdict]:,} {WORDS[verdict][tally[verdict] > 1]}" for verdict in WORDS if tally[verdict]
     )
-    rest = f"; {_count(still_open, 'metric')} open" if still_open else ""
+    not_run = sum(record.message == NOT_RUN for record in records)
+    rest = f"; {_count(not_run, 'cell')} not run" if not_run else ""
+    rest += f"; {_count(still_open, 'metric')} open" if still_open else ""
     rest += "; the host changed" if beside.host_changed else ""
     return f"**{said}**{rest}. {_count(len(records), 'cell') or 'No cell'}{': ' if counts else ''}{counts}."
 
@@ -314,16 +316,15 @@ def _left_out(
 
 
 def _environment(records: Sequence[Record], before: Environments | None) -> list[Sequence[str]]:
-    """What changed comes first, in bold."""
+    """What changed comes first, in bold; what tonight does not tell, as where time was too short, is no change."""
     found = environments(records)
     rows: list[tuple[bool, Sequence[str]]] = []
     for backend in sorted(found.keys() | (before or {}).keys()):
         now, last = found.get(backend, {}), (before or {}).get(backend, {})
-        changed = len(changes(last, now)) if before is not None else 0
-        for name in sorted(now.keys() | last.keys() if before is not None else now):
-            differs = bool(changed) and now.get(name) != last.get(name)
+        for name in sorted(now.keys() | last.keys()):
             value = escaped(now.get(name, "unknown"))
-            was = escaped(last.get(name, "unknown")) if differs else "the same"
+            differs = before is not None and name in now and now[name] != last.get(name)
+            was = escaped(last.get(name, "unknown")) if now.get(name) != last.get(name) else "the same"
             cells = [escaped(backend), escaped(name), f"**{value}**" if differs else value]
             rows.append((not differs, cells if before is None else [*cells, was]))
     return [cells for _, cells in sorted(rows, key=lambda item: item[0])]

@@ -221,8 +221,10 @@ def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project)
 
 
 def test_without_time_nothing_is_run_and_all_of_it_is_named(project: Project) -> None:
-    code, told, _ = project.night("--no-canaries", "--budget", "0")
+    code, told, said = project.night("--budget", "0")
     assert (code, told["not_run"], told["verdicts"]) == (3, 4, {"not_covered": 4})
+    assert told["canaries"] == ["NOT_COVERED: not measured: the time for the night was over"]
+    assert "canary" not in said, "nothing of them was begun"
     summary = (project.folder / "night" / "summary.md").read_text()
     assert "| 4 cells not run | budget: not run |" in summary
     assert "last night" not in summary

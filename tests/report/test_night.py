@@ -159,6 +159,12 @@ def test_cells_for_which_there_was_no_time_are_counted_as_not_run() -> None:
     assert rows == [["3 cells not run", "budget: not run"], ["1 cell not covered", "fp8: no Hopper"]]
 
 
+def test_a_night_that_passes_as_far_as_it_got_says_so() -> None:
+    left = record("moe", "not_covered", {}, message="budget: not run")
+    text = summary([Run((ruled("mlp", ruling("mlp", Said.PASS)), left))])
+    assert "**PASSED**; 1 cell not run. 2 cells: 1 passed, 1 not covered." in text
+
+
 class TestWhatItSays:
     def test_the_outcome_stands_in_one_line(self) -> None:
         title, _, outcome, *_ = summary([NIGHT], BESIDE).splitlines()
@@ -235,6 +241,13 @@ class TestWhatItSays:
             ["tensorrt", "version", "10.9.0", "the same"],
         ]
         assert "| **10.9.0** | 10.8.0 |" in summary([NIGHT], BESIDE)
+
+    def test_what_tonight_does_not_tell_did_not_change(self) -> None:
+        before = {"tensorrt": {"library": "10.9.0", "power_limit": "700 W"}}
+        text = summary([NIGHT], dataclasses.replace(BESIDE, before=before))
+        found = {name: cells for _, name, *cells in tables(text)["Environment"]}
+        assert found["power_limit"] == ["unknown", "700 W"]
+        assert "**unknown**" not in text
 
     def test_without_a_last_night_nothing_is_said_to_be_the_same(self) -> None:
         assert tables(summary([NIGHT]))["Environment"][0] == ["tensorrt", "driver", "575.57"]
