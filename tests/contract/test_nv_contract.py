@@ -86,18 +86,20 @@ _SEEN: dict[str, dict[str, Functions]] = {}  # by subject and promise: which fun
 def watched(subject: Subject, promise: str) -> Iterator[None]:
     """Note which functions of nv are called."""
     seen = _SEEN.setdefault(subject.name, {}).setdefault(promise, set())
-    folder = str(NV)
+    codes: set[types.CodeType] = set()
 
-    def called(frame: types.FrameType, event: str, _argument: Any) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(folder):
-            seen.add((Path(frame.f_code.co_filename).name, frame.f_code.co_qualname))
+    def called(frame: types.FrameType, _event: str, _argument: Any) -> None:
+        codes.add(frame.f_code)
 
-    before = sys.getprofile()
-    sys.setprofile(called)
+    before = sys.gettrace()
+    sys.settrace(called)  # of calls alone, as it gives no function that would be told of lines
     try:
         yield
     finally:
-        sys.setprofile(before)
+        sys.settrace(before)
+        folder = str(NV)
+        ours = [code for code in codes if code.co_filename.startswith(folder)]
+        seen.update((Path(code.co_filename).name, code.co_qualname) for code in ours)
 
 
 def probe_of(subject: Subject) -> Probe:
