@@ -14,9 +14,9 @@ from harness.ledger import ended, journals, latency, measured, raw
 from harness.ledger.batch import Batch, Measurement, Series, Session, write
 from harness.ledger.commit import noted
 from harness.ledger.kept import Kept
-from harness.ledger.nights import PERF, PLACE, spread_of
+from harness.ledger.nights import PLACE, spread_of
 from harness.ledger.proposals import MODEL
-from harness.ledger.records import Record, read_run
+from harness.ledger.records import PERF, Record, read_run
 from harness.ledger.store import Store
 from harness.measure.journal import FILE
 from harness.spec.canonical import canonical_json

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.ledger.proposals import Seen, Value
-from harness.ledger.records import Record
+from harness.ledger.records import PERF, Record
 
-PERF = "perf"  # of a record's facts: see `harness.pytest_plugin.perf`
 PLACE = "perf"  # in the folder of a run: the journals of its cells
 BESIDE = "/A"  # ends the name of the session of a comparison's side A, which is no night: B's is, of the same moment
 BY_HAND = "compare"  # what two sides are asked that somebody names, beside `harness.ledger.gate.Question`

@@ -52,6 +52,7 @@ SUFFIX = ".jsonl"
 # "cached": it was built before, and all that can be done here is to verify its checksum
 Verdict = Literal["passed", "cached", "failed", "known_failure", "unexpected_pass", "not_covered", "error"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+PERF = "perf"  # of a record's facts: see `harness.pytest_plugin.perf`
 NOT_RUN = "budget: not run"  # the message of a cell that was left out for want of time
 UNSEEN: tuple[Verdict, ...] = ("cached", "not_covered")  # of which a run has learnt nothing new
 

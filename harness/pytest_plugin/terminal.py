@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.ledger.records import UNSEEN, Record
+from harness.ledger.records import PERF, UNSEEN, Record
 from harness.pytest_plugin.collection import Settled, lost_records, unreached
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
@@ -55,16 +55,20 @@ def header(run: Run, settled: Settled) -> list[str]:
 
 def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]) -> None:
     """The table of the run's records, and what is wrong beside the cells."""
-    from harness.report.performance import performance_lines
     from harness.report.terminal import engines, summary_lines, tried
 
     found = run.recorded
     if found.records:
         reporter.section("TensorRT harness")
         width = min(reporter._tw.fullwidth, WIDEST) if reporter.isatty else WIDEST
-        for told in (summary_lines, performance_lines):
-            for line in told(found.records, width=width, color=reporter._tw.hasmarkup):
-                reporter.write_line(line)
+        color = reporter._tw.hasmarkup
+        lines = summary_lines(found.records, width=width, color=color)
+        if any(PERF in record.facts for record in found.records):  # what tells it is slow to import
+            from harness.report.performance import performance_lines
+
+            lines += performance_lines(found.records, width=width, color=color)
+        for line in lines:
+            reporter.write_line(line)
         for line in [*engines(found.records), *tried(found.records)]:
             reporter.write_line(line)
         for words in outliers(found.records):

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.ledger.latency import Timed, timed
-from harness.ledger.nights import PERF
-from harness.ledger.records import Record
+from harness.ledger.records import PERF, Record
 from harness.measure.bench import interval
 from harness.measure.quantity import JOULES, RATE, SECONDS
 

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 
 from harness.ledger import schema
 from harness.ledger.batch import Batch, Measurement, Series, Session
-from harness.ledger.nights import PERF
-from harness.ledger.records import Record, RecordLog
+from harness.ledger.records import PERF, Record, RecordLog
 from harness.ledger.store import Store
 from harness.measure.journal import FILE
 from harness.spec.canonical import digest

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable
 
 import pytest
 
+import harness
 from harness.ledger.records import Record, read_run
 from tests.pytest_plugin.parts import ROOT
 
-# pytester forgets the modules that a run imports. These are slow to import, and numpy can't be twice.
-for module in (
-    "harness.judge.metamorphic",
-    "harness.report.terminal",
-    "harness.runtime.backend.fake",
-    "harness.runtime.backend.onnxruntime",
-    "harness.runtime.pool",
-    "harness.runtime.qualify",
-    "models.authoring",
-    "onnx.reference.ops._op_list",
-):
-    importlib.import_module(module)
+# pytester forgets what a run imports, and each would import the whole harness anew; numpy and scipy can't be twice.
+BESIDE = ("models.authoring", "onnx.reference.ops._op_list", "scipy.special")
+UNUSED = ("harness.cli.", "harness.ledger.migrations.", "harness.runtime.backend.nv.")
+for name in (*BESIDE, *(module.name for module in pkgutil.walk_packages(harness.__path__, "harness."))):
+    if not name.startswith(UNUSED):
+        importlib.import_module(name)
 
 
 @pytest.fixture
