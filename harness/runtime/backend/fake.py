@@ -841,7 +841,9 @@ class FakeEngine:
     def _evaluator(self) -> Any:
         from onnx.reference import ReferenceEvaluator
 
-        return ReferenceEvaluator(self._model)
+        from harness.runtime.backend.fake_pools import POOLS
+
+        return ReferenceEvaluator(self._model, new_ops=POOLS)
 
     def _report(self, inputs: list[IOTensor]) -> list[dict[str, list[list[int]]]]:
         told = [reported(inputs, *profile) for profile in zip(self.profiles, self.contents, strict=True)]
