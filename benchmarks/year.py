@@ -20,7 +20,7 @@ from harness.ledger import batch, decisions, history
 from harness.ledger.baseline_file import read, write
 from harness.ledger.baselines import Baseline, Baselines, State
 from harness.ledger.gate import Gate, Question, Ruling, Tonight
-from harness.ledger.host import Canary, gained, moved
+from harness.ledger.host import Canary, gained, lost, moved
 from harness.ledger.proposals import Proposal, Seen, proposed
 from harness.ledger.store import Store
 from harness.measure import protocol
@@ -161,7 +161,7 @@ class Year:
         tonight = {cell: self._tonight(cell, night, session) for cell in self.cells}
         rows = [*tonight.values(), *(_canary_row(name, night, session, values) for name, values in seen.items())]
         self.ledger.store(night, rows)
-        since = moved(canaries, baselines), gained(canaries, baselines)
+        since = moved(canaries, baselines), gained(canaries, baselines), lost(canaries, baselines)
         gate = Gate(baselines.policies, KNOWN_QUANTITIES, "gate", *since)
         for cell, row in tonight.items():
             rival = _Rival(self, cell, night)

@@ -87,7 +87,7 @@ def _level(known: Known | None) -> float | None:
     """What tonight is held against: the geometric mean of the baseline's sessions."""
     import numpy as np
 
-    return None if known is None or min(known.values) <= 0 else float(np.exp(np.log(known.values).mean()))
+    return None if known is None or min(known.values) <= 0 else float(np.exp(np.log(known.usual).mean()))
 
 
 def _said(told: Sequence[Told], course: Course) -> str:

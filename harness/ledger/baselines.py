@@ -13,8 +13,14 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from harness.errors import SpecError
 from harness.ledger.policy import RECENT, Policy
+from harness.measure.stats import usual
+
+Array = npt.NDArray[np.float64]
 
 LEAST_SESSIONS = 2  # of a baseline: a single one may be an accident
 HISTORY = 5  # days of sessions of a baseline from which on history alone may decide
@@ -47,6 +53,11 @@ class Known:
         if len(self.values) < LEAST_SESSIONS or min(self.values) <= 0:
             least = f"a baseline takes {LEAST_SESSIONS}, since a single one may be an accident, and values above 0"
             raise SpecError(f"values of {len(self.values)} sessions: {least}")
+
+    @property
+    def usual(self) -> Array:
+        """``values`` without those of flaky sessions: one night that went wrong must not widen what is allowed."""
+        return np.exp(usual(np.log(self.values)))
 
     @classmethod
     def of(cls, unit: str, values: Sequence[float], spread: float, policy: Policy) -> Known:

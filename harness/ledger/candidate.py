@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.errors import SpecError, UnsupportedError
 from harness.ledger.baselines import Baseline
-from harness.ledger.gate import Array, Tonight
+from harness.ledger.gate import Array, Tonight, same_plans
 from harness.ledger.kept import Kept
 from harness.measure.bench import measured
 from harness.measure.builders import Builders
@@ -134,7 +134,7 @@ class Candidate:
             values,
             dict(self.notes),
             dict(self.tails),
-            self.side.spec.model.source.digest(),
+            model=self.side.spec.model.source.digest(),
         )
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
@@ -175,7 +175,7 @@ class Candidate:
         if isinstance(other, str):
             return other
         mine = self.side
-        same = set(self.plans) == set(baseline.plans)
+        same = same_plans(self.plans, baseline.plans)
         if same:  # all that differs is what runs one of them
             its = other.plans[baseline.plans.index(self.plans[0])]
             mine, other = replace(mine, plans=mine.plans[:1]), replace(other, plans=(its,))

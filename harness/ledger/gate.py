@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -56,7 +57,8 @@ class Tonight:
     """What one session measured of a cell: ``values`` of its processes by metric, in the metric's unit.
 
     ``notes`` say of a metric why it is no one number. ``tails`` are 99th percentiles, of metrics with enough samples.
-    ``model`` is the digest of the model.
+    ``missing`` says of metrics that were asked for why they could not be measured. ``model`` is the digest of the
+    model.
     """
 
     key: str
@@ -67,6 +69,7 @@ class Tonight:
     values: Mapping[str, Array]
     notes: Mapping[str, str] = field(default_factory=dict)
     tails: Mapping[str, float] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
 
 
@@ -132,9 +135,10 @@ class Step:
 def against_history(known: Known, values: Array, metric: Metric) -> Step:
     """By the prediction interval of Student's t: sessions differ by more than their processes do.
 
-    What processes alone would leave of error is the least, so that two sessions that happen to agree promise nothing.
+    What processes alone would leave of error is the least, so that two sessions that happen to agree promise nothing;
+    a flaky session is none of those that say how far sessions are apart (`Known.usual`).
     """
-    nights, processes = np.log(metric.cost(known.values)), np.log(metric.cost(values))
+    nights, processes = np.log(metric.cost(known.usual)), np.log(metric.cost(values))
     count = nights.size
     estimate = float(np.median(processes) - nights.mean())
     between = float(nights.var(ddof=1)) * (1 + 1 / count) if count > 1 else math.inf
@@ -150,8 +154,9 @@ def against_history(known: Known, values: Array, metric: Metric) -> Step:
 class Gate:
     """Rules on cells. ``perf`` as in ``--trt-perf``; ``host`` says how the canaries moved since, or is "".
 
-    ``gained`` is by how much, as a log ratio, the one that got faster did: another plan than the baseline's has to show
-    it, too, or it is suspected, since a host that got faster must not hide a plan that got slower.
+    ``lost`` is by how much, as a log ratio, the one that got slower did: history alone then decides nothing. ``gained``
+    is by how much the one that got faster did: another plan than the baseline's has to show it, too, or it is
+    suspected, since a host that got faster must not hide a plan that got slower.
     """
 
     policies: Mapping[str, Policy]
@@ -159,6 +164,7 @@ class Gate:
     perf: Perf = "gate"
     host: str = ""
     gained: float = 0.0
+    lost: float = 0.0
     quarantined: Mapping[str, str] = field(default_factory=dict)  # by cell: who owns it, why, until when
 
     def rule(
@@ -171,10 +177,13 @@ class Gate:
     ) -> list[Ruling]:
         """Of every metric that was measured, in that order, and of the drift since ``release`` where it is too much.
 
-        Where there is no ``baseline``, what is beside a ``namesake``'s, of another model under the same name, is told.
+        Of a metric of the baseline that can't be measured any more, too. Where there is no ``baseline``, what is beside
+        a ``namesake``'s, of another model under the same name, is told.
         """
+        drifted = list(self._drift(tonight, release, rival)) if release is not None else []
         if baseline is None:
-            return [self._unheld(tonight, name, namesake) for name in tonight.values]
+            unheld = [self._unheld(tonight, name, namesake) for name in tonight.values]
+            return [*unheld, *map(self._excused, drifted)]
         question = asked(tonight, baseline)
         rulings = {name: self._screened(tonight, baseline, name, question) for name in tonight.values}
         suspects = [
@@ -183,8 +192,8 @@ class Gate:
         if suspects and self.perf == "gate":
             rulings |= self._confirmed(tonight, baseline, suspects, question, rulings, rival)
         stayed = self._stayed(tonight, baseline, question, rival) if self.perf == "gate" else []
-        drifted = list(self._drift(tonight, release, rival)) if release is not None else []
-        return [self._excused(ruling) for ruling in (*rulings.values(), *stayed, *drifted)]
+        gone = [self._gone(tonight, baseline, name, question) for name in tonight.missing if name in baseline.metrics]
+        return [self._excused(ruling) for ruling in (*rulings.values(), *gone, *stayed, *drifted)]
 
     # Within --------------------------------------------------------------------------------------
 
@@ -204,8 +213,17 @@ class Gate:
         finding = self._finding(tonight, name, Said.NOTED, words, known)
         return Ruling(finding, Question.REBUILT, held=False)
 
+    def _gone(self, tonight: Tonight, baseline: Baseline, name: str, question: Question) -> Ruling:
+        """What was measured once and can't be: a failure of what decides, of the rest a question left open."""
+        quantity = self.quantities[name]
+        words = f"the baseline has it, and tonight it can't be measured: {tonight.missing[name]}"
+        said = Said.FAILED if quantity.decides else Said.INCONCLUSIVE
+        a = float(np.exp(np.log(baseline.metrics[name].usual).mean()))
+        finding = Finding(tonight.cell, name, said, words, a, None, quantity.unit, quantity.decides)
+        return Ruling(finding, question)
+
     def _finding(self, tonight: Tonight, name: str, said: Said, words: str, known: Known | None) -> Finding:
-        a = float(np.exp(np.log(known.values).mean())) if known else None  # what `against_history` holds it against
+        a = float(np.exp(np.log(known.usual).mean())) if known else None  # what `against_history` holds it against
         b = float(np.median(tonight.values[name]))
         return Finding(tonight.cell, name, said, words, a, b, self.quantities[name].unit, self.quantities[name].decides)
 
@@ -324,13 +342,15 @@ class Gate:
                 words = f"suspected, and not measured again: {why}"
                 rulings[name] = Ruling(self._finding(tonight, name, Said.INCONCLUSIVE, words, known), question)
                 continue
-            words = f"{against_history(known, fresh[name], metric).words(metric)}, by history alone: {why}"
+            plain = against_history(known, fresh[name], metric)
+            words = f"{plain.words(metric)}, by history alone: {why}"
             step = self._step(known, fresh[name], name, question)
+            hidden = self.gained > 0 and plain.estimate < math.log1p(known.tolerance)  # a loss on a faster host alone
             said = Said.INCONCLUSIVE
             lost = step.p < ALARM and step.estimate >= math.log1p(known.tolerance)
-            if step.estimate < math.log1p(known.tolerance) and step.p >= SUSPECT:
+            if step.estimate < math.log1p(known.tolerance):
                 said = Said.PASS
-            elif self.host:
+            elif self.lost or hidden:
                 said, words = Said.HOST_CHANGED, f"{words}; {self.host}"
             elif lost and _few(step, baseline):
                 days = f" of {baseline.days} day{'s' * (baseline.days != 1)}" if baseline.days else ""
@@ -346,42 +366,34 @@ class Gate:
         return rulings
 
     def _drift(self, tonight: Tonight, release: Baseline, rival: Rival) -> Iterator[Ruling]:
-        """What a cell lost since the pinned release, where that is more than it may: confirmed beside its plan."""
+        """What a cell lost since the pinned release, where that is more than it may.
+
+        Confirmed beside the release's plan; where tonight's is the same, by history.
+        """
+        bounds = {name: replace(known, tolerance=self._policy(name).drift) for name, known in release.metrics.items()}
+        release = replace(release, metrics=bounds)
+        question = asked(tonight, release)
         suspects = []
-        for name, values in tonight.values.items():
-            known = release.metrics.get(name)
-            if known is None:
-                continue
-            step = self._step(known, values, name, asked(tonight, release))
-            if step.estimate >= math.log1p(self._policy(name).drift) and step.p < SUSPECT:
+        for name in (name for name in tonight.values if name in bounds):
+            step = self._step(bounds[name], tonight.values[name], name, question)
+            sure = step.p < SUSPECT or (_few(step, release) and self._comparable(tonight, release, name, question))
+            if step.estimate >= math.log1p(bounds[name].tolerance) and sure:
                 suspects.append(name)
         if not suspects:
             return
-        question = Question.DRIFT
-        found: Sequence[Finding] | str = "only screened"
-        if self.perf == "gate" and asked(tonight, release) is not Question.ENVIRONMENT:
-            found = rival.beside(release, suspects)
+        if self.perf == "gate":
+            screened = {name: self._screened(tonight, release, name, question) for name in suspects}
+            found = self._confirmed(tonight, release, suspects, question, screened, rival)
+        else:
+            found = {name: self._screened(tonight, release, name, question) for name in suspects}
         for name in suspects:
-            allowed = f"{100 * self._policy(name).drift:g} % allowed since release {release.release}"
-            if isinstance(found, str):
-                step = against_history(
-                    release.metrics[name], tonight.values[name], self._metric(name, release.metrics[name])
-                )
-                words = f"{step.words(self._metric(name, release.metrics[name]))}, {allowed}; by history alone: {found}"
-                yield Ruling(self._finding(tonight, name, Said.INCONCLUSIVE, words, release.metrics[name]), question)
-                continue
-            failed = next((one for one in found if one.said is Said.FAILED), None)
-            fresh = next((one for one in found if one.metric == name), failed)
-            if fresh is None:
-                words = f"suspected of drift, and nothing fresh was said of it; {allowed}"
-                yield Ruling(self._finding(tonight, name, Said.INCONCLUSIVE, words, release.metrics[name]), question)
-                continue
-            said = fresh.said
-            if fresh.verdict is not None and said in (Said.PASS, Said.REGRESSION, Said.IMPROVEMENT):
-                lost = fresh.verdict.low > 0 and fresh.verdict.estimate >= math.log1p(self._policy(name).drift)
+            finding = found[name].finding
+            said = finding.said
+            if finding.verdict is not None and said in (Said.PASS, Said.REGRESSION, Said.IMPROVEMENT):
+                lost = finding.verdict.low > 0 and finding.verdict.estimate >= math.log1p(bounds[name].tolerance)
                 said = Said.REGRESSION if lost else Said.PASS
-            words = f"{fresh.words}, {allowed}"
-            yield Ruling(replace(fresh, subject=tonight.cell, metric=name, said=said, words=words), question)
+            allowed = f"{100 * bounds[name].tolerance:g} % allowed since release {release.release}"
+            yield Ruling(replace(finding, said=said, words=f"{finding.words}, {allowed}"), Question.DRIFT)
 
     def _excused(self, ruling: Ruling) -> Ruling:
         if ruling.finding.said not in BAD:
@@ -424,7 +436,12 @@ def asked(tonight: Tonight, baseline: Baseline) -> Question:
     """What the candidate differs in from the baseline, beside the night."""
     if library_of(tonight) != library_of(baseline):  # even where both build the very same plan: what runs it differs
         return Question.INSTALLATION
-    return Question.ENVIRONMENT if set(tonight.plans) <= set(baseline.plans) else Question.REBUILT
+    return Question.ENVIRONMENT if same_plans(tonight.plans, baseline.plans) else Question.REBUILT
+
+
+def same_plans(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether builds gave the very same plans, each as often: one of them alone is no measure of all."""
+    return Counter(some) == Counter(others)
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -60,6 +60,11 @@ def gained(canaries: Iterable[Canary], baselines: Baselines) -> float:
     return max((0.0, *(-step.estimate for _, step, _ in _moves(canaries, baselines))))
 
 
+def lost(canaries: Iterable[Canary], baselines: Baselines) -> float:
+    """By how much the one that lost most is slower, likewise."""
+    return max((0.0, *(step.estimate for _, step, _ in _moves(canaries, baselines))))
+
+
 def _moves(canaries: Iterable[Canary], baselines: Baselines) -> Iterator[tuple[Canary, Step, Metric]]:
     for one in canaries:
         baseline = baselines.active.get(one.key)

@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 
 from harness.errors import SpecError
 from harness.measure.quantity import BUILD, BYTES, PARSE, PLAN_SIZE, Quantity
-from harness.measure.stats import CONFIDENCE, POWER
+from harness.measure.stats import CONFIDENCE, POWER, usual
 
 LATENCY, MEMORY, SIZE, BUILDING, ONCE = "latency", "memory", "size", "build", "once"
 RECENT = 30  # sessions that a tolerance is taken from
@@ -72,11 +72,13 @@ def kind_of(quantity: Quantity) -> str:
 def shown_by_one_more(sessions: Sequence[float]) -> float:
     """The smallest change, as a log ratio, that one session more than these shows with power `POWER`.
 
-    By the prediction interval of Student's t over the sessions' own spread; infinite for fewer than two.
+    By the prediction interval of Student's t over the sessions' own spread, that of flaky ones left out; infinite for
+    fewer than two.
     """
-    count = len(sessions[-RECENT:])
+    values = usual(np.log(np.asarray(sessions[-RECENT:], np.float64)))
+    count = values.size
     if count < 2:
         return float("inf")
-    spread = float(np.log(np.asarray(sessions[-RECENT:], np.float64)).std(ddof=1))
+    spread = float(values.std(ddof=1))
     quantiles = stdtrit(count - 1, (1 + CONFIDENCE) / 2) + stdtrit(count - 1, POWER)
     return float(quantiles * spread * (1 + 1 / count) ** 0.5)

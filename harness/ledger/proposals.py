@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import stdtrit
 
 from harness.ledger.baseline_file import text_of
 from harness.ledger.baselines import HISTORY, LEAST_SESSIONS, Baseline, Baselines, Known
 from harness.ledger.policy import RECENT, kind_of
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
+from harness.measure.stats import ROUNDING
+from harness.measure.verdict import LEAST
 
 HOW = "how"  # a fact of an environment: how it is measured, where a night does it otherwise
 MODEL = "model"  # what a store has beside an environment: the digest of the model, which tells cells apart
@@ -61,11 +64,21 @@ class Moved:
 
     @property
     def loosens(self) -> bool:
-        """Whether more is allowed than before: a worse level, or a wider tolerance."""
+        """Whether more is allowed than before: a level that is surely worse, or a wider tolerance."""
         if self.before is None:
             return False
-        worse = self.cost > min(self.before.tolerance, self.after.tolerance) / 2
+        worse = self.cost > max(LEAST, self._by_chance)
         return worse or self.after.tolerance > self.before.tolerance * (1 + 1e-6)
+
+    @property
+    def _by_chance(self) -> float:
+        """The log ratio by which the levels of sessions that are alike differ once in a hundred times, by Welch's t."""
+        arms = [np.log(known.usual) for known in (self.before, self.after) if known]
+        errors = np.array([arm.var(ddof=1) / arm.size for arm in arms])
+        freedom = np.array([arm.size - 1 for arm in arms])
+        total = float(errors.sum())
+        degrees = total**2 / float((errors**2 / freedom).sum()) if total > ROUNDING**2 else float(freedom.sum())
+        return float(stdtrit(degrees, 0.99) * np.sqrt(total))
 
 
 @dataclass(frozen=True)
@@ -179,7 +192,7 @@ def _moved(before: Baseline | None, made: Baseline, quantities: Mapping[str, Qua
         known = before.metrics.get(name) if before else None
         cost = 0.0
         if known is not None:
-            cost = float(np.log(metric.cost(after.values)).mean() - np.log(metric.cost(known.values)).mean())
+            cost = float(np.log(metric.cost(after.usual)).mean() - np.log(metric.cost(known.usual)).mean())
         found.append(Moved(metric, known, after, cost))
     return found
 
@@ -194,4 +207,6 @@ def difference(baselines: Baselines, proposals: Sequence[Proposal], name: str) -
 
 
 def _shown(known: Known) -> str:
-    return f"{float(np.median(known.values)):.6g} {known.unit}"
+    flaky = len(known.values) - known.usual.size
+    but = f", but for {flaky} flaky of {len(known.values)} sessions" if flaky else ""
+    return f"{float(np.exp(np.log(known.usual).mean())):.6g} {known.unit}{but}"

@@ -19,14 +19,31 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import nctdtrinc, stdtr, stdtrit
+from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
 Array = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95  # of an interval that is shown
 LEVEL = (1 - CONFIDENCE) / 2  # one-sided, of a comparison that stands alone: its interval leaves out 0
 POWER = 0.9  # with which a change of the smallest visible size is seen
+FAR = 8.0  # robust standard deviations from the median: of six normal values one in 60 sixes has one
+APART = float(np.log1p(0.01))  # a log ratio: what is nearer than 1 % is no flaky one, whatever the others are like
+LEAST_USUAL = 5  # values, fewer of which do not tell which one is odd
 ROUNDING = 1e-9  # a relative spread below which numbers count as equal: that of float64, with room
+
+
+def usual(logs: npt.ArrayLike) -> Array:
+    """``logs`` (n,) of sessions without flaky ones: far from the median by both `FAR` and `APART`.
+
+    One in four may be; where more are, the farthest are left out, and the rest are what the level is like.
+    """
+    values = np.asarray(logs, np.float64)
+    if values.size < LEAST_USUAL:
+        return values
+    off = np.abs(values - np.median(values))
+    room = max(FAR * float(np.median(off)) / float(ndtri(0.75)), APART)
+    flaky = [place for place in np.argsort(-off)[: values.size // 4] if off[place] > room]
+    return np.delete(values, flaky)
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,10 @@ class Perf:
         names = [name for name in night.tonight.values if wanted(night.quantities[name])]
         lacking = {name: why for name, why in night.candidate.missing.items() if wanted(night.quantities[name])}
         self.story.facts["perf"] = night.told(names, lacking)
-        if not names:
+        rulings = night.ruled(names, lacking)
+        if not names and not rulings:
             why = next(iter(lacking.values()), "no metric of this kind is measured by this backend")
             raise UnsupportedError("measure", why)
-        rulings = night.ruled(names)
         self.story.facts["perf"]["rulings"] = [_as_fact(ruling) for ruling in rulings]
         failing = [str(ruling) for ruling in rulings if ruling.fails]
         if failing:
@@ -90,7 +90,7 @@ class Night:
         from harness.ledger.baseline_file import read
         from harness.ledger.candidate import Candidate, Place, opponent
         from harness.ledger.gate import Gate
-        from harness.ledger.host import gained, moved
+        from harness.ledger.host import gained, lost, moved
         from harness.ledger.host import read as canaries_in
         from harness.ledger.nights import PLACE
         from harness.measure.process import GRAPH, PLAIN
@@ -146,15 +146,23 @@ class Night:
         except (StageError, UnsupportedError) as error:
             return error
         excuse = quarantine(baselines, cell)
-        host, faster = moved(seen, baselines), gained(seen, baselines)
-        gate = Gate(baselines.policies, known, settings.perf, host, faster, {cell: excuse} if excuse else {})
+        gate = Gate(
+            baselines.policies,
+            known,
+            settings.perf,
+            moved(seen, baselines),
+            gained(seen, baselines),
+            lost(seen, baselines),
+            {cell: excuse} if excuse else {},
+        )
         return cls(candidate, tonight, known, gate, baselines, candidate.folder)
 
-    def ruled(self, names: Sequence[str]) -> list[Ruling]:
+    def ruled(self, names: Sequence[str], lacking: Mapping[str, str]) -> list[Ruling]:
         """StageError and UnsupportedError where the candidate fails when it is measured again."""
         from harness.measure.runner import SideFailed
 
-        seen = dataclasses.replace(self.tonight, values={name: self.tonight.values[name] for name in names})
+        values = {name: self.tonight.values[name] for name in names}
+        seen = dataclasses.replace(self.tonight, values=values, missing=lacking)
         key = self.tonight.key
         active, release = self.baselines.active.get(key), self.baselines.releases.get(key)
         for one in filter(None, (active, release)):
