@@ -62,12 +62,10 @@ class NightCanaries:
             try:
                 watch = opened.enter_context(contextlib.closing(Watch.of(side, runner, wanted)))
                 found = {name: np.asarray(many, np.float64) for name, many in watch.measured(after=after).items()}
-                first = watch.runners[0].process(0, 0, 0)
-                metric = next(one.name for one in watch.quantities if one.way and one.of(first) is not None)
                 place = self._place(bench)
                 return {
                     "medians": {name: many.tolist() for name, many in found.items()},
-                    "metric": metric,
+                    "metric": watch.leading(watch.runners[0]).name,
                     "environment": dict(place.environment),
                     "series": {one.name: _series(one, place) for one in watch.runners},
                 }

@@ -23,7 +23,10 @@ SURE = 2 * MOVE  # a canary of which no more than this is possible has shown tha
 
 @dataclass(eq=False)
 class Watch:
-    """``runners`` have one canary each; of its quantities the first that it has is what may move."""
+    """``runners`` have one canary each; of its quantities the first that it has is what may move.
+
+    Nothing else of it is asked for: its first process is run in every way, to see what it has, the others in that one.
+    """
 
     runners: Sequence[Runner]
     quantities: Sequence[Quantity]
@@ -46,6 +49,8 @@ class Watch:
             runner(model.id, replace(side, spec=EngineSpec.of(model, precision), asked={}))
             for model, precision in zip(canaries(kind), precisions, strict=True)
         ]
+        for one in made:
+            one.wanted = lambda _: False
         return cls(made, quantities)
 
     def measured(self, *, after: bool) -> Medians:
@@ -53,10 +58,16 @@ class Watch:
         first = PROCESSES if after else 0
         found = {}
         for runner in self.runners:
+            leading = self.leading(runner)
+            runner.ways = {leading.way: runner.ways[leading.way]}
             processes = [runner.process(number, 0, number) for number in range(first, first + PROCESSES)]
-            leading = next(one for one in self.quantities if one.way and one.of(processes[0]) is not None)
             found[runner.name] = np.array([leading.of(process) for process in processes], np.float64)
         return found
+
+    def leading(self, runner: Runner) -> Quantity:
+        """What may move, by the first process of all. SideFailed."""
+        process = runner.process(0, 0, 0)
+        return next(one for one in self.quantities if one.way and one.of(process) is not None)
 
     def close(self) -> None:
         for runner in self.runners:
