@@ -365,9 +365,9 @@ class Settings:
         return self.effort or ("ci" if os.environ.get("CI") else "dev")
 
     def under(self, program: str) -> Settings:
-        """The same, with this interpreter for every backend."""
+        """The same, with this interpreter for every backend: none of them is in this process."""
         names = ("tensorrt", "tensorrt_rtx", "onnxruntime", FAKE)
-        return dataclasses.replace(self, python=tuple((name, program) for name in names))
+        return dataclasses.replace(self, python=tuple((name, program) for name in names), in_process=False)
 
     @classmethod
     def table(cls) -> tuple[Setting, ...]:

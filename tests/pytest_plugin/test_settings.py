@@ -55,6 +55,11 @@ def test_an_interpreter_that_is_a_link_stays_one(tmp_path: Path):
     assert Settings.read({"python": [f"tensorrt={link}"]}, environment={}).python == (("tensorrt", str(link)),)
 
 
+def test_what_another_interpreter_has_is_in_no_process_of_ours():
+    settings = Settings.read({"in_process": "true"}).under("/some/python")
+    assert (settings.in_process, dict(settings.python)["onnxruntime"]) == (False, "/some/python")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
