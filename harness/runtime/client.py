@@ -164,6 +164,7 @@ class HostClient:
             for variable in ("PYTHONPATH", "PYTHONHOME"):  # ours, and wrong for another Python
                 environment.pop(variable, None)
         environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number devices as nvidia-smi does
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # of numpy's, which wait for work at the price of a core
         visible = environment.get("CUDA_VISIBLE_DEVICES")
         if visible is None:
             environment["CUDA_VISIBLE_DEVICES"] = str(self.device)

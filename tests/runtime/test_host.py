@@ -578,9 +578,11 @@ def test_it_sees_its_device_alone(
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     environment = call(make(device=device), "environment")
     assert environment["CUDA_VISIBLE_DEVICES"] == seen
     assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert environment["OPENBLAS_NUM_THREADS"] == "1"
 
 
 @pytest.fixture
