@@ -25,7 +25,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr, stdtrit
 
 from harness.ledger.baselines import HISTORY, Baseline, Known
 from harness.ledger.policy import BUILDING, Policy, kind_of
@@ -33,6 +32,7 @@ from harness.measure.finding import BAD, Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
 from harness.measure.runner import SideFailed
+from harness.measure.special import stdtr, stdtrit
 from harness.measure.stats import CONFIDENCE, ROUNDING
 from harness.measure.verdict import LEAST, told
 from harness.settings import Perf

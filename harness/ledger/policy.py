@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from harness.errors import SpecError
 from harness.measure.quantity import BUILD, BYTES, PARSE, PLAN_SIZE, Quantity
+from harness.measure.special import stdtrit
 from harness.measure.stats import CONFIDENCE, POWER, usual
 
 LATENCY, MEMORY, SIZE, BUILDING, ONCE = "latency", "memory", "size", "build", "once"

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
 
 from harness.ledger.baseline_file import text_of
 from harness.ledger.baselines import HISTORY, LEAST_SESSIONS, Baseline, Baselines, Known
 from harness.ledger.policy import RECENT, kind_of
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
+from harness.measure.special import stdtrit
 from harness.measure.stats import ROUNDING
 from harness.measure.verdict import LEAST
 

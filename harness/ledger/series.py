@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import groupby
 
-from scipy.special import stdtrit
-
 from harness.ledger.history import Line, Point, lines, points
 from harness.ledger.nights import BESIDE
 from harness.ledger.store import Store
@@ -24,6 +22,7 @@ from harness.measure.history import History, history
 from harness.measure.metric import Metric
 from harness.measure.pooled import pooled
 from harness.measure.quantity import RATE, every
+from harness.measure.special import stdtrit
 from harness.measure.stats import CONFIDENCE
 from harness.measure.steps import Belief
 

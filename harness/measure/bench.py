@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from harness.measure.modes import groups
 from harness.measure.process import Process
 from harness.measure.quantity import Quantity
 from harness.measure.samples import flaws
+from harness.measure.special import stdtrit
 from harness.measure.stats import CONFIDENCE
 
 Array = npt.NDArray[np.float64]

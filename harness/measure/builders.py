@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr, stdtrit
 
 from harness.measure.blocks import Batch, Blocks, sound_values
 from harness.measure.contest import overruled, tick
@@ -30,6 +29,7 @@ from harness.measure.modes import groups
 from harness.measure.protocol import Stages
 from harness.measure.quantity import Quantity, covered
 from harness.measure.runner import Runner, SideFailed
+from harness.measure.special import stdtr, stdtrit
 from harness.measure.stats import CONFIDENCE, LEVEL, POWER, ROUNDING
 from harness.measure.verdict import LEAST, Outcome, Verdict, floor
 

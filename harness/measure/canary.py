@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
+from harness.measure.special import stdtrit
 from harness.measure.stats import ROUNDING
 
 SURE = 0.999  # confidence of a move: one session in five hundred is given up for nothing by two canaries

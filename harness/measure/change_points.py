@@ -16,9 +16,9 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtrc, chdtri, stdtr
 
 from harness.measure.energy import divide
+from harness.measure.special import bdtrc, chdtri, stdtr
 from harness.measure.stats import CONFIDENCE, ROUNDING
 from harness.measure.steps import Belief, Noise, Step, held, noise, rough, scan, step, whitened
 from harness.measure.verdict import LEAST

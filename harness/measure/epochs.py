@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 
-from scipy.special import ndtri, stdtrit
-
+from harness.measure.special import ndtri, stdtrit
 from harness.measure.stats import CONFIDENCE
 
 DATE = "%Y-%m-%d"

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln, xlogy
 
+from harness.measure.special import gammaln, xlogy
 from harness.measure.stats import ROUNDING, Array, log_medians
 
 SURE = 8.8  # evidence that .02 % of 16 processes of one mode reach, normal or t3, and .2 % of 8

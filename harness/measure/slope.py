@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+
+from harness.measure.special import stdtrit
 
 Array = npt.NDArray[np.float64]
 

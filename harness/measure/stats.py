@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
+
+from harness.measure.special import nctdtrinc, stdtr, stdtrit
 
 Array = npt.NDArray[np.float64]
 
@@ -28,6 +30,7 @@ LEVEL = (1 - CONFIDENCE) / 2  # one-sided, of a comparison that stands alone: it
 POWER = 0.9  # with which a change of the smallest visible size is seen
 FAR = 8.0  # robust standard deviations from the median: of six normal values one in 60 sixes has one
 APART = float(np.log1p(0.01))  # a log ratio: what is nearer than 1 % is no flaky one, whatever the others are like
+QUARTILE = NormalDist().inv_cdf(0.75)  # of a standard normal: what its median absolute deviation is
 LEAST_USUAL = 5  # values, fewer of which do not tell which one is odd
 ROUNDING = 1e-9  # a relative spread below which numbers count as equal: that of float64, with room
 
@@ -41,7 +44,7 @@ def usual(logs: npt.ArrayLike) -> Array:
     if values.size < LEAST_USUAL:
         return values
     off = np.abs(values - np.median(values))
-    room = max(FAR * float(np.median(off)) / float(ndtri(0.75)), APART)
+    room = max(FAR * float(np.median(off)) / QUARTILE, APART)
     flaky = [place for place in np.argsort(-off)[: values.size // 4] if off[place] > room]
     return np.delete(values, flaky)
 

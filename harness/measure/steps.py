@@ -17,8 +17,8 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtr, stdtrit
 
+from harness.measure.special import ndtri, stdtr, stdtrit
 from harness.measure.stats import CONFIDENCE, ROUNDING
 
 Array = npt.NDArray[np.float64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,6 @@ from harness.measure.modes import Groups, groups
 from harness.measure.stats import LEVEL, Change, block_ratios, over_blocks, visible
 
 USUAL = 4  # blocks of a comparison
-MULTIPLE = float(visible(1.0, USUAL)) / 2  # of the spread of a cell's blocks: its `floor`
 LEAST = 0.001  # nothing below a thousandth is called a change: where the linker puts a function moves as much
 MUCH = 1000.0  # percent; what is more says nothing but that nothing is known
 CHECK = 0.8  # confidence at which a bootstrap has to agree: coarse, since it is wide
@@ -68,6 +68,12 @@ class Verdict:
         return f"{self.outcome.value}: {self.words}" + (f"; {self.reason}" if self.reason else "")
 
 
+@functools.cache
+def multiple() -> float:
+    """Of the spread of a cell's blocks: its `floor`."""
+    return float(visible(1.0, USUAL)) / 2
+
+
 def floor(spread: npt.ArrayLike, tick: npt.ArrayLike = 0.0) -> npt.NDArray[np.float64]:
     """The smallest estimate that is called a change, of a cell whose blocks have this ``spread``.
 
@@ -76,7 +82,7 @@ def floor(spread: npt.ArrayLike, tick: npt.ArrayLike = 0.0) -> npt.NDArray[np.fl
     sharpen the interval and leave the floor: what is far below a cell's noise may be a bias that
     no repetition removes. A step of the clock is the least, which the smallest change may turn.
     """
-    return np.maximum(MULTIPLE * np.asarray(spread), np.maximum(LEAST, tick))
+    return np.maximum(multiple() * np.asarray(spread), np.maximum(LEAST, tick))
 
 
 def judge(
@@ -146,7 +152,7 @@ def _passed(change: Change, metric: Metric, level: float) -> Verdict:
         estimate=float(change.mean),
         low=float(low),
         high=float(high),
-        visible=float(visible(change.spread, change.blocks, floor=max(LEAST, metric.tick), multiple=MULTIPLE)),
+        visible=float(visible(change.spread, change.blocks, floor=max(LEAST, metric.tick), multiple=multiple())),
         floor=least,
         p=float(min(change.p_worse, change.p_better)),
         level=float(level),

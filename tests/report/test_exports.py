@@ -335,8 +335,9 @@ def test_text_that_has_no_utf8_is_written_all_the_same() -> None:
         assert format.write(broken), name
 
 
-def test_nothing_imports_pyarrow_before_it_is_needed() -> None:
-    program = "import sys, harness.report.exports; sys.exit('pyarrow' in sys.modules)"
+def test_nothing_imports_pyarrow_and_scipy_before_they_are_needed() -> None:
+    modules = "harness.ledger.ingest, harness.report.exports, harness.report.performance"
+    program = f"import sys, {modules}; sys.exit(bool({{'pyarrow', 'scipy'}} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
