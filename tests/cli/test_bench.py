@@ -31,7 +31,8 @@ from tests.cli.conftest import Result, Trt
 from tests.spec.onnx_files import linear
 
 PROFILE = ("--profile", "batch=1:2:4")
-FEW = ("--processes", "8", "--seconds", "0.03", "--warmup", "0.8")
+HERE = ("--in-process",)
+FEW = ("--processes", "8", "--seconds", "0.03", "--warmup", "0.4")
 
 
 @pytest.fixture
@@ -73,7 +74,10 @@ def test_a_refit_and_a_profile_of_one_shape(trt: Trt, model: Path) -> None:
 
 
 def test_a_plan_from_elsewhere(trt: Trt, model: Path) -> None:
-    assert trt("build", model, *PROFILE, "--backend", "fake", "--build-option", "flags=REFIT", "-o", "a.plan").code == 0
+    assert (
+        trt("build", model, *PROFILE, "--backend", "fake", *HERE, "--build-option", "flags=REFIT", "-o", "a.plan").code
+        == 0
+    )
     done = trt("bench", "a.plan", "--backend", "fake", "--in-process", *FEW, "--processes", "2", "--json")
     why = {one["metric"]: one["words"] for one in done.json["findings"]}
     assert why["parse"] == why["build"] == "the plan was built elsewhere"
@@ -82,7 +86,7 @@ def test_a_plan_from_elsewhere(trt: Trt, model: Path) -> None:
 
 
 def test_a_table_for_people(trt: Trt, model: Path) -> None:
-    done = trt("bench", model, *PROFILE, "--backend", "onnxruntime", *FEW)
+    done = trt("bench", model, *PROFILE, "--backend", "onnxruntime", *FEW, "--processes", "2", "--warmup", "0.1")
     assert done.code in (0, 4)  # whether this machine gives one number is not for a test to say
     for part in ("end to end", "95 % over processes", "p99", "host memory", "bytes", "cuda_graph"):
         assert part in done.out
@@ -116,8 +120,8 @@ def test_only_built(trt: Trt, model: Path) -> None:
 
 
 def test_two_at_once_take_turns(model: Path, tmp_path: Path) -> None:
-    """Real processes: a run of pytest holds the CPU, and then neither measures beside the other."""
-    command = [sys.executable, "-m", "harness.cli", "bench", str(model), *PROFILE, "--backend", "fake"]
+    """Two real commands: a run of pytest holds the CPU, and then neither measures beside the other."""
+    command = [sys.executable, "-m", "harness.cli", "bench", str(model), *PROFILE, "--backend", "fake", *HERE]
     few = ("--processes", "4", "--seconds", "0.05", "--warmup", "0.2")
     with contextlib.ExitStack() as ends:
         with lock_of(CPU).shared("a run of pytest"):
@@ -186,7 +190,7 @@ def test_the_device_that_is_asked_for(trt: Trt, model: Path, monkeypatch: pytest
     [("--precision", "fp32"), ("--build-option", "optimization_level=1"), PROFILE, ("--rebuilds", "4")],
 )
 def test_how_to_build_is_nothing_to_say_of_a_plan(trt: Trt, model: Path, option: tuple[str, str]) -> None:
-    assert trt("build", model, *PROFILE, "--backend", "fake", "-o", "a.plan").code == 0
+    assert trt("build", model, *PROFILE, "--backend", "fake", *HERE, "-o", "a.plan").code == 0
     done = trt("bench", "a.plan", "--backend", "fake", "--in-process", *FEW, *option)
     assert done.code == 2
     assert f"a.plan: is a plan, which was built before: {' '.join(option)} can't change it" in done.err
@@ -202,7 +206,7 @@ class TestCanaries:
 
     @staticmethod
     def run(trt: Trt, target: Path | str, *more: str) -> Result:
-        few = ("--seconds", "0.03", "--warmup", "0.8", "--processes", "2")
+        few = ("--seconds", "0.03", "--warmup", "0.4", "--processes", "2")
         return trt("bench", target, "--backend", "fake", "--in-process", *few, "--canaries", "--json", *more)
 
     def test_a_floor_and_how_far_it_is_above(self, trt: Trt, model: Path) -> None:
@@ -273,7 +277,7 @@ class TestCanaries:
         assert done.json["roofline"]["words"].endswith("; not counted: MatMul 1")
 
     def test_a_plan_has_no_floor(self, trt: Trt, model: Path) -> None:
-        assert trt("build", model, *PROFILE, "--backend", "fake", "-o", "a.plan").code == 0
+        assert trt("build", model, *PROFILE, "--backend", "fake", *HERE, "-o", "a.plan").code == 0
         done = self.run(trt, "a.plan")
         words = {one["metric"]: one["words"] for one in done.json["findings"]}
         assert words["floor"] == "of a plan nobody here knows the operations"
@@ -294,7 +298,7 @@ class TestCanaries:
         assert notes["plan size"] == "", "which no machine has a say in"
 
     def test_a_canary_that_fails(self, trt: Trt, model: Path) -> None:
-        few = ("--processes", "1", "--json")
+        few = ("--processes", "1", "--json", *HERE)
         done = trt("bench", model, *PROFILE, "--backend", "fake:parse_error@canary_memory_cpu_full", *few, "--canaries")
         assert done.code == 1
         assert [one["subject"] for one in done.json["findings"]] == ["canaries"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +22,16 @@ from typing import Any
 import onnx
 import pytest
 
+from harness.cli.app import main
 from harness.ledger import batch, history, host
+from harness.ledger.night_state import LOCK
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
+from harness.runtime import sampling
+from harness.runtime.backend import fake_samples
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from harness.spec.source import EXPORT_VARIABLE
+from tests.conftest import PlayedClock
 from tests.pytest_plugin.parts import ROOT, RUNS
 
 MEASURES = """
@@ -35,6 +45,15 @@ INI = """
 [pytest]
 addopts = -p harness.pytest_plugin --import-mode=importlib -p no:cacheprovider -p no:benchmark -p no:hypothesispytest
 """
+HERE = """
+from harness.runtime import sampling
+from harness.runtime.backend import fake_samples
+from harness.settings import Settings
+from tests.conftest import PlayedClock
+
+fake_samples.time = sampling.time = PlayedClock()  # nobody waits for what the fake device plays
+Settings.under = lambda settings, program: settings  # another installation is played in the process of pytest
+"""
 FEW = ("--trt-model=mlp,depthwise", "--trt-precision=fp32", "--trt-point=opt", "-n", "0")
 
 
@@ -47,27 +66,46 @@ class Project:
 
     def command(self, *options: str) -> list[str]:
         own = ["--output", "night", "--correctness", "test_numbers.py", "--performance", "test_speed.py", "--json"]
-        return [sys.executable, "-m", "harness.cli", "nightly", *own, "--backend", "fake", *options, "--", *FEW]
+        return ["nightly", *own, "--backend", "fake", *options, "--", *FEW]
 
-    def begun(self, *options: str, fault: str = "") -> subprocess.Popen[bytes]:
-        """What it says is in files: a pipe would be open for as long as one of its children lives."""
+    def begun(self, *options: str) -> subprocess.Popen[bytes]:
+        """In a process of its own. What it says is in files: a pipe would be open for as long as one of its children
+        lives."""
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
-            return subprocess.Popen(
-                self.command(*options),
-                cwd=self.folder,
-                env={**self.environment, FAULT_VARIABLE: fault},
-                stdout=out,
-                stderr=err,
-            )
+            command = [sys.executable, "-m", "harness.cli", *self.command(*options)]
+            return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=out, stderr=err)
+
+    def trt(self, *arguments: str, fault: str = "") -> tuple[int, str, str]:
+        """The command line in this process; what it starts is none of it. Exit code, and what was printed and said.
+
+        Nobody waits here for what the fake device plays.
+        """
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name in os.environ.keys() - self.environment.keys():
+                patch.delenv(name)
+            for name, value in {**self.environment, FAULT_VARIABLE: fault}.items():
+                patch.setenv(name, value)
+            clock = PlayedClock()
+            for module in (fake_samples, sampling):
+                patch.setattr(module, "time", clock)
+            patch.setattr(logging.getLogger("harness"), "handlers", [])
+            patch.setattr("sys.argv", ["trt-harness", *arguments])
+            patch.chdir(self.folder)
+            with pytest.raises(SystemExit) as left:
+                main()
+        return int(left.value.code or 0), out.getvalue(), err.getvalue()
 
     def night(self, *options: str, fault: str = "") -> tuple[int, dict[str, Any], str]:
         """Exit code, what was printed as JSON, and what was said."""
-        code = self.begun(*options, fault=fault).wait(timeout=300)
-        out, err = ((self.folder / name).read_text() for name in ("out", "err"))
+        code, out, err = self.trt(*self.command(*options), fault=fault)
         try:
             return code, json.loads(out), err
         except ValueError:
             pytest.fail(f"{code}\n{out}\n{err}")
+
+    def summary(self, night: str = "night") -> str:
+        return (self.folder / night / "summary.md").read_text()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -82,6 +120,7 @@ class Project:
 
 
 def project_in(folder: Path, cache: Path) -> Project:
+    """Whose engines have no hosts: they live in the process that asks for them."""
     (folder / "test_numbers.py").write_text(RUNS)
     (folder / "test_speed.py").write_text(MEASURES)
     (folder / "tox.ini").write_text(INI)
@@ -90,8 +129,10 @@ def project_in(folder: Path, cache: Path) -> Project:
     environment |= {
         EXPORT_VARIABLE: os.environ[EXPORT_VARIABLE],
         "PYTHONPATH": str(ROOT),
+        "OPENBLAS_NUM_THREADS": "1",
         "XDG_CACHE_HOME": str(cache),
         "TRT_HARNESS_LOCKS": str(cache / "locks"),
+        "TRT_HARNESS_IN_PROCESS": "true",
         "TRT_HARNESS_PERF_SECONDS": "0.1",
         "TRT_HARNESS_PERF_PROCESSES": "1",
         "TRT_HARNESS_PERF_BUILDS": "1",
@@ -105,8 +146,28 @@ def project(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Project
     return project_in(tmp_path, tmp_path_factory.getbasetemp() / "nightly-cache")
 
 
-def test_a_whole_night(project: Project) -> None:
-    code, told, said = project.night()
+Settled = tuple[Project, int, dict[str, Any], str]
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Settled:
+    """A project after two nights, "night" with its canaries and "another" without, and what came of the first.
+
+    In between somebody stores a bench.
+    """
+    project = project_in(tmp_path_factory.mktemp("settled"), tmp_path_factory.getbasetemp() / "nightly-cache")
+    project.environment["TRT_HARNESS_PERF_PROCESSES"] = "2"
+    (project.folder / "conftest.py").write_text(HERE)
+    first = project.night()
+    with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
+        batch.write(store, batch.Batch(sessions=[batch.Session("bench-1", time.time())]))
+    code, told, said = project.night("--no-canaries", "--output", "another")
+    assert (code, told["verdicts"]) == (0, {"passed": 4}), said
+    return project, *first
+
+
+def test_a_whole_night(settled: Settled) -> None:
+    project, code, told, said = settled
     assert code == 0, said
     assert (told["exit_code"], told["faults"], told["not_run"], told["verdicts"]) == (0, [], 0, {"passed": 4})
     assert list(told["took"]) == [
@@ -114,13 +175,13 @@ def test_a_whole_night(project: Project) -> None:
         *("store", "change points", "exports"),
     ]
     assert set(project.cells().values()) == {1}
-    summary = (project.folder / "night" / "summary.md").read_text()
-    assert "**PASSED**" in summary
-    assert "canary\\_compute\\_cpu\\_full: " in summary
+    assert "**PASSED**" in project.summary()
+    assert "canary\\_compute\\_cpu\\_full: " in project.summary()
     assert {Path(file).name for file in told["exports"]} >= {"junit.xml", "bencher.json", "measurements.parquet"}
     assert all((project.folder / file).is_file() for file in told["exports"])
     with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
-        assert [name.rpartition("-")[2] for name, _, _ in history.sessions(store)] == ["correctness", "performance"]
+        stages = [name.rpartition("-")[2] for name, _, _ in history.sessions(store) if name.startswith(told["night"])]
+        assert stages == ["correctness", "performance"]
         cells = {line.cell for line in history.lines(store)}
         keys = {line.cell_key: line.metric for line in history.lines(store)}
     canaries = host.read(project.folder / "night" / "canaries.json")
@@ -142,19 +203,34 @@ def test_a_whole_night(project: Project) -> None:
     code, told, _ = project.night()
     assert code == 4
     assert told["canaries"][0].startswith("HOST_CHANGED: canary canary_compute_cpu_full: +")
-    assert "**PASSED**; the host changed" in (project.folder / "night" / "summary.md").read_text()
+    assert "**PASSED**; the host changed" in project.summary()
 
     code, refused, _ = project.night("--no-canaries")
     assert (code, "holds another night" in refused["error"]["message"]) == (2, True)
 
 
+def test_the_night_before_is_the_one_in_the_store(settled: Settled) -> None:
+    """Which no bench is; the first night has none."""
+    project, *_ = settled
+    assert "last night" in project.summary("another")
+    assert f"| fake | library | {onnx.__version__} | the same |" in project.summary("another")
+    assert "last night" not in project.summary()
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["with its pytest", "alone"])
 def test_killed_it_goes_on(project: Project, whole: bool) -> None:
-    """In the middle of its performance; alone, its pytest lives on, and is waited for."""
+    """In the middle of its performance; alone, its pytest lives on, and is waited for.
+
+    With its pytest it takes along the hosts that are at work.
+    """
     project.environment["TRT_HARNESS_PERF_PROCESSES"] = "2" if whole else "12"  # which takes longer than to go on
+    project.environment["TRT_HARNESS_IN_PROCESS"] = "false" if whole else "true"
     killed = project.begun("--no-canaries")
     wait_for(lambda: len(project.records("performance")) > 0, killed)
     kill(killed, children=whole)
+    if whole:
+        with (project.folder / "night" / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # they are gone when the last of their threads is
     assert "performance" not in project.state["stages"]
     code, told, said = project.night("--no-canaries")
     assert code == 0, said
@@ -175,19 +251,20 @@ def test_interrupted_it_names_the_command_that_goes_on(project: Project) -> None
 
 
 def test_a_failure_fails_the_night(project: Project) -> None:
-    code, told, _ = project.night("--no-canaries", fault="crash_run@mlp")
+    code, told, _ = project.night("--no-canaries", fault="enqueue_false@mlp")
     assert (code, told["verdicts"]) == (1, {"passed": 2, "failed": 2})
-    summary = (project.folder / "night" / "summary.md").read_text()
-    assert "**FAILED: 2 failures**" in summary
+    assert "**FAILED: 2 failures**" in project.summary()
     assert project.night("--no-canaries")[0] == 1, "what is over has its code"
 
 
-def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project) -> None:
+def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project, settled: Settled) -> None:
     """Two nights make a baseline; what is slower in the third is measured beside it, and alone is named."""
-    library = onnx.__version__  # what is slower is another version, so that the old plan has an installation of its own
+    before, *_ = settled
+    shutil.copytree(before.folder / ".trt-harness", project.folder / ".trt-harness")
+    (project.folder / "conftest.py").write_text(HERE)
     project.environment |= {
         "TRT_HARNESS_PERF_PROCESSES": "2",
-        "TRT_HARNESS_INSTALLATION": f"{library}={sys.executable}",
+        "TRT_HARNESS_INSTALLATION": f"{onnx.__version__}={sys.executable}",
         "TRT_HARNESS_ACTOR": "ada",
     }
 
@@ -195,12 +272,10 @@ def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project)
         output = f"night-{number}"
         code, told, said = project.night("--no-canaries", "--output", output, fault=fault)
         assert (told["faults"], told["not_run"]) == ([], 0), said
-        return code, (project.folder / output / "summary.md").read_text()
+        return code, project.summary(output)
 
-    assert [night(number)[0] for number in (1, 2)] == [0, 0]
-    for command in (["propose"], ["accept", "*", "--reason", "the first"]):
-        trt = [sys.executable, "-m", "harness.cli", "baseline", *command]
-        subprocess.run(trt, cwd=project.folder, env=project.environment, check=True, capture_output=True)
+    for command in (["propose", "mlp*", "depth*"], ["accept", "*", "--reason", "the first"]):
+        assert project.trt("baseline", *command)[0] == 0
     assert (project.folder / "trt-baselines.toml").read_text().count("[[baseline]]") == 2
 
     code, summary = night(3, fault="slower=8@mlp")
@@ -225,14 +300,7 @@ def test_without_time_nothing_is_run_and_all_of_it_is_named(project: Project) ->
     assert (code, told["not_run"], told["verdicts"]) == (3, 4, {"not_covered": 4})
     assert told["canaries"] == ["NOT_COVERED: not measured: the time for the night was over"]
     assert "canary" not in said, "nothing of them was begun"
-    summary = (project.folder / "night" / "summary.md").read_text()
-    assert "| 4 cells not run | budget: not run |" in summary
-    assert "last night" not in summary
-    with Store(project.folder / ".trt-harness" / "store.sqlite") as store:  # in between somebody stores a bench
-        batch.write(store, batch.Batch(sessions=[batch.Session("bench-1", time.time())]))
-    assert project.night("--no-canaries", "--budget", "0", "--output", "another")[0] == 3
-    summary = (project.folder / "another" / "summary.md").read_text()
-    assert "| fake | library | 1.23.2 | the same |" in summary, "the store has the night before"
+    assert "| 4 cells not run | budget: not run |" in project.summary()
 
 
 def test_a_pytest_that_ends_otherwise_is_a_fault(project: Project) -> None:
@@ -240,18 +308,21 @@ def test_a_pytest_that_ends_otherwise_is_a_fault(project: Project) -> None:
     code, told, _ = project.night("--no-canaries", "--budget", "0")
     assert code == 1
     assert told["faults"] == ["correctness: pytest ended with exit status 2: what it was to run could not be collected"]
-    assert "**FAILED: 1 fault**" in (project.folder / "night" / "summary.md").read_text()
+    assert "**FAILED: 1 fault**" in project.summary()
 
 
 def test_what_pytest_refuses_ends_the_night_before_it_measures(project: Project) -> None:
-    """And leaves the folder to the command that was put right."""
+    """And leaves the folder to another command, which is pytest's to refuse as well."""
     command = [*project.command("--no-canaries", "--budget", "0"), "--trt-modle=mlp"]
-    done = subprocess.run(command, cwd=project.folder, env=project.environment, capture_output=True, text=True)
+    trt = [sys.executable, "-m", "harness.cli", *command]
+    done = subprocess.run(trt, cwd=project.folder, env=project.environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "unrecognized arguments: --trt-modle=mlp" in done.stderr
-    assert "correctness: pytest refused what it was asked for" in json.loads(done.stdout)["error"]["message"]
+    refused = "correctness: pytest refused what it was asked for"
+    assert refused in json.loads(done.stdout)["error"]["message"]
     assert "performance: " not in done.stderr
-    assert project.night("--no-canaries", "--budget", "0")[0] == 3
+    code, out, _ = project.trt(*command[:-1], "--trt-modles=mlp")
+    assert (code, refused in json.loads(out)["error"]["message"]) == (2, True)
 
 
 def test_what_is_refused_once_something_is_done_is_a_fault(project: Project) -> None:
@@ -263,6 +334,7 @@ def test_what_is_refused_once_something_is_done_is_a_fault(project: Project) -> 
 
 
 def test_a_backend_that_was_asked_for_and_is_not_there(project: Project) -> None:
+    project.environment["TRT_HARNESS_IN_PROCESS"] = "false"
     code, told, _ = project.night("--backend", "tensorrt_rtx", "--python", "tensorrt_rtx=/usr/bin/env")
     assert code == 3
     assert "tensorrt_rtx" in told["error"]["message"]

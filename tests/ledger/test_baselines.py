@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -262,13 +263,12 @@ def test_cells_are_in_order_whatever_came_first() -> None:
     st.floats(0, 1),
     st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip),
 )
-def test_any_values_and_words(
-    tmp_path_factory: pytest.TempPathFactory, value: float, spread: float, words: str
-) -> None:
+def test_any_values_and_words(value: float, spread: float, words: str) -> None:
     known = Known("s", (value, value), spread, 0.01)
-    file = tmp_path_factory.mktemp("file") / "b.toml"
-    write(file, EMPTY.with_accepted(replace(BERT, metrics={GRAPH: known}, cell=words, reason=words)))
-    (found,) = read(file).active.values()
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "b.toml")
+        write(file, EMPTY.with_accepted(replace(BERT, metrics={GRAPH: known}, cell=words, reason=words)))
+        (found,) = read(file).active.values()
     assert (found.cell, found.reason) == (words, words)
     assert found.metrics[GRAPH].values == pytest.approx(known.values, rel=1e-5)
 

@@ -18,9 +18,7 @@ from harness.ledger.store import Store
 from tests.ledger import stored
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["tests.ledger.stored", "sqlalchemy.dialects.postgresql", "psycopg", "pyarrow.parquet"]
-)
+PROCESSES.set_forkserver_preload([__name__, "sqlalchemy.dialects.postgresql", "psycopg", "pyarrow.parquet"])
 
 
 def test_every_record_lands_in_the_store(store: Store, tmp_path: Path) -> None:

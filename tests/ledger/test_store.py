@@ -27,9 +27,7 @@ from tests.ledger import postgres, stored
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["tests.ledger.stored", "sqlalchemy.dialects.postgresql", "psycopg", "alembic.command"]
-)
+PROCESSES.set_forkserver_preload([__name__, "sqlalchemy.dialects.postgresql", "psycopg", "alembic.command"])
 
 
 def test_what_is_written_is_there(store: Store) -> None:

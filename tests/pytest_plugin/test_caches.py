@@ -104,22 +104,23 @@ def builds(found: list[Record]) -> Counter[str]:
 
 
 def test_an_engine_is_not_built_again_because_its_host_was_replaced(project: pytest.Pytester, records: Records) -> None:
-    """The crashes of one take all engines of the host along, six times in two runs."""
+    """The crashes of one take all engines of the host along, four times in two runs."""
     project.makepyfile(RUNS)
-    arguments = ("--trt-backend=fake:crash_run@mlp", "--trt-model=mlp,conv", "--trt-precision=fp32")
+    asked = ("--trt-backend=fake:crash_run@mlp", "--trt-model=mlp,conv", "--trt-precision=fp32")
+    arguments = (*asked, "--trt-point=min,max")
     first = project.runpytest_inprocess(*arguments)
-    first.assert_outcomes(passed=3, failed=3)
+    first.assert_outcomes(passed=2, failed=2)
     assert builds(records()) == {"mlp": 1, "conv": 1}
     first.stdout.fnmatch_lines(["engines built in this run: 2"])
     again = project.runpytest_inprocess(*arguments)
-    again.assert_outcomes(passed=3, failed=3)
+    again.assert_outcomes(passed=2, failed=2)
     assert builds(records()) == {"mlp": 0, "conv": 0}
     again.stdout.fnmatch_lines(["engines built in this run: 0"])
 
 
 def test_workers_share_what_each_of_them_builds(project: pytest.Pytester, records: Records) -> None:
     project.makepyfile(RUNS)
-    asked = ("--trt-backend=fake", "--trt-model=mlp,conv,matmul", "--trt-precision=fp32")
+    asked = ("--trt-in-process", "--trt-backend=fake", "--trt-model=mlp,conv,matmul", "--trt-precision=fp32")
     # Cells of one engine are dealt out to both.
     project.runpytest_inprocess(*asked, "-n2", "--dist=load", "--maxschedchunk=1").assert_outcomes(passed=9)
     assert builds(records()) == {"mlp": 1, "conv": 1, "matmul": 1}
@@ -159,10 +160,11 @@ def test_a_run_of_another_project_uses_the_same_engines(
 def test_tactics_are_found_out_once_for_all_workers_and_hosts(project: pytest.Pytester, records: Records) -> None:
     """A nightly job on two hosts that have nothing in common but one file."""
     project.makepyfile(RUNS)
-    asked = ("--trt-backend=fake", "--trt-model=mlp,conv", "--trt-precision=fp32", "--trt-timing-cache=night.cache")
+    models = ("--trt-model=mlp,conv", "--trt-precision=fp32")
+    asked = ("--trt-in-process", "--trt-backend=fake", *models, "--trt-timing-cache=night.cache")
     sizes = []
-    for host in ("monday", "tuesday"):
-        project.runpytest_inprocess(*asked, "-n2", f"--trt-cache={host}").assert_outcomes(passed=6)
+    for host, workers in (("monday", "-n2"), ("tuesday", "-n0")):
+        project.runpytest_inprocess(*asked, workers, f"--trt-cache={host}").assert_outcomes(passed=6)
         assert (project.path / "night.cache").is_file()
         told = [record.facts["timing_cache"] for record in records() if "timing_cache" in record.facts]
         assert len(told) == 2
@@ -209,7 +211,7 @@ def test_a_plan_that_a_folder_brings_along_is_not_loaded(
         assert record.verdict == "passed"
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "workers"])
 def test_models_are_exported_into_the_folder_of_the_run_and_go_with_it(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
 ) -> None:
@@ -225,6 +227,6 @@ def test_models_are_exported_into_the_folder_of_the_run_and_go_with_it(
             assert trt_spec.model.source.path().relative_to(runs).parts[1] == "exports"
         """
     )
-    project.runpytest_inprocess("--trt-backend=fake", *workers).assert_outcomes(passed=3)
+    project.runpytest_inprocess("--trt-in-process", "--trt-backend=fake", *workers).assert_outcomes(passed=3)
     (run,) = (project.path / ".trt-harness" / "runs").iterdir()
     assert not (run / "exports").exists()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -20,6 +17,7 @@ from tests.pytest_plugin.parts import RUNS
 
 pytest_plugins = ("pytester",)
 FEW = ("--trt-in-process", "--trt-model=mlp", "--trt-precision=fp32", "--trt-backend=fake")
+NIGHT = ("-p", "no:xdist", "--trt-run=night", *FEW)
 DIES = """
 import os, pytest
 
@@ -44,15 +42,13 @@ def records(project: pytest.Pytester, run: str) -> list[Record]:
     return list(found.records)
 
 
-def begun(project: pytest.Pytester, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "--trt-run=night", *FEW, *options]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return subprocess.run(command, cwd=project.path, env=environment, capture_output=True, text=True, check=False)
+def begun(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return project.runpytest_inprocess(*NIGHT, *options)
 
 
 def test_what_has_a_record_is_not_run_again(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=DIES)
-    assert begun(project).returncode == 9
+    assert project.runpytest_subprocess(*NIGHT).ret == 9
     first = records(project, "night")
     assert len(first) > 0
     log = project.path / ".trt-harness" / "runs" / "night" / "main.jsonl"
@@ -60,8 +56,8 @@ def test_what_has_a_record_is_not_run_again(project: pytest.Pytester) -> None:
         torn.write(b'{"schema": 1, "run"')  # as a writer leaves it that is killed in the middle
     (project.path / "alive").touch()
     done = begun(project)
-    assert done.returncode == 0, done.stdout
-    assert f"{len(first)} recorded before" in done.stdout
+    assert done.ret == 0
+    assert f"{len(first)} recorded before" in done.stdout.str()
     found = Counter(record.node for record in records(project, "night"))
     assert set(found.values()) == {1}
     assert {record.cell.point for record in records(project, "night")} == {"min", "opt", "max"}
@@ -72,15 +68,15 @@ def test_a_finished_run_has_nothing_left(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=RUNS)
     begun(project)
     before = records(project, "night")
-    assert begun(project).returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert begun(project).ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert records(project, "night") == before
 
 
 def test_under_workers_all_leave_out_the_same(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=RUNS)
-    project.runpytest_subprocess("-n", "1", "--trt-run=night", "-k", "not max", *FEW)
+    project.runpytest_inprocess("-n", "1", "--trt-run=night", "-k", "not max", *FEW)
     first = len(records(project, "night"))
-    assert project.runpytest_subprocess("-n", "2", "--trt-run=night", *FEW).ret == 0
+    assert project.runpytest_inprocess("-n", "2", "--trt-run=night", *FEW).ret == 0
     found = Counter(record.node for record in records(project, "night"))
     assert set(found.values()) == {1}
     assert len(found) > first > 0
@@ -88,15 +84,16 @@ def test_under_workers_all_leave_out_the_same(project: pytest.Pytester) -> None:
 
 def test_when_the_time_is_up_a_cell_is_not_covered_and_says_why(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=RUNS)
-    assert begun(project, "--trt-budget=0").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert begun(project, "--trt-budget=0").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     found = records(project, "night")
     assert found
     assert {(record.verdict, record.message) for record in found} == {("not_covered", "budget: not run")}
     shutil.rmtree(project.path / ".trt-harness")
-    assert begun(project, "--trt-budget=1h").returncode == 0
+    assert begun(project, "--trt-budget=1h").ret == 0
     assert {record.verdict for record in records(project, "night")} == {"passed"}
 
 
+@pytest.mark.usefixtures("played_time")
 @pytest.mark.parametrize("last", ["mlp", "depthwise"])
 def test_what_gave_trouble_last_is_measured_first(project: pytest.Pytester, last: str) -> None:
     """Whichever of the two that is; without a budget, it is the order of the models."""
@@ -109,9 +106,9 @@ def test_what_gave_trouble_last_is_measured_first(project: pytest.Pytester, last
             for model, outcome in (("mlp", "PASS"), ("depthwise", "PASS"), (last, "INCONCLUSIVE"))
         ]
         batch.write(opened, batch.Batch(sessions=[session], comparisons=comparisons))
-    given = ["--trt-model=depthwise", "--trt-perf=screen", "--trt-perf-seconds=0.1", "--trt-perf-processes=2"]
-    done = begun(project, *given, f"--trt-store={store}", "--trt-budget=1h")
-    assert done.returncode == 0, done.stdout + done.stderr
+    few = ["--trt-perf-seconds=0.1", "--trt-perf-processes=1", "--trt-perf-builds=1", "--trt-perf-metrics=gpu*graph"]
+    given = ["--trt-model=depthwise", "--trt-perf=screen", *few]
+    assert begun(project, *given, f"--trt-store={store}", "--trt-budget=1h").ret == 0
     assert next(record.cell.model for record in records(project, "night")) == last
 
 
@@ -135,6 +132,6 @@ def test_what_is_no_length_of_time(text: str) -> None:
 
 def test_a_name_of_a_run_stays_in_its_folder(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=RUNS)
-    result = project.runpytest_subprocess("-p", "no:xdist", "--trt-run=../elsewhere", *FEW)
+    result = project.runpytest_inprocess("-p", "no:xdist", "--trt-run=../elsewhere", *FEW)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "names no run" in result.stderr.str()

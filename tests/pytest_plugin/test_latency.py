@@ -41,7 +41,7 @@ def measured(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def bench(project: pytest.Pytester, *options: str, backend: str = "onnxruntime") -> pytest.RunResult:
-    return project.runpytest_subprocess(f"--trt-backend={backend}", *options)
+    return project.runpytest_inprocess("--trt-in-process", f"--trt-backend={backend}", *options)
 
 
 def table(project: pytest.Pytester, file: str = "out.json") -> dict[str, Any]:

@@ -32,6 +32,7 @@ from harness.measure.quantity import BUILD, DEVICE_MEMORY, PLAN_SIZE, QUANTITIES
 from harness.measure.runner import SideFailed
 from harness.pytest_plugin.perf import Night, quarantine
 from harness.runtime.backend.fake import FAULT_VARIABLE
+from harness.settings import Settings
 from tests.pytest_plugin.parts import ROOT
 
 pytest_plugins = ("pytester",)
@@ -54,9 +55,10 @@ AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 Nights = Callable[..., list[Record]]
 
 
-def asked(output: Path, *options: str) -> list[str]:
-    """For one night on the fake backend."""
+def asked(output: Path, *options: str, hosts: bool = False) -> list[str]:
+    """For one night on the fake backend, whose processes are played in that of pytest unless they have ``hosts``."""
     few = ["--trt-perf-seconds=0.1", "--trt-perf-processes=2", "--trt-perf-builds=1"]
+    few += [] if hosts else ["--trt-in-process"]
     return ["-p", "no:xdist", "--trt-backend=fake", *few, f"--trt-output={output}", *options]
 
 
@@ -87,19 +89,20 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def nights(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Nights:
-    """Runs nights in a project without any baseline, by a fault if one is given. Engines have hosts of their own."""
+def nights(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Nights:
+    """Runs nights in a project without any baseline, by a fault if one is given."""
+    request.getfixturevalue("played_time")
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(METRICS, "gpu*graph")
     project.makepyfile(test_it=TEST)
     numbers = itertools.count(1)
 
-    def night(fault: str = "", *options: str, perf: str = "gate") -> list[Record]:
+    def night(fault: str = "", *options: str, perf: str = "gate", hosts: bool = False) -> list[Record]:
         output = project.path / f"night-{next(numbers)}"
         with monkeypatch.context() as patch:
             patch.setenv(FAULT_VARIABLE, fault)
-            project.runpytest_inprocess(*asked(output, f"--trt-perf={perf}", *options))
+            project.runpytest_inprocess(*asked(output, f"--trt-perf={perf}", *options, hosts=hosts))
         return left(output)
 
     return night
@@ -145,17 +148,16 @@ def test_without_a_baseline_it_is_measured_and_passes(project: pytest.Pytester, 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_off_says_how_to_measure_where_there_is_nothing_else(project: pytest.Pytester, workers: str) -> None:
     project.makepyfile(TEST)
-    result = project.runpytest_subprocess("-n", workers, "--trt-backend=fake")
+    result = project.runpytest_inprocess("-n", workers, "--trt-backend=fake")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.stdout.fnmatch_lines(["--trt-perf is off: 1 test that would *: --trt-perf screen measures*"])
     project.makepyfile(test_other="def test_other(): pass")
-    assert "--trt-perf" not in project.runpytest_subprocess("-n", workers, "--trt-backend=fake").stdout.str()
+    assert "--trt-perf" not in project.runpytest_inprocess("-n", workers, "--trt-backend=fake").stdout.str()
 
 
 def test_the_terminal_tells_values_and_what_was_said(project: pytest.Pytester) -> None:
     project.makepyfile(TEST)
-    few = ("--trt-perf-seconds=0.1", "--trt-perf-processes=2", "--trt-perf-builds=1")
-    result = project.runpytest_subprocess("-p", "no:xdist", "--trt-perf=screen", "--trt-backend=fake", *few)
+    result = project.runpytest_inprocess(*asked(project.path / "out", "--trt-perf=screen"))
     result.stdout.fnmatch_lines(
         [
             "performance: 1 cell, 1 metric: 1 NOTED",
@@ -176,7 +178,8 @@ def test_another_model_under_the_name_of_a_baseline_is_told(accepted: Path, nigh
 
 
 def test_the_record_tells_what_was_measured(nights: Nights) -> None:
-    (record,) = nights()
+    """In processes of their own."""
+    (record,) = nights(hosts=True)
     told = record.facts["perf"]
     (value,) = told["values"].values()
     assert value["unit"] == "s"
@@ -185,6 +188,9 @@ def test_the_record_tells_what_was_measured(nights: Nights) -> None:
     assert told["environment"]["library"] == record.environment["version"]
     assert told["cell"] == "mlp-fake on fake GPU"
     assert record.seconds["measure"] > 0
+    journal = Path(told["journal"]) / "alone" / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [line["nbytes"]["host memory"] > 0 for line in lines if line["kind"] == "process"] == [True, True]
 
 
 def test_an_honest_night_passes(accepted: Path, nights: Nights) -> None:
@@ -202,7 +208,15 @@ def elsewhere(accepted: Path) -> tuple[str, str]:
     return "--trt-installation", f"{baseline.environment['library']}={sys.executable}"
 
 
+@pytest.fixture
+def beside(elsewhere: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """The same, where it does not matter that its processes are the interpreter's: they are played in this one."""
+    monkeypatch.setattr(Settings, "under", lambda settings, _: settings)
+    return elsewhere
+
+
 def test_a_slower_library_fails_beside_the_old_plan(nights: Nights, elsewhere: tuple[str, str]) -> None:
+    """Which the interpreter of its installation runs."""
     found = ruling(nights("slower=20", *elsewhere))
     assert found["verdict"] == "failed"
     assert (found["said"], found["question"], found["fails"]) == ("REGRESSION", "installation", True)
@@ -213,7 +227,10 @@ def test_a_slower_library_fails_beside_the_old_plan(nights: Nights, elsewhere: t
     assert (stayed["said"], stayed["question"], stayed["held"]) == ("PASS", "environment", True)
 
 
-def test_builders_are_told_apart_by_three_builds_an_arm(project: pytest.Pytester, nights: Nights) -> None:
+def test_builders_are_told_apart_by_three_builds_an_arm(
+    project: pytest.Pytester, nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "under", lambda settings, _: settings)
     three = "--trt-perf-builds=3"
     records = [record for _ in range(2) for record in nights("", three)]
     assert [len(record.facts["perf"]["plans"]) for record in records] == [3, 3]
@@ -228,8 +245,8 @@ def test_builders_are_told_apart_by_three_builds_an_arm(project: pytest.Pytester
     assert "3 and 1 builds" in few["words"]
 
 
-def test_screening_fails_nothing(nights: Nights, elsewhere: tuple[str, str]) -> None:
-    found = ruling(nights("slower=20", *elsewhere, perf="screen"))
+def test_screening_fails_nothing(nights: Nights, beside: tuple[str, str]) -> None:
+    found = ruling(nights("slower=20", *beside, perf="screen"))
     assert (found["verdict"], found["said"]) == ("passed", "INCONCLUSIVE")
     assert "suspected" in found["words"]
 
@@ -277,7 +294,7 @@ def test_a_canary_that_moved_voids_history(accepted: Path, nights: Nights) -> No
 
 
 def test_a_canary_that_got_faster_has_another_plan_measured(
-    accepted: Path, nights: Nights, elsewhere: tuple[str, str]
+    accepted: Path, nights: Nights, beside: tuple[str, str]
 ) -> None:
     """It is as fast as in a history that is long enough to pass it, and has not gained what the host did."""
     held = read(accepted)
@@ -288,7 +305,7 @@ def test_a_canary_that_got_faster_has_another_plan_measured(
     write(accepted, held.with_accepted(dataclasses.replace(baseline, metrics=metrics, days=6)).with_accepted(canary))
     file = accepted.with_name("canaries.json")
     canaries.write(file, [canaries.Canary("compute", "c", "gpu, graph", (0.9e-3, 0.9001e-3, 0.8999e-3))])
-    found = ruling(nights("slower=0", *elsewhere, f"--trt-canaries={file}"))
+    found = ruling(nights("slower=0", *beside, f"--trt-canaries={file}"))
     assert found["verdict"] == "passed"
     assert "beside the baseline's plan" in found["words"]
 
@@ -301,11 +318,11 @@ def test_a_quarantine_ends_and_is_of_some_cells(cell: str, days: int, holds: boo
 
 
 def test_a_kept_plan_that_was_changed_is_not_loaded(
-    project: pytest.Pytester, nights: Nights, elsewhere: tuple[str, str]
+    project: pytest.Pytester, nights: Nights, beside: tuple[str, str]
 ) -> None:
     (plan,) = (project.path / ".trt-harness" / "plans").iterdir()
     plan.write_bytes(plan.read_bytes()[:-1] + b"x")
-    found = ruling(nights("slower=20", *elsewhere))
+    found = ruling(nights("slower=20", *beside))
     assert found["said"] == "INCONCLUSIVE"
     assert "not the plan that was kept" in found["words"]
 
@@ -322,7 +339,7 @@ def test_only_the_metrics_that_are_asked_for(nights: Nights) -> None:
 
 
 def test_what_cant_be_run_fails_as_it_would_anywhere(nights: Nights) -> None:
-    (record,) = nights("crash_run@mlp")
+    (record,) = nights("crash_run@mlp", hosts=True)
     assert record.verdict == "failed"
     assert record.stage == "run"
 
@@ -337,7 +354,7 @@ def test_beside_other_workers_on_a_cpu_it_is_not_covered(project: pytest.Pyteste
     project.makepyfile(TEST)
     output = project.path / "out"
     given = ["--trt-perf=screen", "--trt-backend=onnxruntime", f"--trt-output={output}"]
-    project.runpytest_subprocess("-n", "1", *given)
+    project.runpytest_inprocess("-n", "1", *given)
     (run,) = output.iterdir()
     (record,) = read_run(run).records
     assert record.verdict == "not_covered"
