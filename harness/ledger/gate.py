@@ -348,7 +348,7 @@ class Gate:
             hidden = self.gained > 0 and plain.estimate < math.log1p(known.tolerance)  # a loss on a faster host alone
             said = Said.INCONCLUSIVE
             lost = step.p < ALARM and step.estimate >= math.log1p(known.tolerance)
-            if step.estimate < math.log1p(known.tolerance):
+            if step.estimate < math.log1p(known.tolerance) and not (self.lost and step.p < SUSPECT):
                 said = Said.PASS
             elif self.lost or hidden:
                 said, words = Said.HOST_CHANGED, f"{words}; {self.host}"

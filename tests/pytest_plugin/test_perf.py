@@ -402,7 +402,7 @@ def test_what_a_cell_is_held_against_is_kept_on(tmp_path: Path) -> None:
     held = Baselines(DEFAULTS, {"k": made[0]}, {"k": made[1]})
     seen = Tonight("k", "mlp", "s", ("p",), {}, {"gpu, graph": np.ones(2)})
     gate = SimpleNamespace(rule=lambda *_: [])
-    Night(SimpleNamespace(kept=kept), seen, {}, gate, held, tmp_path).ruled(["gpu, graph"])  # type: ignore[arg-type]
+    Night(SimpleNamespace(kept=kept), seen, {}, gate, held, tmp_path).ruled(["gpu, graph"], {})  # type: ignore[arg-type]
     assert {file.stem for file in kept.aged(1.0)} == {other}
 
 
@@ -415,4 +415,12 @@ def test_a_candidate_that_fails_when_it_is_measured_again(tmp_path: Path) -> Non
     seen = Tonight("k", "mlp", "s", ("p",), {}, {"gpu, graph": np.ones(2)})
     night = Night(None, seen, {}, SimpleNamespace(rule=rule), Baselines(DEFAULTS), tmp_path)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="signal 11"):
-        night.ruled(["gpu, graph"])
+        night.ruled(["gpu, graph"], {})
+
+
+@pytest.mark.usefixtures("accepted")
+def test_what_can_not_be_measured_any_more_fails(nights: Nights) -> None:
+    """Its engines can't be captured as a graph, and by a graph is how the baseline was measured."""
+    found = ruling(nights("uncapturable"))
+    assert (found["verdict"], found["said"], found["held"]) == ("failed", "FAILED", True)
+    assert "the baseline has it, and tonight it can't be measured: " in found["words"]
