@@ -19,10 +19,11 @@ _NUMBERS = itertools.count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A model is exported once for all tests, workers and programs that they start, and not once by each of them."""
+    """What tests, workers and all programs that they start share: exports of models, and the number of threads."""
     if not hasattr(config, "workerinput"):
         folder = tempfile.mkdtemp(prefix="trt-harness-exports-")
         os.environ[EXPORT_VARIABLE] = folder
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle threads cost each program .1 s
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.runs
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("harness", "models", "suites")
 CELL = re.compile(r"(\w+\.py)::(\S+\[\S+\])$", re.MULTILINE)

@@ -51,6 +51,8 @@ from harness.runtime.backend import fake_samples
 from harness.settings import Settings
 from tests.conftest import PlayedClock
 
+pytestmark = pytest.mark.runs
+
 fake_samples.time = sampling.time = PlayedClock()  # nobody waits for what the fake device plays
 Settings.under = lambda settings, program: settings  # another installation is played in the process of pytest
 """

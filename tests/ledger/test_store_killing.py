@@ -1,4 +1,4 @@
-"""What is left of a store whose writers are killed at 200 random moments."""
+"""What is left of a store whose writers are killed at 500 random moments."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from harness.ledger.store import Store
 from tests.ledger import stored
 from tests.ledger.store_killing import SERIES
 
+pytestmark = pytest.mark.runs
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(900)
 def test_killed_writers_lose_nothing_that_was_reported(store_url: str, tmp_path: Path) -> None:
     """SQLite is a file that killed processes have open; of a server they are clients, and fewer kills are enough."""
-    kills = 200 if "://" not in store_url else 60
+    kills = 500 if "://" not in store_url else 60
     Store(store_url).close()
     done = subprocess.run(
         [sys.executable, "-m", "tests.ledger.store_killing", str(tmp_path), str(kills), store_url],

@@ -36,6 +36,7 @@ from harness.settings import Settings
 from tests.pytest_plugin.parts import ROOT
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 QUANTITIES_BY_NAME = {one.name: one for one in (*QUANTITIES, PLAN_SIZE, DEVICE_MEMORY, BUILD)}
 TEST = """
 import pytest

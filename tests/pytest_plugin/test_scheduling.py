@@ -21,6 +21,7 @@ from harness.runtime.device_lock import lock_folder, opened
 from tests.pytest_plugin.parts import RUNS
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 Records = Callable[[], list[Record]]
 
 

@@ -10,9 +10,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from harness.runtime import inventory
 from harness.runtime.cache import PlanCache
 from tests.runtime.killing import content, read_journal
+
+pytestmark = pytest.mark.runs
 
 ROOT = Path(__file__).parents[2]
 
