@@ -154,7 +154,7 @@ class Night:
 
     def _changes(self) -> dict[str, Any]:
         """Alerts on the series of cells that were measured tonight."""
-        from harness.ledger.series import alerts_of
+        from harness.ledger.series import alerts_of, note
         from harness.ledger.store import store_in
         from harness.report.measurement import perf_of
 
@@ -163,7 +163,9 @@ class Night:
         measured = {perf["key"] for record in self._records if (perf := perf_of(record))}
         since = datetime.fromtimestamp(self.state.started, timezone.utc) - RECENT
         with store_in(HOME, self.settings.store, create=False) as store:
-            return {"alerts": alerts_of(store, measured, since)}
+            found = alerts_of(store, measured, since)
+            note(store, found)
+            return {"alerts": [one.words for one in found]}
 
     def _exports(self) -> dict[str, Any]:
         from harness.ledger.commit import noted

@@ -12,19 +12,24 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import groupby
 
+import sqlalchemy as sa
+
+from harness.ledger import schema
+from harness.ledger.batch import Session
 from harness.ledger.history import Line, Point, lines, points
 from harness.ledger.nights import BESIDE
-from harness.ledger.store import Store
+from harness.ledger.store import Store, add, numbers_of
 from harness.measure.alerts import alerts, began
 from harness.measure.canary_models import COMPUTE, MEMORY
 from harness.measure.epochs import Night
-from harness.measure.history import History, history
+from harness.measure.history import ChangePoint, History, history
 from harness.measure.metric import Metric
 from harness.measure.pooled import pooled
 from harness.measure.quantity import RATE, every
 from harness.measure.special import stdtrit
 from harness.measure.stats import CONFIDENCE
 from harness.measure.steps import Belief
+from harness.spec.canonical import digest
 
 CANARIES = (COMPUTE, MEMORY)  # how the names of their cells begin, the one that is preferred first
 MACHINE = ("gpu_uuid", "host")  # facts that tell machines apart: the first that was recorded
@@ -125,8 +130,16 @@ def _of_host(those: Sequence[Course], series: int) -> list[History]:
     return [course.history(series, belief, asked) for course in those] if asked else found
 
 
-def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[str]:
-    """What changed ``since`` then in the series that decide of ``cells``, by their keys: in words, by metric.
+@dataclass(frozen=True)
+class Alerted:
+    """An alert in words, and the changes of series that it is made of."""
+
+    words: str
+    changes: tuple[tuple[Line, ChangePoint], ...]
+
+
+def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[Alerted]:
+    """What changed ``since`` then in the series that decide of ``cells``, by their keys, metric by metric.
 
     Changes of many cells in the same nights are one (`harness.measure.alerts`).
     """
@@ -134,14 +147,49 @@ def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[str
     found = courses(store, [one for one in lines(store) if one.cell_key in cells and one.metric in deciding])
     metrics = {course.line.metric: course.metric for course in found}
     by_metric: dict[str, dict[str, History]] = {name: {} for name in metrics}
+    line_of = {(course.line.metric, course.subject): course.line for course in found}
     for course, made in zip(found, histories(found), strict=True):
         by_metric[course.line.metric][course.subject] = made
     return [
-        f"{name}: {alert.words(metrics[name])}"
+        Alerted(
+            f"{name}: {alert.words(metrics[name])}",
+            tuple((line_of[name, subject], change) for subject, change in alert.changes),
+        )
         for name, histories in by_metric.items()
         for alert in alerts(histories)
         if alert.bad.at >= since
     ]
+
+
+def note(store: Store, told: Iterable[Alerted]) -> int:
+    """Keep the changes of alerts in the store, each once; how many are new.
+
+    Of each what was said first: a later night knows more, and moves no row.
+    """
+
+    said = [(one.words, line, change) for one in told for line, change in one.changes]
+    names = {change.bad.session: Session(change.bad.session, 0.0).key for _, _, change in said}
+
+    def work(connection: sa.Connection) -> int:
+        series = numbers_of(connection, schema.series, list({line.key for _, line, _ in said}))
+        sessions = numbers_of(connection, schema.session, list(names.values()))
+        rows = [
+            {
+                "key": digest({"series": line.key, "session": one.bad.session}),
+                "series_id": series[line.key],
+                "session_id": sessions[names[one.bad.session]],
+                "estimate": one.estimate,
+                "low": one.low,
+                "high": one.high,
+                "p": one.p,
+                "cause": one.cause.value,
+                "words": words,
+            }
+            for words, line, one in said
+        ]
+        return add(connection, schema.change_point, rows)
+
+    return store.write(work) if said else 0
 
 
 def device_of(cell: str) -> str:

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
-from harness.ledger import batch, history
-from harness.ledger.series import alerts_of, courses, histories
+from harness.ledger import batch, history, schema
+from harness.ledger.series import alerts_of, courses, histories, note
 from harness.ledger.store import Store
 from harness.measure.pooled import pooled
 from tests.measure.nights import flat
@@ -36,7 +37,7 @@ def fill(store: Store, slower: tuple[str, ...]) -> None:
 
 
 def alerted(store: Store, *, cells: tuple[str, ...] = CELLS, after: int = 0) -> list[str]:
-    return alerts_of(store, {f"key of {cell}" for cell in cells}, FIRST + timedelta(after))
+    return [one.words for one in alerts_of(store, {f"key of {cell}" for cell in cells}, FIRST + timedelta(after))]
 
 
 def test_changes_of_the_same_night_are_one_alert(store: Store) -> None:
@@ -44,6 +45,22 @@ def test_changes_of_the_same_night_are_one_alert(store: Store) -> None:
     (words,) = alerted(store)
     assert words.startswith("gpu, graph: 2 of 3 cells since night 2026-01-26 (commits c24..c25); the surest: ")
     assert "slower by" in words
+
+
+def test_changes_are_kept_once_and_with_them_the_samples_of_their_night(store: Store) -> None:
+    fill(store, ("bert", "gpt"))
+    found = alerts_of(store, {f"key of {cell}" for cell in CELLS}, FIRST)
+    assert [note(store, found), note(store, found), note(store, [])] == [2, 0, 0]
+    c, s, r = schema.change_point.c, schema.session.c, schema.series.c
+    asked = sa.select(s.name, r.cell_key, c.estimate, c.cause, c.words)
+    asked = asked.join(schema.session, s.id == c.session_id).join(schema.series, r.id == c.series_id)
+    rows = store.read(lambda connection: connection.execute(asked.order_by(r.cell_key)).all())
+    assert [(row.name, row.cell_key) for row in rows] == [
+        (f"night-{STEP}", f"key of {cell}") for cell in ("bert", "gpt")
+    ]
+    assert [row.estimate for row in rows] == pytest.approx([np.log(1.05)] * 2, abs=0.003)
+    assert {row.cause for row in rows} == {"unexplained"}
+    assert {row.words for row in rows} == {found[0].words}
 
 
 def test_only_of_the_cells_that_are_meant_and_not_of_long_ago(store: Store) -> None:
