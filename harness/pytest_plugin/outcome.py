@@ -30,6 +30,8 @@ SHOWN = {
 REPEATED = (
     "backend", "size", "models", "cache", "timing_cache", "trust", "expectations", "in_process", "python",
     "build_timeout", "run_timeout", "probe_timeout", "build_option", "memory", "seed", "examples",
+    "perf", "perf_metrics", "perf_processes", "perf_builds", "perf_seconds", "baselines", "kept", "canaries",
+    "installation",
 )  # fmt: skip
 
 
