@@ -15,6 +15,7 @@ A folder holds one ``<backend>.toml`` a backend, each a list of entries::
 
 An entry excuses the cells that it describes when they fail as it says, and nothing else: a described
 cell that passes is an unexpected pass, and an entry that describes no cell is unmatched. Both fail.
+A regression of performance is none of them: a quarantine excuses it (`harness.ledger.baseline_file`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from harness.spec.cell import Cell
 TABLE = "failure"
 PARTS = ("test", "model", "precision", "variant", "point")  # of a cell, as globs
 FAILING_STAGES = (*STAGES, "compare")
+GATE = "gate"  # where a regression fails: no entry excuses one, of whatever size, but a quarantine
+NO_ENTRY = "a regression is no known failure: a quarantine in the file of baselines excuses it, until a day"
 REQUIRED = ("stage", "message", "cause", "owner", "expires")
 _TYPES: dict[str, type] = {
     **dict.fromkeys((*PARTS, "version", "stage", "message", "cause", "owner"), str),
@@ -194,7 +197,9 @@ def understood(backend: str, place: str, table: Mapping[str, Any]) -> tuple[Entr
     wrong += [Problem("missing", place, f"no {key}") for key in REQUIRED if key not in table]
     if wrong:
         return None, wrong
-    if table["stage"] not in FAILING_STAGES:
+    if table["stage"] == GATE:
+        wrong.append(Problem("unknown stage", place, f"{GATE!r}: {NO_ENTRY}"))
+    elif table["stage"] not in FAILING_STAGES:
         wrong.append(Problem("unknown stage", place, f"{table['stage']!r}: known are {', '.join(FAILING_STAGES)}"))
     try:
         re.compile(table["message"])

@@ -10,7 +10,7 @@ one record a line::
      "id": "test_matches_oracle[...]",  of the cell, to search by
      "node": "suites/.../test_x.py::...",  pytest's id of the test, to repeat it by
      "verdict": "passed" | "cached" | "failed" | "known_failure" | "unexpected_pass" | "not_covered" | "error",
-     "stage": "compare",                the last stage reached, which is the one that failed
+     "stage": "compare",                the last stage reached, which is the one that failed; "gate": a regression
      "message": "",                     why it did not pass; for cached: what was not seen again
      "fix": "",                         for not_covered: the command or hardware that would cover it
      "cause": "",                       for known_failure: what its entry gives as cause

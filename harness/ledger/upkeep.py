@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import SpecError
-from harness.ledger.expectations import FAILING_STAGES, PARTS, REQUIRED, TABLE, Entry, tables_of, understood
+from harness.ledger.expectations import (
+    FAILING_STAGES,
+    GATE,
+    NO_ENTRY,
+    PARTS,
+    REQUIRED,
+    TABLE,
+    Entry,
+    tables_of,
+    understood,
+)
 from harness.ledger.records import UNSEEN, Record
 from harness.settings import BEST
 from harness.spec.cell import Cell
@@ -48,8 +58,8 @@ def update(folder: Path, records: Iterable[Record], owner: str, expires: datetim
     An entry whose cells all pass is removed. One of whose cells some pass is replaced by entries for
     those that still fail, with its cause, owner and date. A failure that no entry explains gets one,
     as wide as the records allow, for the version and GPU they come from; its cause is empty, which
-    is a problem until a human fills it in. Entries that can't be understood stay as they are, and so
-    do expired ones, comments and order. SpecError when a file can't be read.
+    is a problem until a human fills it in. A regression gets none, and is "left". Entries that can't be understood
+    stay as they are, and so do expired ones, comments and order. SpecError when a file can't be read.
     """
     latest = {(record.node, record.cell): record for record in records if record.verdict not in UNSEEN}
     by_backend: dict[str, list[Record]] = {}
@@ -104,9 +114,16 @@ def _additions(covered: Sequence[Record], entries: Sequence[Entry], owner: str, 
     groups: dict[Entry, list[Record]] = {}
     for record in covered:
         if record.verdict == "failed" and not _is_explained(record, entries):
-            groups.setdefault(_proposal(record, owner, expires), []).append(record)
+            proposal = _proposal(record, owner, expires)
+            if record.stage == GATE:  # whatever got worse, and by how much
+                proposal = dataclasses.replace(proposal, message="")
+            groups.setdefault(proposal, []).append(record)
     changes = []
     for proposal, failing in groups.items():
+        if proposal.stage == GATE:
+            count = f"{len(failing)} cell{'s' if len(failing) > 1 else ''} got worse"
+            changes.append(Change("left", proposal, f"{count}: {NO_ENTRY}"))
+            continue
         if proposal.stage not in FAILING_STAGES:
             changes.append(Change("left", proposal, f"{len(failing)} cells fail where no failure can be expected"))
             continue

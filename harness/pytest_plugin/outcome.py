@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ComparisonFailure, HarnessError, Regression, SpecError, StageError, UnsupportedError
+from harness.ledger.expectations import GATE
 from harness.ledger.records import Record
 from harness.pytest_plugin import scheduling
 from harness.pytest_plugin.options import given
@@ -180,9 +181,11 @@ def _words(error: BaseException) -> str:
 
 
 def _stage(error: BaseException, story: Story) -> str:
-    """Where it failed: a stage of a backend, "compare", "spec", or the last that was reached."""
+    """Where it failed: a stage of a backend, "compare", "gate", "spec", or the last that was reached."""
     if isinstance(error, StageError):
         return error.stage
-    if isinstance(error, (ComparisonFailure, Regression)):
+    if isinstance(error, ComparisonFailure):
         return "compare"
+    if isinstance(error, Regression):
+        return GATE
     return "spec" if isinstance(error, SpecError) else story.reached

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.errors import STAGES
+from harness.ledger.expectations import FAILING_STAGES, GATE
 from harness.ledger.records import UNSEEN, Record, Verdict
 from harness.spec.precision import RECIPES
 
@@ -39,7 +39,7 @@ _STYLES: dict[str, str] = {
 }
 _SHORT: tuple[Verdict, ...] = ("known_failure", "not_covered")  # what the words of a table leave to be explained
 FOLDED = 5  # so many models that fared alike share a row
-_STAGES = (*STAGES, "compare")
+_STAGES = (*FAILING_STAGES, GATE)
 
 
 def summary_lines(records: Iterable[Record], *, width: int = 100, color: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import SpecError
 from harness.judge.comparison import Comparison
-from harness.ledger.expectations import load
+from harness.ledger.expectations import GATE, NO_ENTRY, load
 from harness.ledger.records import Record, Verdict
 from harness.ledger.upkeep import update
 from harness.spec.cell import Cell
@@ -194,6 +194,25 @@ def test_a_failure_at_no_known_stage_is_named_and_left(tmp_path: Path) -> None:
     (change,) = run(tmp_path, [record(cell, "failed", stage="setup") for cell in cells("bert")])
     assert change == "tensorrt.toml: left: any cell, setup: 12 cells fail where no failure can be expected"
     assert not (tmp_path / "tensorrt.toml").exists()
+
+
+def test_a_regression_gets_no_entry(tmp_path: Path) -> None:
+    """Whatever its size: it would excuse all that the cell measures, however slow it becomes."""
+    words = "bert on NVIDIA H200: gpu, graph: REGRESSION: slower by {} %"
+    some = zip(cells("bert"), (3.1, 70), strict=False)
+    changes = run(tmp_path, [record(cell, "failed", GATE, words.format(by)) for cell, by in some])
+    assert changes == [f"tensorrt.toml: left: any cell, gate: 2 cells got worse: {NO_ENTRY}"]
+    assert not (tmp_path / "tensorrt.toml").exists()
+
+
+def test_an_entry_for_a_regression_is_refused(tmp_path: Path) -> None:
+    text = '[[failure]]\nstage = "gate"\nmessage = "slower"\ncause = "c"\nowner = "ada"\nexpires = 2099-12-31\n'
+    (tmp_path / "tensorrt.toml").write_text(text)
+    found = load(tmp_path, today=TODAY)
+    assert not found.entries
+    assert [str(problem) for problem in found.problems] == [
+        f"tensorrt.toml, failure 1: unknown stage: 'gate': {NO_ENTRY}"
+    ]
 
 
 @pytest.mark.parametrize(

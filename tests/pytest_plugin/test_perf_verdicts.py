@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.ledger.expectations import GATE
 from harness.ledger.records import Record
 from harness.runtime.backend.fake import FAULT_VARIABLE
 
@@ -53,3 +54,17 @@ def test_the_command_of_a_failure_measures_again(
     again.assert_outcomes(failed=1)
     (record,) = records()
     assert (record.verdict, record.stage) == ("failed", "run")
+
+
+def test_no_known_failure_excuses_a_regression(
+    project: pytest.Pytester, run: Run, records: Callable[[], list[Record]]
+) -> None:
+    project.makepyfile(
+        test_it=TEST.replace("import pytest", "import pytest\nfrom harness.errors import Regression")
+        + '    raise Regression("gpu, graph: REGRESSION: slower by 70.0 %")\n'
+    )
+    entry = '[[failure]]\nstage = "{}"\nmessage = "slower by"\ncause = "c"\nowner = "ada"\nexpires = 2099-12-31\n'
+    project.mkdir("expectations").joinpath("fake.toml").write_text(entry.format("compare"))
+    run().assert_outcomes(failed=1)
+    (record,) = records()
+    assert (record.verdict, record.stage) == ("failed", GATE)
