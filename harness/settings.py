@@ -318,7 +318,12 @@ class Settings:
         "measured beside the baseline's plan, and fails where that confirms it)",
     )
     perf_metrics: tuple[str, ...] = _row(
-        ("*",), _names, "PATTERNS", "metrics to measure, by name or pattern, as in gpu*", many=True
+        ("*",),
+        _names,
+        "PATTERNS",
+        "metrics to measure, by name or pattern, as in gpu-graph,plan* "
+        "(a name is written with dashes for spaces and commas: a comma ends it)",
+        many=True,
     )
     perf_processes: int = _row(4, _last(_count), "NUMBER", "processes that a cell is measured in, each of its own")
     perf_builds: int = _row(

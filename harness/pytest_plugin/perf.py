@@ -111,7 +111,7 @@ class Night:
         sampling = Sampling(kept=2000, seconds=settings.perf_seconds, warmup_most=2 * settings.perf_seconds)
         ways = {GRAPH: dataclasses.replace(sampling, graph=True), PLAIN: sampling}
         found = (*quantities(tuple(ways), baselines.policies["latency"].tolerance), PLAN_SIZE, DEVICE_MEMORY)
-        wanted = tuple(one for one in found if any(fnmatch.fnmatchcase(one.name, p) for p in settings.perf_metrics))
+        wanted = tuple(one for one in found if asked_for(one, settings.perf_metrics))
         ways = {name: way for name, way in ways.items() if any(one.way == name for one in wanted)}
         kept = run.kept_plans
         try:
@@ -198,6 +198,14 @@ class Night:
             "notes": {name: note for name, note in self.tonight.notes.items() if name in names},
             "journal": str(self.journal),
         }
+
+
+def asked_for(quantity: Quantity, patterns: Iterable[str]) -> bool:
+    """Whether one of ``patterns`` is of its name, "gpu, graph", or of that with dashes, "gpu-graph", as in exports."""
+    from harness.report.measurement import slug
+
+    names = quantity.name, slug(quantity.name, "-")
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def left_off(items: Iterable[pytest.Item], settings: Settings) -> int:

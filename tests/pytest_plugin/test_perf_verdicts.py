@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from harness.ledger.expectations import GATE
 from harness.ledger.records import Record
+from harness.measure.quantity import every
+from harness.pytest_plugin.perf import asked_for
 from harness.runtime.backend.fake import FAULT_VARIABLE
+from harness.settings import Settings
 
 pytest_plugins = ("pytester",)
 TEST = """
@@ -20,7 +25,7 @@ import pytest
 def test_runs(trt_perf):
     trt_perf(lambda quantity: quantity.name == "gpu, graph")
 """
-FEW = ("--trt-perf-seconds=0.1", "--trt-perf-processes=2", "--trt-perf-builds=1", "--trt-perf-metrics=gpu*graph")
+FEW = ("--trt-perf-seconds=0.1", "--trt-perf-processes=2", "--trt-perf-builds=1")
 Run = Callable[..., pytest.RunResult]
 
 
@@ -42,7 +47,12 @@ def test_the_command_of_a_failure_measures_again(
     project: pytest.Pytester, run: Run, records: Callable[[], list[Record]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(FAULT_VARIABLE, "crash_run@mlp")
-    held = ("--trt-baselines=held.toml", "--trt-kept=plans", "--trt-installation=8.6 over 8.5=python")
+    held = (
+        "--trt-perf-metrics=gpu-graph",
+        "--trt-baselines=held.toml",
+        "--trt-kept=plans",
+        "--trt-installation=8.6 over 8.5=python",
+    )
     printed = run(*held).stdout.str()
     (command,) = re.findall(r"^repeat: (.*)$", printed, re.MULTILINE)
     words = shlex.split(command)
@@ -54,6 +64,30 @@ def test_the_command_of_a_failure_measures_again(
     again.assert_outcomes(failed=1)
     (record,) = records()
     assert (record.verdict, record.stage) == ("failed", "run")
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("gpu-graph", {"gpu, graph"}),
+        ("gpu-graph,plan-size", {"gpu, graph", "plan size"}),
+        ("*-memory", {"host memory", "engine memory", "peak memory", "device memory"}),
+        ("plan size", {"plan size"}),
+        ("gpu*graph", {"gpu, graph"}),
+        ("gpu, graph", set()),  # neither is a name
+    ],
+)
+def test_metrics_are_asked_for_by_name(asked: str, named: set[str]) -> None:
+    patterns = Settings.read({"perf_metrics": asked}).perf_metrics
+    assert {name for name, one in every().items() if asked_for(one, patterns)} == named
+
+
+def test_only_the_metric_that_is_named_is_measured(run: Run, records: Callable[[], list[Record]]) -> None:
+    run("--trt-perf-metrics=gpu-graph", perf="screen").assert_outcomes(passed=1)
+    (record,) = records()
+    journal = Path(record.facts["perf"]["journal"]) / "alone" / "journal.jsonl"
+    made = [told for line in journal.read_text().splitlines() if (told := json.loads(line))["kind"] == "process"]
+    assert {way for one in made for way in one["samples"]} == {"graph"}
 
 
 def test_no_known_failure_excuses_a_regression(
