@@ -63,12 +63,12 @@ def propose(
     refused: dict[str, str] = {}
     there: set[str] = set()
     with _store(settings) as opened:
-        name = opened.name
+        name, rejected = opened.name, decisions.rejected(opened)
         for one in history.histories(opened).values():
             there.add(one.cell)
             if not _meant(one.cell, cells):
                 continue
-            found = proposed(one.key, one.cell, one.seen, held, every())
+            found = proposed(one.key, one.cell, one.seen, held, every(), rejected.get(one.key, ()))
             if not isinstance(found, Proposal):
                 refused[one.cell] = found
                 continue
@@ -142,7 +142,7 @@ def accept(
 def reject(
     cells: Named, reason: Reason, actor: Actor = None, store: options.Store = None, json: options.Json = False
 ) -> None:
-    """Reject what is proposed. The same sessions are not proposed again."""
+    """Reject what is proposed. Its sessions are not proposed again, nor with others."""
     from harness.ledger import decisions
 
     done = []

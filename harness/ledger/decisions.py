@@ -95,11 +95,15 @@ def accept(
 
 
 def reject(store: Store, filed: Filed, reason: str, actor: str, at: datetime.datetime) -> None:
-    """SpecError as in `accept`."""
+    """What was proposed of the cell before is superseded: it is of sessions as old. SpecError as in `accept`."""
     filed.baseline.accepted(reason, actor, at)  # asks for reason and actor
 
     def work(connection: sa.Connection) -> None:
         _decided(connection, filed, State.REJECTED)
+        table = schema.baseline
+        older = (table.c.cell_key == filed.baseline.key) & (table.c.state == State.PROPOSED.value)
+        before = sa.update(table).where(older, table.c.at <= filed.at)
+        connection.execute(before.values(state=State.SUPERSEDED.value))
         _note(connection, at, actor, "reject", filed.baseline.cell, reason, {"baseline": filed.key})
 
     store.write(work)
@@ -116,6 +120,14 @@ def filed(store: Store, *states: State) -> list[Filed]:
     asked = sa.select(table).where(table.c.state.in_([state.value for state in states]))
     rows = store.read(lambda connection: connection.execute(asked).all())
     return sorted((_filed(row) for row in rows), key=lambda one: (one.baseline.cell, one.at, one.key))
+
+
+def rejected(store: Store) -> dict[str, set[str]]:
+    """By the key of a cell the sessions of its proposals that were rejected."""
+    found: dict[str, set[str]] = {}
+    for one in filed(store, State.REJECTED):
+        found.setdefault(one.baseline.key, set()).update(one.baseline.sessions)
+    return found
 
 
 def trail(store: Store, subject: str = "") -> list[Event]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,12 +143,14 @@ def proposed(
     seen: Sequence[Seen],
     baselines: Baselines,
     quantities: Mapping[str, Quantity],
+    rejected: Collection[str] = (),
 ) -> Proposal | str:
     """From the sessions of a cell, the oldest first; or why there is nothing to propose.
 
     What counts are the last sessions in a row of one environment, and of one plan where the last two had the same: one
     a day, the last, for those of an hour are apart by less than nights are. Where all are of one day they count for
-    want of others, and the baseline says of how many days it is.
+    want of others, and the baseline says of how many days it is. None counts up to the last of those that were
+    ``rejected`` in a proposal of the cell: it was in that, or stood back behind one that was.
     """
     if not seen:
         return "no session measured it"
@@ -158,14 +160,16 @@ def proposed(
     recent: list[Seen] = []
     frozen = len(seen) > 1 and seen[-2].plans == last.plans
     for one in reversed(seen):
-        if one.environment != last.environment or (frozen and one.plans != last.plans):
+        unlike = one.environment != last.environment or (frozen and one.plans != last.plans)
+        if unlike or one.session in rejected:
             break
         recent.insert(0, one)
     dated = all(one.at for one in recent)
     by_day = {one.day: one for one in recent}
     recent = (list(by_day.values()) if dated and len(by_day) > 1 else recent)[-RECENT:]
     if len(recent) < LEAST_SESSIONS:
-        return f"{len(recent)} session in this environment: {LEAST_SESSIONS} are needed"
+        since = " since those that were rejected" if any(one.session in rejected for one in seen) else ""
+        return f"{len(recent)} session{'s' * (not recent)} in this environment{since}: {LEAST_SESSIONS} are needed"
     metrics = {}
     for name, value in last.values.items():
         if name not in quantities or any(name not in one.values for one in recent):

@@ -141,6 +141,30 @@ def test_what_is_rejected_is_not_proposed_again(store: Store, plan: str, cli: Ru
     assert cli("accept", "*", "--reason", "x")[0] == 3
 
 
+def test_rejected_sessions_dont_come_back_with_later_ones(store: Store, plan: str, cli: Run) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan, ("bert", "gpt"))
+    cli("propose")
+    cli("reject", "bert", "--reason", "a bad week")
+    night(store, 3, 1e-3, plan, ("bert", "gpt"))
+    _, told = cli("propose")
+    assert [one["cell"] for one in told["proposed"]] == ["gpt"]
+    assert told["refused"] == {"bert": "1 session in this environment since those that were rejected: 2 are needed"}
+    night(store, 4, 1e-3, plan)
+    cli("propose", "bert")
+    (filed,) = (one for one in decisions.filed(store, State.PROPOSED) if one.baseline.cell == "bert")
+    assert filed.baseline.sessions == ("night-3", "night-4")
+
+
+def test_rejecting_leaves_no_older_proposal_open(store: Store, plan: str, cli: Run) -> None:
+    for number in (1, 2, 3):
+        night(store, number, 1e-3, plan)
+        cli("propose")
+    assert len(decisions.filed(store, State.PROPOSED)) == 2
+    cli("reject", "bert", "--reason", "a bad week")
+    assert decisions.filed(store, State.PROPOSED) == []
+
+
 def test_what_was_proposed_before_is_no_way_back(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
     """Of two proposals the last is accepted; the first is over, and allows more than what is active now."""
     for number in (1, 2):

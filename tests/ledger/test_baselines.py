@@ -143,6 +143,18 @@ def test_sessions_of_another_environment_or_plan_dont_count() -> None:
 DAY = 86400.0
 
 
+def test_what_stood_back_behind_a_rejected_session_is_not_proposed_either() -> None:
+    """Of a day the last session was proposed: rejecting it puts no earlier one in its place."""
+    days = [replace(session(f"{day}{hour}"), at=DAY * day + 3600 * hour) for day in (1, 2) for hour in (1, 2)]
+    assert proposal(*days).baseline.sessions == ("12", "22")
+    told = proposed("5f", "bert", days, EMPTY, KNOWN_QUANTITIES, {"12", "22"})
+    assert told == "0 sessions in this environment since those that were rejected: 2 are needed"
+    later = [replace(session(f"{day}1"), at=DAY * day) for day in (3, 4)]
+    made = proposed("5f", "bert", [*days, *later], EMPTY, KNOWN_QUANTITIES, {"12", "22"})
+    assert isinstance(made, Proposal)
+    assert made.baseline.sessions == ("31", "41")
+
+
 def test_one_session_a_day_counts() -> None:
     """Those of an hour are apart by less than nights are: the last of each day stands for it."""
     hour = [replace(session(f"a{number}", 1e-3 * (1 + number / 100)), at=DAY + 600.0 * number) for number in range(3)]
