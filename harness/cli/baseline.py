@@ -162,24 +162,48 @@ def pin(
     release: Annotated[str, typer.Option("--release", metavar="NAME", help="what drift is counted from, as 3.2")],
     reason: Reason,
     actor: Actor = None,
+    loosen: Annotated[
+        bool, typer.Option("--loosen", help="pin those, too, that are worse than what was pinned before")
+    ] = False,
     store: options.Store = None,
     baselines: options.Baselines = None,
     json: options.Json = False,
 ) -> None:
-    """Pin the present baselines as those of a release: what a cell loses since is limited, step by step or at once."""
+    """Pin the present baselines as those of a release: what a cell loses since is limited, step by step or at once.
+
+    What was pinned of a cell before is replaced, and named.
+    """
     from harness.ledger import decisions
+    from harness.ledger.proposals import Proposal
+    from harness.measure.quantity import every
 
     settings = options.settings(store=store, baselines=baselines)
+    done: list[str] = []
+    replaced: dict[str, str] = {}
+    left: dict[str, str] = {}
     with changing(settings) as change, _store(settings) as opened:
         file = change.file
-        done = [one for one in change.held.active.values() if _meant(one.cell, cells)]
-        for one in done:
+        for one in change.held.active.values():
+            if not _meant(one.cell, cells):
+                continue
+            one.accepted(reason, _actor(actor), _now())  # asks for reason and actor
+            before = change.held.releases.get(one.key)
+            if before is not None and Proposal.of(one, before, every()).worse and not loosen:
+                left[one.cell] = f"it is worse than what is pinned as {_pinned(before)}: --loosen"
+                continue
+            instead = f" in place of {_pinned(before)}" if before else ""
             change.pin(one.key, release)
-            decisions.note(opened, f"pin {release}", one.cell, reason, _actor(actor), _now())
-    if not done:
+            decisions.note(opened, f"pin {release}{instead}", one.cell, reason, _actor(actor), _now())
+            done.append(one.cell)
+            if before is not None:
+                replaced[one.cell] = _pinned(before)
+    if not done and not left:
         _nothing(f"{file}: no baseline is active", cells, {one.cell for one in change.held.active.values()})
-    _say([one.cell for one in done], {}, f"pinned as {release}, in {file}")
-    leave(PASSED if done else NOTHING, {"pinned": [one.cell for one in done]}, as_json=json)
+    _say([one for one in done if one not in replaced], left, f"pinned as {release}, in {file}")
+    for cell, before_ in replaced.items():
+        say(f"{cell}: pinned as {release} in place of {before_}, in {file}")
+    document = {"pinned": done, "replaced": replaced, "left": left}
+    leave(PASSED if done else NOTHING, document, as_json=json)
 
 
 @app.command("list")
@@ -342,6 +366,10 @@ def _lacking(baseline: Baseline, kept: Kept) -> str:
         except SpecError as error:
             return str(error)
     return ""
+
+
+def _pinned(release: Baseline) -> str:
+    return f"{release.release} (accepted {release.at:%Y-%m-%d})" if release.at else release.release
 
 
 def _lost(baseline: Baseline, gone: Collection[str]) -> str:

@@ -96,7 +96,8 @@ class Baseline:
     def accepted(self, reason: str, actor: str, at: datetime.datetime) -> Baseline:
         """SpecError without a reason, or without anybody whose reason it is."""
         if not reason.strip() or not actor.strip():
-            raise SpecError(f"{self.cell}: a baseline is accepted with a reason and by somebody: --reason, --actor")
+            done = "accepted, rejected and pinned with a reason and by somebody"
+            raise SpecError(f"{self.cell}: a baseline is {done}: --reason, --actor")
         return replace(self, reason=reason, actor=actor, at=at)
 
 

@@ -63,12 +63,16 @@ class Moved:
     cost: float
 
     @property
+    def worse(self) -> bool:
+        """Whether its level surely is."""
+        return self.before is not None and self.cost > max(LEAST, self._by_chance)
+
+    @property
     def loosens(self) -> bool:
         """Whether more is allowed than before: a level that is surely worse, or a wider tolerance."""
         if self.before is None:
             return False
-        worse = self.cost > max(LEAST, self._by_chance)
-        return worse or self.after.tolerance > self.before.tolerance * (1 + 1e-6)
+        return self.worse or self.after.tolerance > self.before.tolerance * (1 + 1e-6)
 
     @property
     def _by_chance(self) -> float:
@@ -102,6 +106,11 @@ class Proposal:
     @property
     def loosens(self) -> bool:
         return bool(self.lost) or any(one.loosens for one in self.moved)
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is at a worse level, or no longer holds all that was held."""
+        return bool(self.lost) or any(one.worse for one in self.moved)
 
     @property
     def _days(self) -> str:

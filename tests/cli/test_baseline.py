@@ -229,6 +229,38 @@ def test_pinned_is_what_was_active_then(store: Store, plan: str, cli: Run, tmp_p
     assert {(one["cell"], one["state"]) for one in told["baselines"]} == {("bert", "active"), ("bert", "pinned")}
 
 
+def test_a_pin_is_replaced_by_what_is_as_good_and_named(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
+    accepted(store, plan, cli)
+    file = tmp_path / "trt-baselines.toml"
+    cli("pin", "*", "--release", "3.2", "--reason", "it ships")
+    day = f"{read(file).active['key of bert'].at:%Y-%m-%d}"
+    code, told = cli("pin", "*", "--release", "3.3", "--reason", "it ships, too")
+    assert (code, told["pinned"], told["replaced"]) == (0, ["bert"], {"bert": f"3.2 (accepted {day})"})
+    assert told["said"] == f"bert: pinned as 3.3 in place of 3.2 (accepted {day}), in trt-baselines.toml\n"
+    assert decisions.trail(store)[-1].action == f"pin 3.3 in place of 3.2 (accepted {day})"
+
+    for number in (3, 4):
+        night(store, number, 1.05e-3, plan)
+    cli("propose")
+    cli("accept", "*", "--reason", "the driver costs that", "--loosen")
+    before = file.read_text()
+    code, told = cli("pin", "*", "--release", "3.4", "--reason", "it ships")
+    assert (code, told["pinned"]) == (3, [])
+    assert told["left"] == {"bert": f"it is worse than what is pinned as 3.3 (accepted {day}): --loosen"}
+    assert file.read_text() == before
+    code, told = cli("pin", "*", "--release", "3.4", "--reason", "it ships", "--loosen")
+    assert (code, told["pinned"]) == (0, ["bert"])
+    assert read(file).releases["key of bert"].release == "3.4"
+
+
+def test_a_pin_takes_a_reason(store: Store, plan: str, cli: Run, tmp_path: Path) -> None:
+    accepted(store, plan, cli)
+    code, told = cli("pin", "*", "--release", "3.2", "--reason", "  ")
+    assert code == 2
+    assert "pinned with a reason" in told["error"]["message"]
+    assert not read(tmp_path / "trt-baselines.toml").releases
+
+
 def test_show_tells_the_trail(store: Store, plan: str, cli: Run) -> None:
     accepted(store, plan, cli)
     code, told = cli("show", "bert")
