@@ -64,12 +64,15 @@ class Moved:
 
     @property
     def worse(self) -> bool:
-        """Whether its level surely is."""
-        return self.before is not None and self.cost > max(LEAST, self._by_chance)
+        """Whether its level surely is, or by more than half of what is tolerated."""
+        if self.before is None:
+            return False
+        half = min(self.before.tolerance, self.after.tolerance) / 2
+        return self.cost > min(half, max(LEAST, self._by_chance))
 
     @property
     def loosens(self) -> bool:
-        """Whether more is allowed than before: a level that is surely worse, or a wider tolerance."""
+        """Whether more is allowed than before: a worse level, or a wider tolerance."""
         if self.before is None:
             return False
         return self.worse or self.after.tolerance > self.before.tolerance * (1 + 1e-6)

@@ -19,6 +19,7 @@ from harness.ledger.baselines import Baseline, Baselines, Known, Quarantine
 from harness.ledger.policy import BUILDING, DEFAULTS, LATENCY, Policy, shown_by_one_more
 from harness.ledger.proposals import Proposal, Seen, Value, difference, proposed
 from harness.measure.quantity import PLAN_SIZE, QUANTITIES
+from harness.measure.stats import usual
 
 GRAPH = "gpu, graph"
 KNOWN_QUANTITIES = {one.name: one for one in (*QUANTITIES, PLAN_SIZE)}
@@ -208,6 +209,45 @@ def test_a_proposal_says_whether_it_loosens(value: float, loosens: bool) -> None
     made = proposal(*seen, baselines=before)
     assert made.loosens is loosens
     assert ("loosens" in made.markdown) is loosens
+
+
+def test_small_steps_that_sessions_show_loosen_too() -> None:
+    """A baseline must not creep by accepting half a tolerance again and again; what chance brings is no step."""
+    steady = [session(f"s{n}", 1e-3 * (1 + 0.0002 * (n % 3))) for n in range(6)]
+    held = EMPTY.with_accepted(proposal(*steady).baseline.accepted("the first", "ada", AT))
+    same = [session(f"t{n}", 1e-3 * (1.0001 + 0.0002 * (n % 3)), "b2") for n in range(6)]
+    assert not proposal(*same, baselines=held).loosens
+    slower = [session(f"u{n}", 1.004e-3 * (1 + 0.0002 * (n % 3)), "b2") for n in range(6)]
+    assert proposal(*slower, baselines=held).loosens
+
+
+def test_a_flaky_session_is_named_and_counts_for_nothing() -> None:
+    values = (1e-3, 1.0005e-3, 1.0002e-3, 1.1e-3, 1.0003e-3, 1.0004e-3)
+    made = proposal(*(session(f"s{n}", value) for n, value in enumerate(values)))
+    known = made.baseline.metrics[GRAPH]
+    assert known.values == values
+    assert known.usual.tolist() == pytest.approx([value for value in values if value != 1.1e-3])
+    assert known.tolerance == DEFAULTS[LATENCY].tolerance
+    assert "0.00100028 s, but for 1 flaky of 6 sessions" in made.markdown
+
+
+@pytest.mark.parametrize(
+    ("off", "left"),
+    [
+        ((0, 1, 2, 40), 4),  # of four nobody knows which is odd
+        ((0, 1, 2, 3, 9), 5),  # less than 1 % off
+        ((0, 1, 2, 3, 40), 4),
+        ((0, 1, 2, 3, -40), 4),
+        ((0, 20, 40, 60, 80), 5),  # noise
+        ((0, 1, 2, 3, 4, 5, 40, 60), 6),
+        ((0, 1, 2, 3, 4, 60, 50, 40), 6),  # one in four at most
+    ],
+)
+def test_which_sessions_are_flaky(off: tuple[int, ...], left: int) -> None:
+    """Thousandths off."""
+    logs = 0.001 * np.array(off)
+    assert usual(logs).tolist() == [one for one in logs if one in usual(logs)]
+    assert usual(logs).size == left
 
 
 def test_a_metric_that_is_held_no_longer_loosens() -> None:
