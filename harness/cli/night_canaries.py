@@ -46,8 +46,7 @@ class NightCanaries:
         from harness.runtime.sampling import Sampling
         from harness.runtime.workbench import Workbench
 
-        seconds = self.settings.perf_seconds
-        plain = Sampling(kept=2000, seconds=seconds, warmup_most=2 * seconds)
+        plain = Sampling.brief(self.settings.perf_seconds)
         ways = {GRAPH: replace(plain, graph=True), PLAIN: plain}
         wanted = quantities(tuple(ways), 0.02)
         with contextlib.ExitStack() as opened:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fnmatch
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class Night:
             )
         baselines = read(run.baselines)
         seen = canaries_in(settings.canaries) if settings.canaries else ()
-        sampling = Sampling(kept=2000, seconds=settings.perf_seconds, warmup_most=2 * settings.perf_seconds)
+        sampling = Sampling.brief(settings.perf_seconds)
         ways = {GRAPH: dataclasses.replace(sampling, graph=True), PLAIN: sampling}
         found = (*quantities(tuple(ways), baselines.policies["latency"].tolerance), PLAN_SIZE, DEVICE_MEMORY)
         wanted = tuple(one for one in found if asked_for(one, settings.perf_metrics))
@@ -232,7 +233,7 @@ def installed(run: Run, mine: Side, library: str) -> Side | str:
     if program is None:
         return (
             f"its plan is of {mine.backend} {library}: name the interpreter that has it: "
-            f"--trt-installation {library}=PYTHON"
+            f"--trt-installation {shlex.quote(f'{library}=PYTHON')}"
         )
     return dataclasses.replace(mine, bench=run.installation(mine.backend, program))
 

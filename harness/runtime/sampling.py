@@ -86,6 +86,11 @@ class Sampling:
         if self.cold and self.replays > 1:
             raise SpecError(f"sampling: {self.replays} runs between two events, of which only the first is cold")
 
+    @classmethod
+    def brief(cls, seconds: float) -> Sampling:
+        """For ``seconds`` at most, after a warm-up of at most twice that, or of the least where that is more."""
+        return cls(kept=2000, seconds=seconds, warmup_most=max(2 * seconds, cls.warmup_least))
+
     @property
     def longest(self) -> float:
         """Seconds after which it is over, but for the chunk under way, and for runs that take a second."""

@@ -7,13 +7,14 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.ledger.expectations import GATE
 from harness.ledger.records import Record
 from harness.measure.quantity import every
-from harness.pytest_plugin.perf import asked_for
+from harness.pytest_plugin.perf import asked_for, installed
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from harness.settings import Settings
 
@@ -88,6 +89,21 @@ def test_only_the_metric_that_is_named_is_measured(run: Run, records: Callable[[
     journal = Path(record.facts["perf"]["journal"]) / "alone" / "journal.jsonl"
     made = [told for line in journal.read_text().splitlines() if (told := json.loads(line))["kind"] == "process"]
     assert {way for one in made for way in one["samples"]} == {"graph"}
+
+
+def test_a_process_may_sample_for_less_than_its_warm_up(run: Run) -> None:
+    run("--trt-perf-metrics=gpu-graph", "--trt-perf-seconds=0.05", perf="screen").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("library", "option"),
+    [("8.6.1", "8.6.1=PYTHON"), ("8.6.1 over 8.6.0", "'8.6.1 over 8.6.0=PYTHON'")],
+)
+def test_the_installation_that_lacks_can_be_typed(library: str, option: str) -> None:
+    run = SimpleNamespace(environments={"tensorrt": {"version": "10.0"}}, settings=Settings())
+    side = SimpleNamespace(backend="tensorrt")
+    words = installed(run, side, library)  # type: ignore[arg-type]
+    assert str(words).endswith(f": --trt-installation {option}")
 
 
 def test_no_known_failure_excuses_a_regression(

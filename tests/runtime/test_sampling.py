@@ -97,6 +97,8 @@ def test_a_plan_is_frozen_and_has_a_value() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Sampling().graph = True  # type: ignore[misc]
     assert Sampling(warmup_most=2, seconds=3).longest == 5
+    assert Sampling.brief(3).longest == 9
+    assert Sampling.brief(0.05).warmup_most == Sampling.brief(0.05).warmup_least
 
 
 # ---------------------------------------------------------------- the interval of a median
