@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,6 +81,9 @@ def _understood(document: dict[str, Any]) -> Baselines:
     for kind, table in document.get("policy", {}).items():
         if kind not in policies:
             raise SpecError(f"policy.{kind}: unknown: known are {', '.join(DEFAULTS)}")
+        for name, value in table.items():
+            if name != "gated" and not _is_number(value):
+                raise SpecError(f"policy.{kind}: {name} = {value!r}: expected a number")
         policies[kind] = dataclasses.replace(policies[kind], **table)
     active = [of_table(table) for table in document.get("baseline", [])]
     releases = [of_table(table) for table in document.get("release", [])]
@@ -90,9 +94,17 @@ def _understood(document: dict[str, Any]) -> Baselines:
             raise SpecError(f"{twice}: there twice: a cell has one baseline, and is pinned once")
     quarantines = tuple(Quarantine(**table) for table in document.get("quarantine", []))
     for one in quarantines:
+        if not (isinstance(one.cell, str) and one.cell.strip()):
+            raise SpecError(f"quarantine of {one.cell!r}: expected the name of a cell or a pattern, in quotes")
+        if not isinstance(one.owner, str) or not isinstance(one.reason, str):
+            raise SpecError(f"quarantine of {one.cell}: expected owner and reason in quotes")
         if not (one.owner.strip() and one.reason.strip()) or type(one.until) is not datetime.date:
             raise SpecError(f"quarantine of {one.cell}: owner, reason and until, a date without quotes, are needed")
     return Baselines(policies, {one.key: one for one in active}, {one.key: one for one in releases}, quarantines)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def of_table(table: Mapping[str, Any]) -> Baseline:
@@ -101,6 +113,9 @@ def of_table(table: Mapping[str, Any]) -> Baseline:
         name: Known(**{**known, "values": tuple(float(one) for one in known["values"])})
         for name, known in table["metrics"].items()
     }
+    for name in ("key", "cell"):
+        if not isinstance(table[name], str):
+            raise SpecError(f"{name} = {table[name]!r}: expected text, in quotes")
     lists = {name: tuple(table[name]) for name in ("plans", "sessions")}
     return Baseline(**{**table, **lists, "metrics": metrics})
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -50,9 +51,12 @@ class Known:
     tolerance: float
 
     def __post_init__(self) -> None:
-        if len(self.values) < LEAST_SESSIONS or min(self.values) <= 0:
+        if len(self.values) < LEAST_SESSIONS or not all(0 < value < math.inf for value in self.values):
             least = f"a baseline takes {LEAST_SESSIONS}, since a single one may be an accident, and values above 0"
             raise SpecError(f"values of {len(self.values)} sessions: {least}")
+        if not (0 <= self.spread < math.inf and 0 < self.tolerance < math.inf):
+            given = f"spread {self.spread}, tolerance {self.tolerance}"
+            raise SpecError(f"{given}: expected 0 <= spread, and 0 < tolerance")
 
     @property
     def usual(self) -> Array:

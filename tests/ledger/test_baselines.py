@@ -88,7 +88,7 @@ def test_one_session_is_no_baseline() -> None:
         Known.of("s", [1e-3], 0.001, DEFAULTS[LATENCY])
 
 
-@pytest.mark.parametrize("values", [(), (1.0,), (1.0, 0.0)])
+@pytest.mark.parametrize("values", [(), (1.0,), (1.0, 0.0), (1.0, float("nan")), (float("inf"), 1.0)])
 def test_values_that_are_none(values: tuple[float, ...]) -> None:
     with pytest.raises(SpecError, match="above 0"):
         Known("s", values, 0.001, 0.01)
@@ -325,6 +325,17 @@ def test_any_values_and_words(value: float, spread: float, words: str) -> None:
     assert found.metrics[GRAPH].values == pytest.approx(known.values, rel=1e-5)
 
 
+HELD = """schema = 1
+[[baseline]]
+key = "5f"
+cell = "bert"
+plans = ["a1"]
+sessions = ["s1", "s2"]
+[baseline.metrics."gpu, graph"]
+unit = "s"
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -336,6 +347,15 @@ def test_any_values_and_words(value: float, spread: float, words: str) -> None:
         ("schema = 1\n[policy.latency]\ntolerance = 0.1", "expected 0 < tolerance <= cap"),
         ("schema = 1\n[policy.latency]\nlimit = 0.1", "limit"),
         ("schema = 1\n[policy.latency]\ngated = 'no'", "true or false"),
+        ("schema = 1\n[policy.latency]\ndrift = nan", "policy.latency: drift = nan: expected a number"),
+        ("schema = 1\n[policy.latency]\ntolerance = inf\ncap = inf", "policy.latency: tolerance = inf: expected"),
+        ("schema = 1\n[policy.latency]\ncap = '1'", "policy.latency: cap = '1': expected a number"),
+        ('schema = 1\n[[baseline]]\nkey = "5f"\ncell = 5\nmetrics = {}', "cell = 5: expected text"),
+        (HELD + "values = [1.0, nan]\nspread = 0.0\ntolerance = 0.01", "values above 0"),
+        (HELD + "values = [1.0, 1.0]\nspread = nan\ntolerance = 0.01", "spread nan"),
+        (HELD + "values = [1.0, 1.0]\nspread = 0.0\ntolerance = nan", "tolerance nan"),
+        ('schema = 1\n[[quarantine]]\ncell = 5\nowner = "a"\nreason = "x"\nuntil = 2026-01-01', "quarantine of 5: exp"),
+        ('schema = 1\n[[quarantine]]\ncell = "b"\nowner = 5\nreason = "x"\nuntil = 2026-01-01', "owner and reason in"),
         ('schema = 1\n[[baseline]]\nkey = "5f"', "no 'metrics'"),
         (
             'schema = 1\n[[quarantine]]\ncell = "b"\nowner = ""\nreason = "x"\nuntil = 2026-01-01',
