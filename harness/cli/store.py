@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -163,6 +164,8 @@ def prune(
     from harness.ledger.kept import Kept
     from harness.ledger.retention import DAY, prune
 
+    if not 0 <= older_than < math.inf:
+        raise SpecError(f"--older-than {older_than:g}: write days, 0 or more")
     settings = options.settings(baselines=baselines, kept=kept)
     plans = Kept(settings.kept or HOME / "plans")
     with _open(store) as opened, changing(settings) as change:

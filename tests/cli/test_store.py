@@ -166,6 +166,9 @@ def test_what_cannot_be_understood(trt: Trt, run: Path) -> None:
     trt("store", "ingest", run)
     done = trt("store", "export", "a.zip", "--since", "yesterday")
     assert (done.code, "write it as 2026-01-31" in done.err) == (2, True)
+    for days in ("-5", "nan", "inf"):
+        done = trt("store", "prune", "--older-than", days)
+        assert (done.code, f"--older-than {days}: write days, 0 or more" in done.err) == (2, True)
     done = trt("store", "info", "--store", "mysql://u@h/d")
     assert (done.code, "a store is in SQLite or PostgreSQL" in done.err) == (2, True)
     done = trt("store", "info", "--store", "mysql://u@h/d", "--json")
