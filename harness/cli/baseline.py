@@ -22,7 +22,7 @@ from harness.errors import SpecError
 
 if TYPE_CHECKING:
     from harness.ledger.baselines import Baseline, Baselines
-    from harness.ledger.decisions import Filed
+    from harness.ledger.decisions import Event, Filed
     from harness.ledger.kept import Kept
     from harness.ledger.store import Store
     from harness.settings import Settings
@@ -248,12 +248,12 @@ def list_(
 
 @app.command("show")
 def show(
-    cell: Annotated[str, typer.Argument(help="a cell, by its name", metavar="CELL")],
+    cells: Named,
     store: options.Store = None,
     baselines: options.Baselines = None,
     json: options.Json = False,
 ) -> None:
-    """One cell: its baseline, its release, what is proposed, and all that was done to them."""
+    """Of each cell its baseline, its release, what is proposed, and all that was done to them."""
     from harness.ledger import decisions
     from harness.ledger.baseline_file import as_table
     from harness.ledger.baselines import State
@@ -261,19 +261,48 @@ def show(
 
     settings = options.settings(store=store, baselines=baselines)
     file, held = _held(settings)
-    mine = [one for one in (*held.active.values(), *held.releases.values()) if one.cell == cell]
+    told: list[_Told] = []
     with _store(settings) as opened:
-        proposals = [one for one in decisions.filed(opened, *State) if one.baseline.cell == cell]
-        trail = decisions.trail(opened, cell)
-        keys = {one.key for one in (*mine, *(one.baseline for one in proposals))}
-        gone = {session for key in keys for session in pruned(opened, key)}
-        name, there = opened.name, _open(opened) | {one.cell for one in held.active.values()}
-    if not mine and not proposals:
-        where = f"no baseline in {file} and no proposal in {name}"
-        raise SpecError(f"{cell!r}: {where}; there are some of {_few(there)}")
+        kept = [*held.active.values(), *held.releases.values()]
+        filed = decisions.filed(opened, *State)
+        there = {one.cell for one in kept} | {one.baseline.cell for one in filed}
+        for cell in sorted(one for one in there if _meant(one, cells)):
+            mine = [one for one in kept if one.cell == cell]
+            proposals = [one for one in filed if one.baseline.cell == cell]
+            keys = {one.key for one in (*mine, *(one.baseline for one in proposals))}
+            gone = {session for key in keys for session in pruned(opened, key)}
+            told.append(_Told(cell, mine, proposals, decisions.trail(opened, cell), gone))
+        name = opened.name
+    if not told:
+        some = f"; there are some of {_few(there)}" if there else ""
+        raise SpecError(f"{', '.join(map(repr, cells))}: no baseline in {file} and no proposal in {name}{some}")
     if not json:
         typer.echo(f"{file} and {name}")
-        for one in mine:
+        for one in told:
+            one.show()
+    document = {
+        "file": str(file),
+        "store": name,
+        "baselines": [as_table(baseline) for one in told for baseline in one.baselines],
+        "proposals": [proposal for one in told for proposal in one.documents],
+        "trail": [event for one in told for event in one.trail],
+    }
+    leave(PASSED, document, as_json=json)
+
+
+@dataclass
+class _Told:
+    """Of one cell. ``gone`` are sessions whose raw samples were pruned."""
+
+    cell: str
+    baselines: Sequence[Baseline]
+    proposals: Sequence[Filed]
+    trail: Sequence[Event]
+    gone: Collection[str]
+
+    def show(self) -> None:
+        typer.echo(self.cell)
+        for one in self.baselines:
             rows = [
                 (
                     metric,
@@ -284,27 +313,27 @@ def show(
                 for metric, k in one.metrics.items()
             ]
             title = f"{one.release or 'active'}: {one.reason} ({one.actor}, {one.at:%Y-%m-%d})" if one.at else ""
-            title += _lost(one, gone)
+            title += _lost(one, self.gone)
             print_table(("metric", "median of sessions", "tolerance", "sessions"), rows, title)
-        for proposal in proposals:
-            lost = _lost(proposal.baseline, gone)
+        for proposal in self.proposals:
+            lost = _lost(proposal.baseline, self.gone)
             typer.echo(f"{proposal.state.value} {_day(proposal.at)}{lost}\n{proposal.evidence}")
-        for event in trail:
+        for event in self.trail:
             typer.echo(f"{_day(event.at)} {event.actor}: {event.action} {event.reason}".rstrip())
-    document = {
-        "file": str(file),
-        "store": name,
-        "baselines": [as_table(one) for one in mine],
-        "proposals": [
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        """Its proposals, for a machine."""
+        return [
             {
-                **{"state": one.state.value, "at": one.at, "evidence": one.evidence},
-                "samples_pruned": [session for session in one.baseline.sessions if session in gone],
+                "cell": self.cell,
+                "state": one.state.value,
+                "at": one.at,
+                "evidence": one.evidence,
+                "samples_pruned": [session for session in one.baseline.sessions if session in self.gone],
             }
-            for one in proposals
-        ],
-        "trail": trail,
-    }
-    leave(PASSED, document, as_json=json)
+            for one in self.proposals
+        ]
 
 
 def _store(settings: Settings) -> Store:
@@ -395,13 +424,17 @@ def _open(store: Store) -> set[str]:
 
 
 def _nothing(what: str, cells: Sequence[str] | None, there: Collection[str]) -> None:
+    """Say that there is none of ``cells``, and of which there are; where there are none at all, no more."""
+    if not there:
+        say(what)
+        return
     named = f" of {', '.join(map(repr, cells))}" if cells else ""
     say(f"{what}{named}: there {'are' if len(there) > 1 else 'is'} {_few(there)}")
 
 
 def _few(cells: Collection[str]) -> str:
     rest = f" and {len(cells) - 10} more" if len(cells) > 10 else ""
-    return ", ".join(sorted(cells)[:10]) + rest if cells else "no cell"
+    return ", ".join(sorted(cells)[:10]) + rest
 
 
 def _row(baseline: Baseline, state: str, note: str) -> dict[str, Any]:
@@ -427,7 +460,7 @@ def _say(done: Sequence[str], left: dict[str, str], what: str) -> None:
 
 
 def _meant(cell: str, cells: Sequence[str] | None) -> bool:
-    return not cells or any(fnmatch.fnmatchcase(cell, one) for one in cells)
+    return not cells or cell in cells or any(fnmatch.fnmatchcase(cell, one) for one in cells)
 
 
 def _actor(given: str | None) -> str:

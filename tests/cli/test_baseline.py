@@ -272,6 +272,24 @@ def test_show_tells_the_trail(store: Store, plan: str, cli: Run) -> None:
     assert [one["state"] for one in told["proposals"]] == ["active"]
 
 
+def test_show_takes_patterns(store: Store, plan: str, cli: Run) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan, ("bert", "bart", "gpt"))
+    cli("propose")
+    cli("accept", "bert", "--reason", "the first")
+    code, told = cli("show", "b*", "--json")
+    assert code == 0
+    assert [one["cell"] for one in told["baselines"]] == ["bert"]
+    assert [(one["cell"], one["state"]) for one in told["proposals"]] == [("bart", "proposed"), ("bert", "active")]
+    assert {event["subject"] for event in told["trail"]} == {"bart", "bert"}
+
+
+def test_where_all_is_decided_nothing_is_left_to_accept(store: Store, plan: str, cli: Run) -> None:
+    accepted(store, plan, cli)
+    code, told = cli("accept", "*", "--reason", "again")
+    assert (code, told["said"]) == (3, f"{store.name}: nothing is proposed\n")
+
+
 def test_show_tells_whose_raw_samples_were_pruned(
     store: Store, plan: str, cli: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,7 +384,7 @@ NONE = {
     "propose": "{store}: no cell was measured of 'gpt*': there is bert",
     "accept": "{store}: nothing is proposed of 'gpt*': there is bert",
     "reject": "{store}: nothing is proposed of 'gpt*': there is bert",
-    "pin": "{file}: no baseline is active of 'gpt*': there is no cell",
+    "pin": "{file}: no baseline is active",
     "list": "{file} and {store}: no baseline, proposal or quarantine of 'gpt*': there is bert",
 }
 
