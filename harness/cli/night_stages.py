@@ -190,6 +190,7 @@ class Night:
             host_changed=moved,
             faults=faults,
             changes=stages["change points"]["alerts"],
+            quarantines=self._idle(),
         )
         file = self.state.folder / "summary.md"
         file.write_text(summary(self._runs, beside), encoding="utf-8")
@@ -218,6 +219,7 @@ class Night:
             "canaries": list(beside.canaries),
             "changes": list(beside.changes),
             "faults": list(beside.faults),
+            "quarantines": list(beside.quarantines),
             "exports": self.state.stages["exports"]["files"],
             "took": {name: left["seconds"] for name, left in self.state.stages.items()},
         }
@@ -271,6 +273,13 @@ class Night:
                 words = f"killed by signal {-status}" if status < 0 else ENDED.get(status, "")
                 faults.append(f"{stage}: pytest ended with exit status {status}: {words}".removesuffix(": "))
         return faults
+
+    def _idle(self) -> list[str]:
+        """The quarantines that excused nothing when performance last came to its end."""
+        from harness.ledger import ended
+
+        ends = ended.noted(self._folder("performance"))
+        return ended.idle(ends[-1].quarantines) if ends else []
 
     def _before(self) -> Environments | None:
         """The environments of the night before in the store; None where there is none."""

@@ -4,17 +4,19 @@
 
     {"run": "20260131-142501-9f3a", "command": "pytest suites --trt-perf gate", "began": 1769869501.2,
      "ended": 1769873101.9, "code": 1, "counts": {"passed": 311, "failed": 1},
-     "quarantines": [{"cell": "gpt*", "owner": "ada", "reason": "...", "until": "2026-12-31", "over": false}]}
+     "quarantines": [{"cell": "gpt*", "owner": "ada", "reason": "...", "until": "2026-12-31", "over": false,
+                      "unmatched": false}]}
 
 ``counts`` are of all records of the run by then, by verdict; ``quarantines`` what the file of baselines had, where
-performance was asked for. A run that was killed and gone on with has as many lines as processes that ended.
+performance was asked for, each with whether it was over, and whether no cell of the run was of it. A run that was
+killed and gone on with has as many lines as processes that ended.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +42,26 @@ class Ended:
     quarantines: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
-def seen(quarantine: Quarantine, *, over: bool) -> dict[str, Any]:
+def seen(quarantine: Quarantine, *, over: bool, unmatched: bool = False) -> dict[str, Any]:
     """A quarantine as a run finds it."""
-    return {**asdict(quarantine), "until": quarantine.until.isoformat(), "over": over}
+    return {**asdict(quarantine), "until": quarantine.until.isoformat(), "over": over, "unmatched": unmatched}
+
+
+def idle(quarantines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Those that excuse nothing, a line each: what `seen` gave of them."""
+    lines = []
+    for one in quarantines:
+        if one["over"]:
+            lines.append(
+                f"quarantine of {one['cell']} is over and excuses nothing: it held until {one['until']}: mend the "
+                f"cells, renew the date, or remove it ({one['owner']}: {one['reason']})"
+            )
+        elif one.get("unmatched"):
+            lines.append(
+                f"quarantine of {one['cell']} excuses nothing: no cell of this run is one of these: mend or remove it "
+                f"({one['owner']}, until {one['until']}: {one['reason']})"
+            )
+    return lines
 
 
 def note(folder: Path, ended: Ended) -> None:

@@ -21,6 +21,7 @@ from harness.pytest_plugin import (
     outcome,
     parcel,
     perf,
+    quarantines,
     scheduling,
     storing,
     strict,
@@ -245,8 +246,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if run.cells:
         deselected = config.stash.get(DESELECTED, 0) > 0
         run.problems |= dict.fromkeys(strict.problems(run, config, deselected=deselected))
+        if not deselected and not strict.some(config):
+            run.unmatched.update(quarantines.unmatched(run))
     if run.is_worker:
         config.workeroutput["trt_problems"] = list(run.problems)  # type: ignore[attr-defined]
+        config.workeroutput["trt_unmatched"] = sorted(run.unmatched)  # type: ignore[attr-defined]
         config.workeroutput["trt_perf_off"] = config.stash.get(MEASURE_NOTHING, 0)  # type: ignore[attr-defined]
         run.close()
         return
@@ -267,6 +271,7 @@ def pytest_testnodedown(node: WorkerController, error: object) -> None:
     run = run_of(node.config)
     left = getattr(node, "workeroutput", {})
     run.problems |= dict.fromkeys(left.get("trt_problems", ()))
+    run.unmatched.update(left.get("trt_unmatched", ()))
     node.config.stash[MEASURE_NOTHING] = left.get("trt_perf_off", 0) or node.config.stash.get(MEASURE_NOTHING, 0)
     if error:
         run.stillborn += 1

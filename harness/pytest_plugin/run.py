@@ -84,6 +84,7 @@ class Run:
         self.measured_cells = 0  # of which performance is to be measured
         self.stored: list[str] = []  # what became of the run in the store
         self.problems: dict[str, None] = {}  # with known failures, from every process
+        self.unmatched: set[str] = set()  # quarantines, by their cells, likewise
 
     # What is asked --------------------------------------------------------------------------------
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import shlex
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import SpecError, StoreError
 from harness.ledger import commit, ended
+from harness.pytest_plugin import quarantines
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.run import Run
@@ -48,22 +48,10 @@ def end(run: Run, code: int) -> None:
         now,
         code,
         Counter(record.verdict for record in run.recorded.records),
-        _quarantines(run),
+        quarantines.met(run),
     )
     with contextlib.suppress(OSError):  # as where the disk is full, which is said of what matters more
         ended.note(run.folder, made)
-
-
-def _quarantines(run: Run) -> list[dict[str, Any]]:
-    """Those that cells of performance met; a file that can't be read failed each of them."""
-    if run.settings.perf == "off":
-        return []
-    from harness.ledger.baseline_file import read
-
-    today = datetime.date.today()
-    with contextlib.suppress(SpecError, OSError):
-        return [ended.seen(one, over=today > one.until) for one in read(run.baselines).quarantines]
-    return []
 
 
 def _without_password(text: str, url: str | None) -> str:

@@ -20,7 +20,7 @@ def problems(run: Run, config: pytest.Config, *, deselected: bool) -> list[str]:
     for file in {file for _, file in run.cells}:
         run.expectations_of(file)
     said = [str(problem) for expectations in run.expectations.values() for problem in expectations.problems]
-    if deselected or run.settings.shard or any("::" in argument for argument in config.args):
+    if deselected or run.settings.shard or some(config):
         return said
     environments = {
         name: run.environments[name]
@@ -31,6 +31,11 @@ def problems(run: Run, config: pytest.Config, *, deselected: bool) -> list[str]:
         narrowed = _narrowed(run.settings, config, folder)
         said += map(str, expectations.unmatched([cell for cell, _ in run.cells], environments, narrowed))
     return said
+
+
+def some(config: pytest.Config) -> bool:
+    """Whether tests were asked for one by one."""
+    return any("::" in argument for argument in config.args)
 
 
 def _narrowed(settings: Settings, config: pytest.Config, folder: Path) -> list[str]:

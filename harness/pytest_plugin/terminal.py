@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.ledger.ended import idle
 from harness.ledger.records import PERF, UNSEEN, Record
+from harness.pytest_plugin import quarantines
 from harness.pytest_plugin.collection import Settled, lost_records, unreached
 from harness.pytest_plugin.run import Run
 from harness.runtime.capability import Probe, State
@@ -73,6 +75,8 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
             reporter.write_line(line)
         for words in outliers(found.records):
             reporter.write_line(words)
+        for words in idle(quarantines.met(run)):
+            reporter.write_line(words, yellow=True)
         for words in left_out(run, found.records):
             reporter.write_line(f"{words}: no success, whatever the absence of failures says", red=True)
         reporter.write_line(f"records: {_relative(run.folder)}")

@@ -42,7 +42,8 @@ class Beside:
 
     ``canaries`` say what they found, a line each; ``host_changed`` that they moved. ``before`` is what `environments`
     gave for the last night, None where there was none. ``not_run`` counts cells that were left out on purpose, by
-    reason. ``faults`` are what went wrong beside all cells, ``changes`` the change points of the series of the night.
+    reason. ``faults`` are what went wrong beside all cells, ``changes`` the change points of the series of the night,
+    ``quarantines`` those that excuse nothing any more.
     """
 
     title: str = ""
@@ -52,6 +53,7 @@ class Beside:
     host_changed: bool = False
     faults: Sequence[str] = ()
     changes: Sequence[str] = ()
+    quarantines: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,9 @@ class Line:
 def summary(runs: Iterable[Run], beside: Beside | None = None) -> str:
     """Of ``runs``, each cell's last record; below `LIMIT` bytes whatever they hold.
 
-    What failed, with the words of its rulings; what is open; regressions that fail nothing, and why; models that are
-    others than the baselines of their names; improvements; what was not covered, not run or not read, by reason;
-    canaries; environments; suites; means; cells.
+    What failed, with the words of its rulings; what is open; regressions that fail nothing, and why; quarantines that
+    excuse nothing; models that are others than the baselines of their names; improvements; what was not covered, not
+    run or not read, by reason; canaries; environments; suites; means; cells.
     """
     beside = beside or Beside()
     runs = list(runs)
@@ -247,6 +249,7 @@ def _parts(
     yield "Open", said, [_said(line) for line in _still_open(lines)], 0.15
     excused = [line for line in lines if line.said in BAD and not line.fails]
     yield "Regressions that fail nothing", said, [_said(line) for line in excused], 0.08
+    yield "Quarantines that excuse nothing", ("which, and why",), [[escaped(q)] for q in beside.quarantines], 0.04
     unlike: list[Sequence[str]] = [_said(line) for line in lines if line.another_model]
     yield "Other models than the baselines of their names", said, unlike, 0.05
     better = sorted((line for line in lines if line.said is Said.IMPROVEMENT), key=lambda line: line.cost)

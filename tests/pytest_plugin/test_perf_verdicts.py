@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import shlex
@@ -11,7 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.ledger.baseline_file import write
+from harness.ledger.baselines import Baselines, Quarantine
 from harness.ledger.expectations import GATE
+from harness.ledger.policy import DEFAULTS
 from harness.ledger.records import Record
 from harness.measure.quantity import every
 from harness.pytest_plugin.perf import asked_for, installed
@@ -118,3 +122,42 @@ def test_no_known_failure_excuses_a_regression(
     run().assert_outcomes(failed=1)
     (record,) = records()
     assert (record.verdict, record.stage) == ("failed", GATE)
+
+
+@pytest.fixture
+def quarantines(project: pytest.Pytester) -> None:
+    """One that is over, one of no cell, and one that holds for a cell."""
+    today = datetime.date.today()
+    days = {"gpt*": 0, "mlp-fake on fake GPU*": 0, "mlp*": -1}
+    made = tuple(Quarantine(cell, "ada", "why", today + datetime.timedelta(left)) for cell, left in days.items())
+    write(project.path / "trt-baselines.toml", Baselines(DEFAULTS, quarantines=made))
+
+
+OVER = "quarantine of mlp* is over and excuses nothing: it held until "
+UNMATCHED = "quarantine of gpt* excuses nothing: no cell of this run is one of these: mend or remove it (ada, until "
+
+
+@pytest.mark.usefixtures("quarantines")
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ((), [UNMATCHED, OVER]),
+        (("-p", "xdist", "-n1"), [UNMATCHED, OVER]),
+        (("--trt-model=mlp",), [OVER]),
+        (("-k", "test_runs"), [OVER]),
+        (("test_it.py::test_runs",), [OVER]),
+        (("--trt-perf=off",), []),
+    ],
+)
+def test_quarantines_that_excuse_nothing_are_named_and_fail_nothing(
+    project: pytest.Pytester, run: Run, options: tuple[str, ...], named: list[str]
+) -> None:
+    project.makepyfile(
+        test_it=TEST + "\n@pytest.mark.trt(models='mlp', over=('model', 'backend'))\ndef test_other(trt_cell): pass\n"
+    )
+    done = run("--trt-perf-metrics=gpu-graph", *options, perf="screen")
+    assert done.ret == pytest.ExitCode.OK
+    lines = [line for line in done.stdout.lines if line.startswith("quarantine of ")]
+    assert len(lines) == len(named)
+    for line, words in zip(lines, named, strict=True):
+        assert line.startswith(words)
