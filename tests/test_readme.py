@@ -84,7 +84,7 @@ def test_tox_without_a_python_says_what_is_needed(tmp_path: Path) -> None:
 def test_the_commands_are_there() -> None:
     commands = " ".join(blocks("sh"))
     assert commands.startswith("tools/tox -e suites")
-    for command in ("tools/tox -e unit", "trt-harness check", "trt-harness doctor", "pytest --pyargs suites"):
+    for command in ("tools/tox -e unit,runs", "trt-harness check", "trt-harness doctor", "pytest --pyargs suites"):
         assert command in commands
 
 

@@ -34,6 +34,7 @@ from harness.spec.source import EXPORT_VARIABLE
 from tests.conftest import PlayedClock
 from tests.pytest_plugin.parts import ROOT, RUNS
 
+pytestmark = pytest.mark.runs
 MEASURES = """
 import pytest
 
@@ -50,8 +51,6 @@ from harness.runtime import sampling
 from harness.runtime.backend import fake_samples
 from harness.settings import Settings
 from tests.conftest import PlayedClock
-
-pytestmark = pytest.mark.runs
 
 fake_samples.time = sampling.time = PlayedClock()  # nobody waits for what the fake device plays
 Settings.under = lambda settings, program: settings  # another installation is played in the process of pytest

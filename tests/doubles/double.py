@@ -68,6 +68,13 @@ class Double:
     def title(self) -> str:
         return f"{self.name} {self.version}"
 
+    def anew(self, plays: Any) -> Double:
+        """This one as in another process: what it remembers, what lives and what its objects share is new."""
+        self.refusals, self.missing = [], []
+        self._things = weakref.WeakValueDictionary()
+        self.world = plays.World(self)
+        return self
+
     def refuse(self, error: Callable[[str], BaseException], where: str, why: str) -> BaseException:
         """The error for ``where`` (class and member), remembered."""
         message = f"{self.title}: {where} {why}"

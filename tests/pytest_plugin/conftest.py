@@ -14,7 +14,7 @@ from tests.pytest_plugin.parts import ROOT
 
 # pytester forgets what a run imports, and each would import the whole harness anew; numpy and scipy can't be twice.
 BESIDE = ("models.authoring", "onnx.reference.ops._op_list", "scipy.special")
-UNUSED = ("harness.cli.", "harness.ledger.migrations.", "harness.runtime.backend.nv.")
+UNUSED = ("harness.cli.", "harness.ledger.migrations.")
 for name in (*BESIDE, *(module.name for module in pkgutil.walk_packages(harness.__path__, "harness."))):
     if not name.startswith(UNUSED):
         importlib.import_module(name)
