@@ -107,6 +107,14 @@ def test_year_finds_what_stays_and_never_clears_it(
         assert passed == [], name
 
 
+def test_year_is_not_disarmed_by_a_flaky_session_of_the_baseline(year: Year) -> None:
+    """10 % off, of five: neither the level nor the tolerance has any of it."""
+    for name, rulings in of(year, "+2 % that stays, after a flaky session", 0.002, 0.005).items():
+        nights = failing(rulings)
+        assert START <= nights[0] < START + 2, name
+        assert len(nights) >= 0.97 * len(since(rulings, nights[0])), name
+
+
 def test_year_finds_what_creeps(year: Year) -> None:
     """By the tenth night it is 3 %: found before, and never cleared by creeping baselines."""
     for name, rulings in of(year, "+.3 % a night, ten nights").items():
@@ -136,12 +144,19 @@ def test_year_takes_an_improvement_and_holds_it(year: Year) -> None:
 
 
 def test_year_blames_the_driver(year: Year) -> None:
-    """The same plan is slower under a new driver, and the canaries are not: a regression of the environment."""
+    """The same plan is slower under a new driver, and the canaries are not: a regression of the environment.
+
+    History alone decides, and where the five sessions of a baseline happen to lie far apart it leaves that open.
+    """
     for name, rulings in of(year, "driver costs 2 %", 0.002, 0.005).items():
+        told = [one for one in rulings if DRIVER <= one.night < DRIVER + 3]
+        assert all("driver 590 (was 580)" in one.ruling.finding.words for one in told), name
         regressions = [one for one in rulings if one.ruling.fails]
+        if rulings[0].cell.cv > 0.002 and not regressions:
+            assert {one.ruling.finding.said for one in told} == {Said.INCONCLUSIVE}, name
+            continue
         assert DRIVER <= regressions[0].night < DRIVER + 3, name
         assert {one.ruling.question for one in regressions} == {Question.ENVIRONMENT}, name
-        assert all("driver 590 (was 580)" in one.ruling.finding.words for one in regressions), name
         assert max(one.night for one in regressions) < DRIVER + year.settling, name  # then somebody accepted it
 
 

@@ -30,6 +30,8 @@ from harness.runtime.devices import CPU
 from tests.cli.conftest import Result, Trt
 from tests.spec.onnx_files import linear
 
+pytestmark = pytest.mark.runs
+
 PROFILE = ("--profile", "batch=1:2:4")
 HERE = ("--in-process",)
 FEW = ("--processes", "8", "--seconds", "0.03", "--warmup", "0.4")

@@ -17,6 +17,8 @@ from tests.cli.conftest import Result, Trt
 from tests.interpreters import interpreter
 from tests.spec.onnx_files import linear
 
+pytestmark = pytest.mark.runs
+
 PROFILE = ("--profile", "batch=1:2:4")
 FEW = ("--processes", "4", "--confirm", "8", "--seconds", "0.03", "--warmup", "0.4")
 HERE = ("--in-process", *FEW)

@@ -14,6 +14,8 @@ from harness.runtime.footprint import Footprint
 from tests.cli.conftest import Result, Trt
 from tests.spec.onnx_files import linear
 
+pytestmark = pytest.mark.runs
+
 PROFILE = ("--profile", "batch=1:2:4")
 
 

@@ -13,6 +13,7 @@ from suites.serialization import test_inspected as suite
 from tests.pytest_plugin.parts import ROOT, complaints
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 Records = Callable[[], list[Record]]
 
 FILE = ROOT / "suites" / "serialization" / "test_inspected.py"

@@ -16,6 +16,7 @@ from harness.runtime.backend.fake import FakeEngine, FakeSession
 from tests.pytest_plugin.parts import ROOT, complaints
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 Records = Callable[[], list[Record]]
 
 REFIT = ROOT / "suites" / "refit"

@@ -21,6 +21,7 @@ from harness.runtime.store import Store
 from tests.pytest_plugin.parts import ROOT, complaints
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 Records = Callable[[], list[Record]]
 
 SUITE = ROOT / "suites" / "serialization"

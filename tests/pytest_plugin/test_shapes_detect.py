@@ -13,6 +13,7 @@ from harness.ledger.records import Record
 from tests.pytest_plugin.parts import ROOT
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 Records = Callable[[], list[Record]]
 
 SHAPES = ROOT / "suites" / "shapes"

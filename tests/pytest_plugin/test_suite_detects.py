@@ -10,6 +10,7 @@ from harness.ledger.records import Record
 from tests.pytest_plugin.parts import SUITE
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 Records = Callable[[], list[Record]]
 
 FIXED = """

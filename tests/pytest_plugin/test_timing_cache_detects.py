@@ -16,6 +16,7 @@ from harness.runtime.backend.protocol import Plan
 from tests.pytest_plugin.parts import ROOT, complaints
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 Records = Callable[[], list[Record]]
 
 SUITE = ROOT / "suites" / "serialization" / "test_timing_cache.py"
