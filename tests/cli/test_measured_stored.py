@@ -23,6 +23,8 @@ from tests.cli.conftest import Result, Trt
 from tests.cli.test_nightly import MEASURES, project_in
 from tests.ledger import stored
 
+pytestmark = pytest.mark.runs
+
 FEW = ("--in-process", "--seconds", "0.03", "--warmup", "0.4")
 CELL = "mlp-fp32-opt-fake on fake GPU"
 

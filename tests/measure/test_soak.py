@@ -32,6 +32,8 @@ from harness.runtime.telemetry import Reading, Unmonitored
 from harness.spec import BuildConfig, recipe
 from tests.runtime.models import relu
 
+pytestmark = pytest.mark.runs
+
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., Soak]
 

@@ -16,6 +16,7 @@ from harness.spec.duration import parse_duration
 from tests.pytest_plugin.parts import RUNS
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.runs
 FEW = ("--trt-in-process", "--trt-model=mlp", "--trt-precision=fp32", "--trt-backend=fake")
 NIGHT = ("-p", "no:xdist", "--trt-run=night", *FEW)
 DIES = """
