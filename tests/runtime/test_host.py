@@ -43,6 +43,8 @@ from harness.runtime.client import HostClient, HostDied, describe_exit, library_
 from harness.runtime.sampling import GPU, Sampling, Stop
 from harness.spec import RECIPES, BuildConfig
 
+pytestmark = pytest.mark.runs
+
 ROOT = Path(__file__).parents[2]
 TIMEOUTS = Timeouts(build=30, run=30, probe=30)
 Make = Callable[..., HostedBackend]
