@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import fnmatch
 import getpass
-import statistics
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -306,7 +305,7 @@ class _Told:
             rows = [
                 (
                     metric,
-                    f"{statistics.median(k.values):.6g} {k.unit}",
+                    f"{k.level:.6g} {k.unit}",
                     f"{100 * k.tolerance:.1f} %",
                     str(len(k.values)),
                 )
@@ -314,7 +313,7 @@ class _Told:
             ]
             title = f"{one.release or 'active'}: {one.reason} ({one.actor}, {one.at:%Y-%m-%d})" if one.at else ""
             title += _lost(one, self.gone)
-            print_table(("metric", "median of sessions", "tolerance", "sessions"), rows, title)
+            print_table(("metric", "level of sessions", "tolerance", "sessions"), rows, title)
         for proposal in self.proposals:
             lost = _lost(proposal.baseline, self.gone)
             typer.echo(f"{proposal.state.value} {_day(proposal.at)}{lost}\n{proposal.evidence}")

@@ -84,10 +84,8 @@ def history(
 
 
 def _level(known: Known | None) -> float | None:
-    """What tonight is held against: the geometric mean of the baseline's sessions."""
-    import numpy as np
-
-    return None if known is None or min(known.values) <= 0 else float(np.exp(np.log(known.usual).mean()))
+    """What tonight is held against."""
+    return None if known is None or min(known.values) <= 0 else known.level
 
 
 def _said(told: Sequence[Told], course: Course) -> str:

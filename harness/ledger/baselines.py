@@ -63,6 +63,11 @@ class Known:
         """``values`` without those of flaky sessions: one night that went wrong must not widen what is allowed."""
         return np.exp(usual(np.log(self.values)))
 
+    @property
+    def level(self) -> float:
+        """What it comes to: the geometric mean of `usual`, in ``unit``."""
+        return float(np.exp(np.log(self.usual).mean()))
+
     @classmethod
     def of(cls, unit: str, values: Sequence[float], spread: float, policy: Policy) -> Known:
         """Of the latest sessions. SpecError for fewer than `LEAST_SESSIONS`."""

@@ -218,12 +218,12 @@ class Gate:
         quantity = self.quantities[name]
         words = f"the baseline has it, and tonight it can't be measured: {tonight.missing[name]}"
         said = Said.FAILED if quantity.decides else Said.INCONCLUSIVE
-        a = float(np.exp(np.log(baseline.metrics[name].usual).mean()))
+        a = baseline.metrics[name].level
         finding = Finding(tonight.cell, name, said, words, a, None, quantity.unit, quantity.decides)
         return Ruling(finding, question)
 
     def _finding(self, tonight: Tonight, name: str, said: Said, words: str, known: Known | None) -> Finding:
-        a = float(np.exp(np.log(known.usual).mean())) if known else None  # what `against_history` holds it against
+        a = known.level if known else None  # what `against_history` holds it against
         b = float(np.median(tonight.values[name]))
         return Finding(tonight.cell, name, said, words, a, b, self.quantities[name].unit, self.quantities[name].decides)
 
@@ -381,11 +381,9 @@ class Gate:
                 suspects.append(name)
         if not suspects:
             return
+        found = {name: self._screened(tonight, release, name, question) for name in suspects}
         if self.perf == "gate":
-            screened = {name: self._screened(tonight, release, name, question) for name in suspects}
-            found = self._confirmed(tonight, release, suspects, question, screened, rival)
-        else:
-            found = {name: self._screened(tonight, release, name, question) for name in suspects}
+            found |= self._confirmed(tonight, release, suspects, question, found, rival)
         for name in suspects:
             finding = found[name].finding
             said = finding.said

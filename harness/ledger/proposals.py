@@ -208,7 +208,7 @@ def _moved(before: Baseline | None, made: Baseline, quantities: Mapping[str, Qua
         known = before.metrics.get(name) if before else None
         cost = 0.0
         if known is not None:
-            cost = float(np.log(metric.cost(after.usual)).mean() - np.log(metric.cost(known.usual)).mean())
+            cost = float(np.log(metric.cost(after.level)) - np.log(metric.cost(known.level)))
         found.append(Moved(metric, known, after, cost))
     return found
 
@@ -225,4 +225,4 @@ def difference(baselines: Baselines, proposals: Sequence[Proposal], name: str) -
 def _shown(known: Known) -> str:
     flaky = len(known.values) - known.usual.size
     but = f", but for {flaky} flaky of {len(known.values)} sessions" if flaky else ""
-    return f"{float(np.exp(np.log(known.usual).mean())):.6g} {known.unit}{but}"
+    return f"{known.level:.6g} {known.unit}{but}"

@@ -19,7 +19,7 @@ from harness.ledger.batch import Session
 from harness.ledger.history import Line, Point, lines, points
 from harness.ledger.nights import BESIDE
 from harness.ledger.store import Store, add, numbers_of
-from harness.measure.alerts import alerts, began
+from harness.measure.alerts import TOGETHER, alerts, began
 from harness.measure.canary_models import COMPUTE, MEMORY
 from harness.measure.epochs import Night
 from harness.measure.history import ChangePoint, History, history
@@ -164,15 +164,17 @@ def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[Ale
 def note(store: Store, told: Iterable[Alerted]) -> int:
     """Keep the changes of alerts in the store, each once; how many are new.
 
-    Of each what was said first: a later night knows more, and moves no row.
+    Of each what was said first: a later night knows more, and may have it begin a night off, but moves no row.
     """
-
     said = [(one.words, line, change) for one in told for line, change in one.changes]
     names = {change.bad.session: Session(change.bad.session, 0.0).key for _, _, change in said}
 
     def work(connection: sa.Connection) -> int:
         series = numbers_of(connection, schema.series, list({line.key for _, line, _ in said}))
         sessions = numbers_of(connection, schema.session, list(names.values()))
+        c, s = schema.change_point.c, schema.session.c
+        asked = sa.select(c.series_id, s.at).join(schema.session, s.id == c.session_id)
+        kept = connection.execute(asked.where(c.series_id.in_(series.values()))).all()
         rows = [
             {
                 "key": digest({"series": line.key, "session": one.bad.session}),
@@ -186,6 +188,10 @@ def note(store: Store, told: Iterable[Alerted]) -> int:
                 "words": words,
             }
             for words, line, one in said
+            if not any(
+                series[line.key] == of and abs(one.bad.at.timestamp() - at) <= TOGETHER.total_seconds()
+                for of, at in kept
+            )
         ]
         return add(connection, schema.change_point, rows)
 

@@ -250,7 +250,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             run.unmatched.update(quarantines.unmatched(run))
     if run.is_worker:
         config.workeroutput["trt_problems"] = list(run.problems)  # type: ignore[attr-defined]
-        config.workeroutput["trt_unmatched"] = sorted(run.unmatched)  # type: ignore[attr-defined]
+        config.workeroutput["trt_unmatched"] = sorted(run.unmatched)  # type: ignore[attr-defined]  # of xdist's
         config.workeroutput["trt_perf_off"] = config.stash.get(MEASURE_NOTHING, 0)  # type: ignore[attr-defined]
         run.close()
         return

@@ -407,7 +407,7 @@ def test_list_and_show_name_the_store_and_the_file(store: Store, plan: str, cli:
         assert (told["store"], told["file"]) == (store.name, "trt-baselines.toml")
 
 
-def test_show_has_the_median_of_two_sessions_between_them(
+def test_show_has_what_two_sessions_come_to(
     store: Store, plan: str, cli: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for number, value in ((1, 1e-3), (2, 1.002e-3)):

@@ -29,7 +29,7 @@ def test_the_summary_names_quarantines_that_excuse_nothing(tmp_path: Path) -> No
         both = (seen, ended.seen(bert, over=False, unmatched=True))
         ended.note(folder, ended.Ended("n1-performance", "pytest", 0.0, 1.0, 0, {}, both))
     state = SimpleNamespace(id="n1", folder=tmp_path, stages=LEFT, started=0.0)
-    night = Night(state, Settings(), {}, (), 0, watched=False)  # type: ignore[arg-type]
+    night = Night(state, Settings(), {}, (), 0, watched=False)  # type: ignore[arg-type]  # a state that is played
     told = night._summary()
     over, unmatched = told["quarantines"]
     assert over.startswith("quarantine of gpt* is over and excuses nothing: it held until 2026-01-31")

@@ -21,7 +21,7 @@ _HOLDERS = ("harness.runtime.device", "harness.runtime.backend.nv")
 _NAMES = ("tensorrt", "tensorrt_rtx", "tensorrt_lean", "tensorrt_dispatch")
 _IDLE: dict[
     tuple[str, bool], list[Double]
-] = {}  # by version and GPU: a double takes .06 s to make, and is the same again
+] = {}  # by version and GPU: a double takes .03 s to make, and is the same again
 _VENDOR = (*_NAMES, *(f"{name}_bindings" for name in _NAMES), "cuda.bindings.runtime")
 
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from harness.ledger import batch, history, schema
-from harness.ledger.series import alerts_of, courses, histories, note
+from harness.ledger.series import Alerted, alerts_of, courses, histories, note
 from harness.ledger.store import Store
 from harness.measure.pooled import pooled
 from tests.measure.nights import flat
@@ -51,10 +51,15 @@ def test_changes_are_kept_once_and_with_them_the_samples_of_their_night(store: S
     fill(store, ("bert", "gpt"))
     found = alerts_of(store, {f"key of {cell}" for cell in CELLS}, FIRST)
     assert [note(store, found), note(store, found), note(store, [])] == [2, 0, 0]
+    ((line, change), _) = found[0].changes
+    for nights, new in ((1, 0), (10, 1)):  # the same one, and another one
+        night = replace(change.bad, at=FIRST + timedelta(STEP + nights), session=f"night-{STEP + nights}")
+        assert note(store, [Alerted("later", ((line, replace(change, bad=night)),))]) == new
     c, s, r = schema.change_point.c, schema.session.c, schema.series.c
     asked = sa.select(s.name, r.cell_key, c.estimate, c.cause, c.words)
     asked = asked.join(schema.session, s.id == c.session_id).join(schema.series, r.id == c.series_id)
     rows = store.read(lambda connection: connection.execute(asked.order_by(r.cell_key)).all())
+    rows = [row for row in rows if row.words != "later"]
     assert [(row.name, row.cell_key) for row in rows] == [
         (f"night-{STEP}", f"key of {cell}") for cell in ("bert", "gpt")
     ]

@@ -403,7 +403,7 @@ def test_what_a_cell_is_held_against_is_kept_on(tmp_path: Path) -> None:
     held = Baselines(DEFAULTS, {"k": made[0]}, {"k": made[1]})
     seen = Tonight("k", "mlp", "s", ("p",), {}, {"gpu, graph": np.ones(2)})
     gate = SimpleNamespace(rule=lambda *_: [])
-    Night(SimpleNamespace(kept=kept), seen, {}, gate, held, tmp_path).ruled(["gpu, graph"], {})  # type: ignore[arg-type]
+    Night(SimpleNamespace(kept=kept), seen, {}, gate, held, tmp_path).ruled(["gpu, graph"], {})  # type: ignore[arg-type]  # played
     assert {file.stem for file in kept.aged(1.0)} == {other}
 
 

@@ -11,7 +11,7 @@ from onnx.reference.ops import op_average_pool, op_max_pool
 
 from harness.runtime.backend.protocol import Array
 
-_AveragePool: Any = op_average_pool.AveragePool_19  # their types say nothing
+_AveragePool: Any = op_average_pool.AveragePool_19  # onnx.reference has no types
 _MaxPool: Any = op_max_pool.MaxPool
 
 
@@ -40,7 +40,7 @@ class AveragePool(_AveragePool):  # type: ignore[misc]  # as above
     def _run(self, x: Array, **asked: Any) -> tuple[Array]:
         plain = _plain(asked)
         if plain is None:
-            return super()._run(x, **asked)  # type: ignore[no-any-return]
+            return super()._run(x, **asked)  # type: ignore[no-any-return]  # as above
         inner = tuple(range(x.ndim, 2 * x.ndim - 2))
         total = windows(x, *plain, 0).sum(inner, dtype=x.dtype)
         inside = np.ones_like(x[:1, :1]) if not asked.get("count_include_pad") else None
@@ -54,7 +54,7 @@ class MaxPool(_MaxPool):  # type: ignore[misc]  # likewise
     def _run(self, x: Array, **asked: Any) -> tuple[Array, ...]:
         plain = _plain(asked)
         if plain is None or len(self.onnx_node.output) > 1 or x.dtype.kind != "f":
-            return super()._run(x, **asked)  # type: ignore[no-any-return]
+            return super()._run(x, **asked)  # type: ignore[no-any-return]  # as above
         return (windows(x, *plain, -np.inf).max(tuple(range(x.ndim, 2 * x.ndim - 2))),)
 
 
