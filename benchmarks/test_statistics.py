@@ -25,7 +25,7 @@ from harness.measure.metric import Metric
 from harness.measure.modes import groups
 from harness.measure.protocol import Session, run
 from harness.measure.stats import LEVEL, block_ratios, over_blocks, visible
-from harness.measure.verdict import LEAST, MULTIPLE, Outcome, floor
+from harness.measure.verdict import LEAST, Outcome, floor, multiple
 
 Array = npt.NDArray[np.float64]
 
@@ -324,7 +324,7 @@ def test_the_floor_follows_the_cells_own_noise(capsys: pytest.CaptureFixture[str
     for cv in CVS:
         row = []
         for blocks in (4, 8, 16, 32):
-            dose = float(visible(cv, blocks, floor=LEAST, multiple=MULTIPLE))
+            dose = float(visible(cv, blocks, floor=LEAST, multiple=multiple()))
             change = over_blocks(block_ratios(blocks_of(noise.WHITE, rng, 20_000, blocks, cv, np.expm1(dose))))
             power = float(np.mean((change.p_worse < LEVEL) & (change.mean >= floor(change.spread))))
             row.append(f"{percent(np.expm1(dose), 2)} ({percent(power)})")
