@@ -336,8 +336,9 @@ def _environment(records: Sequence[Record], before: Environments | None) -> list
 def _suites(records: Sequence[Record]) -> list[Sequence[str]]:
     suites: dict[str, Counter[str]] = {}
     for record in records:
-        folder = PurePosixPath(record.node.partition("::")[0]).parent
-        suites.setdefault(str(folder), Counter())[record.verdict] += 1
+        file = PurePosixPath(record.node.partition("::")[0])
+        suite = file.parent if file.parent.name else file  # below --pyargs a file is named from its package
+        suites.setdefault(str(suite), Counter())[record.verdict] += 1
     return [
         [escaped(suite), f"{tally.total():,}", *(f"{tally[verdict]:,}" for verdict in VERDICTS)]
         for suite, tally in sorted(suites.items())

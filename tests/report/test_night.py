@@ -265,6 +265,10 @@ class TestWhatItSays:
             ["suites/numerics", "1", "0", "0", "1", "0", "0", "0", "0"],
         ]
 
+    def test_a_suite_of_a_package_is_its_file(self) -> None:
+        night = Run(tuple(dataclasses.replace(record(), node=f"{name}.py::{name}") for name in ("test_a", "test_b")))
+        assert [row[:2] for row in tables(summary([night]))["Suites"]] == [["test_a.py", "1"], ["test_b.py", "1"]]
+
     def test_means_are_geometric_and_turned(self) -> None:
         night = Run(
             tuple(
