@@ -138,10 +138,11 @@ class Candidate:
         )
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
-        """Twice as many fresh processes."""
+        """Twice as many fresh processes, the first of which takes the first plan."""
         if all(name in self.once for name in metrics):
             return {name: self.once[name] for name in metrics}
-        fresh = {**self._values(2 * self._first, first=self._first), **self.once}
+        first = -(-self._first // len(self.plans)) * len(self.plans)
+        fresh = {**self._values(2 * self._first, first=first), **self.once}
         return {name: fresh[name] for name in metrics if name in fresh}
 
     def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, Candidate] | str:

@@ -11,6 +11,9 @@ brings new plans and a changed environment asks the first of the baseline's plan
 hide what a driver costs. Where the baseline's plan can't be run beside the candidate's, history alone decides, and the
 ruling says so.
 
+A median over processes hides one slow build of several, and that one may be what is released. So each of tonight's
+plans is held against the baseline, too (`slowest`): one that stands out is measured again, and told with its figures.
+
 Only a confirmed regression fails, and only where a baseline was accepted. What has none is measured and told.
 """
 
@@ -28,7 +31,8 @@ import numpy.typing as npt
 
 from harness.ledger.baselines import HISTORY, Baseline, Known
 from harness.ledger.policy import BUILDING, Policy, kind_of
-from harness.measure.finding import BAD, Finding, Said
+from harness.measure.builders import spread_of
+from harness.measure.finding import BAD, OPEN, Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
 from harness.measure.runner import SideFailed
@@ -56,6 +60,7 @@ class Question(str, enum.Enum):
 class Tonight:
     """What one session measured of a cell: ``values`` of its processes by metric, in the metric's unit.
 
+    Processes take ``plans`` in turn, the first of them the first (`by_plan`).
     ``notes`` say of a metric why it is no one number. ``tails`` are 99th percentiles, of metrics with enough samples.
     ``missing`` says of metrics that were asked for why they could not be measured. ``model`` is the digest of the
     model.
@@ -83,7 +88,10 @@ class Rival(Protocol):
         """
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
-        """Fresh processes of the candidate; of a build what it took, and nothing of what can't be measured."""
+        """Fresh processes of the candidate, which take its plans in turn as those of `Tonight` do.
+
+        Of a build what it took, and nothing of what can't be measured.
+        """
 
     def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, Rival] | str:
         """What the baseline's own plans measure tonight by tonight's library, and who measures more of them.
@@ -148,6 +156,28 @@ def against_history(known: Known, values: Array, metric: Metric) -> Step:
     half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
     p = float(stdtr(degrees, -estimate / error))
     return Step(estimate, estimate - half, estimate + half, p, 1 - p, count)
+
+
+def by_plan(plans: Sequence[str], values: Array) -> dict[str, Array]:
+    """``values`` of processes that took ``plans`` in turn. Builds that gave the very same plan are one plan."""
+    turn = np.arange(values.size) % len(plans)
+    of = {plan: np.isin(turn, [place for place, one in enumerate(plans) if one == plan]) for plan in plans}
+    return {plan: values[mine] for plan, mine in of.items() if mine.any()}
+
+
+def slowest(each: Mapping[str, Array], metric: Metric) -> tuple[str, float, float]:
+    """The plan that costs most, by how much more than the others (a log ratio), and how rarely that is by chance.
+
+    That is one-sided, of any of them (Bonferroni), by tonight's processes around their plan; 0 where some plan has a
+    single process, which does not tell.
+    """
+    logs = {plan: np.log(metric.cost(values)) for plan, values in each.items()}
+    slow = max(logs, key=lambda plan: float(logs[plan].mean()))
+    others = [one for plan, one in logs.items() if plan != slow]
+    apart = float(logs[slow].mean() - np.mean([one.mean() for one in others]))
+    if min(one.size for one in logs.values()) < 2:
+        return slow, apart, 0.0
+    return slow, apart, len(logs) * spread_of(others, [logs[slow]]).p_processes
 
 
 @dataclass(frozen=True)
@@ -236,9 +266,10 @@ class Gate:
         said, words = Said.PASS, against_history(known, tonight.values[name], metric).words(metric)
         words += f"; {self.host}" if self.host else ""
         step = self._step(known, tonight.values[name], name, question)
-        # A tolerance that noise has widened is for the verdict: what is beyond the policy's is worth a second look.
-        allowed = math.log1p(min(self._policy(name).tolerance, known.tolerance))
-        if step.estimate >= LEAST and (step.p < SUSPECT or step.estimate >= allowed):
+        allowed = self._allowed(known, name)
+        slow = self._slow_build(tonight.plans, tonight.values[name], known, name, question)
+        words += f"; {slow}" if slow else ""
+        if slow or (step.estimate >= LEAST and (step.p < SUSPECT or step.estimate >= allowed)):
             said, words = Said.INCONCLUSIVE, f"{words}; suspected, not confirmed"
         elif _few(step, baseline) and step.high >= allowed and self._comparable(tonight, baseline, name, question):
             said, words = Said.INCONCLUSIVE, f"{words}, which are too few to pass it"
@@ -247,6 +278,29 @@ class Gate:
         elif step.estimate <= -LEAST and step.high < 0 and step.p_better < ALARM:
             said = Said.IMPROVEMENT
         return Ruling(self._finding(tonight, name, said, words, known), question)
+
+    def _allowed(self, known: Known, name: str) -> float:
+        """Beyond which a loss is suspected, as a log ratio.
+
+        A tolerance that noise has widened is for the verdict: what is beyond the policy's is worth a second look.
+        """
+        return math.log1p(min(self._policy(name).tolerance, known.tolerance))
+
+    def _slow_build(self, plans: Sequence[str], values: Array, known: Known, name: str, question: Question) -> str:
+        """Which of several plans is slower than what is allowed, in words; "" where none stands out.
+
+        It is held against what one process of the baseline may take, its builds' lottery included: what they were apart
+        by, too, is nothing new. And it has to stand out from tonight's other plans (`slowest`).
+        """
+        if len(set(plans)) < 2 or kind_of(self.quantities[name]) == BUILDING:
+            return ""
+        each, metric = by_plan(plans, values), self._metric(name, known)
+        slow, apart, by_chance = slowest(each, metric)
+        step = self._step(known, np.exp([np.log(each[slow]).mean()]), name, question)
+        if by_chance >= SUSPECT or len(each) * step.p >= SUSPECT or step.estimate < self._allowed(known, name):
+            return ""
+        gave = f"{plans.count(slow)} of {len(plans)} builds gave plan {slow[:12]}"
+        return f"{gave}, {step.words(metric)}, and than the others by {metric.percent(apart):.1f} %"
 
     def _step(self, known: Known, values: Array, name: str, question: Question) -> Step:
         """What another plan took, as on the host of the baseline: without what the canaries gained since."""
@@ -293,10 +347,13 @@ class Gate:
                 "the same plan by both libraries" if question is Question.ENVIRONMENT else "beside the baseline's plan"
             )
             words = f"{fresh.words}, {own}"
+            slow = self._slow_build(tonight.plans, tonight.values[name], baseline.metrics[name], name, question)
+            if slow and fresh.said in OPEN:
+                words += f"; {slow}"
             if fresh is failed:
                 words = f"{fresh.metric}: {fresh.words}"
             if fresh.said in (Said.PASS, Said.IMPROVEMENT):
-                words += f"; the night moved both: {screened[name].finding.words}"
+                words += f"; {'' if slow else 'the night moved both: '}{screened[name].finding.words}"
             rulings[name] = Ruling(replace(fresh, subject=tonight.cell, metric=name, words=words), question)
         return rulings
 
@@ -359,6 +416,9 @@ class Gate:
                 said, words = Said.HOST_CHANGED, f"{words}; nothing that is recorded of the environment changed"
             elif lost:
                 said = Said.REGRESSION
+            slow = self._slow_build(tonight.plans, fresh[name], known, name, question)
+            if slow and said is Said.PASS:  # of a median: whoever releases that build is to know
+                said, words = Said.INCONCLUSIVE, f"{words}; {slow}"
             if moved and said is not Said.PASS:
                 words += f"; changed since: {', '.join(moved)}"
             finding = self._finding(tonight, name, said, words, known)

@@ -14,8 +14,11 @@ import pytest
 from harness.ledger import candidate
 from harness.ledger.baselines import Baseline, Known
 from harness.ledger.candidate import Candidate, Place, key_of, library_of
-from harness.ledger.gate import Tonight
+from harness.ledger.gate import Gate, Ruling, Tonight, by_plan
 from harness.ledger.kept import Kept
+from harness.ledger.policy import DEFAULTS
+from harness.measure.finding import Said
+from harness.measure.process import PLAIN
 from harness.measure.quantity import QUANTITIES
 from harness.runtime.sampling import Sampling
 from harness.spec import BuildConfig, EngineSpec, ModelSpec, recipe
@@ -126,7 +129,21 @@ def test_what_is_measured_beside_is_a_journal_of_its_own(tmp_path: Path, monkeyp
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def played(folder: Path, monkeypatch: pytest.MonkeyPatch, plans: tuple[str, ...]) -> Candidate:
+class Levels(Played):
+    """Stands for `Runner`, whose plans say by their name how many microseconds they take, as in "slow-105"."""
+
+    def __init__(self, name: str, sides: Any, ways: Any, journal: Any, *_: Any) -> None:
+        self.name, self.sides, self.ways, self.journal = name, sides, ways, journal
+
+    def process(self, number: int, arm: int = 0, ordinal: int = 0) -> Any:
+        plans = self.sides[arm].plans
+        return process(1e-6 * float(plans[ordinal % len(plans)].rpartition("-")[2]), number)
+
+
+def played(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, plans: tuple[str, ...], its: tuple[str, ...] | None = None
+) -> Candidate:
+    """A candidate of ``plans`` beside a baseline of ``its``, or of the same."""
     monkeypatch.setattr(candidate, "Runner", Played)
     monkeypatch.setattr(
         candidate,
@@ -136,9 +153,9 @@ def played(folder: Path, monkeypatch: pytest.MonkeyPatch, plans: tuple[str, ...]
         ),
     )
     side: Any = SimpleNamespace(request={}, spec=spec(), backend="fake", point="opt", plans=plans)
-    beside: Any = SimpleNamespace(request={}, plans=plans)
-    kept = Kept(folder / "kept")
-    return Candidate("mlp", side, plans, Place("GPU", {}), {}, (LATENCY,), folder, kept, lambda _: beside)
+    beside: Any = SimpleNamespace(request={}, plans=plans if its is None else its)
+    ways, kept = {PLAIN: Sampling()}, Kept(folder / "kept")
+    return Candidate("mlp", side, plans, Place("GPU", {}), ways, (LATENCY,), folder, kept, lambda _: beside)
 
 
 def test_every_build_has_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,3 +206,46 @@ def test_what_a_build_took_is_not_measured_again(tmp_path: Path, monkeypatch: py
     assert made.again(["build"]) == {"build": np.array([3.0])}
     assert not list(tmp_path.glob("alone*"))
     assert made.again(["build", "end to end"]).keys() == {"build", "end to end"}
+
+
+OLD = ("a-100", "b-100.1", "c-99.9")
+
+
+def gated(made: Candidate, plans: tuple[str, ...]) -> Ruling:
+    """What a gate says of it, whose baseline has ``plans`` and ten sessions."""
+    policies = {name: replace(one, tolerance=0.01) for name, one in DEFAULTS.items()}
+    known = {"end to end": Known("s", tuple(1e-4 * (1 + 1e-4 * n) for n in range(10)), 0.001, 0.01)}
+    here = key_of(made.side, made.place)
+    (ruling,) = Gate(policies, {"end to end": LATENCY}).rule(
+        made.tonight("1"), Baseline(here, "mlp", plans, ("s",), known), None, made
+    )
+    return ruling
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_slow_build_is_confirmed_by_builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    """Whichever of three it is, by four processes."""
+    mine = ["d-100", "e-100.1", "f-99.9"]
+    mine[place] = "slow-105"
+    made = played(tmp_path, monkeypatch, tuple(mine), OLD)
+    monkeypatch.setattr(candidate, "Runner", Levels)
+    ruling = gated(made, OLD)
+    assert (ruling.finding.said, ruling.fails) == (Said.INCONCLUSIVE, False)
+    assert "a lottery of builds: builds of A are 0." in ruling.finding.words
+    assert "1 of 3 builds gave plan slow-105, slower by " in ruling.finding.words
+
+
+def test_the_slow_one_of_the_baselines_plans_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fresh processes, which take the plans from the first on."""
+    plans = ("a-100", "slow-105", "c-100")
+    made = played(tmp_path, monkeypatch, plans, plans)
+    monkeypatch.setattr(candidate, "Runner", Levels)
+    ruling = gated(made, plans)
+    assert ruling.finding.said is Said.INCONCLUSIVE
+    assert "1 of 3 builds gave plan slow-105, slower by " in ruling.finding.words
+    fresh = by_plan(plans, made.again(["end to end"])["end to end"])
+    assert {plan: round(1e6 * float(values.mean())) for plan, values in fresh.items()} == {
+        "a-100": 100,
+        "slow-105": 105,
+        "c-100": 100,
+    }
