@@ -17,7 +17,7 @@ from harness.ledger.kept import Kept
 from harness.measure.bench import measured
 from harness.measure.builders import Builders
 from harness.measure.contest import Contest, Effort
-from harness.measure.finding import Finding, Said
+from harness.measure.finding import Finding, Said, worst_first
 from harness.measure.interleave import PROCESSES
 from harness.measure.journal import Journal
 from harness.measure.process import Process
@@ -169,17 +169,15 @@ class Candidate:
     def beside(self, baseline: Baseline, metrics: Sequence[str]) -> Sequence[Finding] | str:
         """Interleaved processes, without what only a build tells.
 
-        One plan against another, or one under two installations, is a contest of plans (`harness.measure.contest`);
-        several builds are one of builders (`harness.measure.builders`).
+        One plan against another is a contest of plans (`harness.measure.contest`), several builds are one of builders
+        (`harness.measure.builders`): there a plan counts as often as it was built, for each is a draw of the lottery.
+        Where both have the very same plans, each as often, there is none, and all that differs is what runs them. So
+        each plan is a contest of its own, once however many builds gave it, and the worst of them is what is said:
+        any may be the one that is released. They share the errors of the cell.
         """
         other = self.opponent(baseline)
         if isinstance(other, str):
             return other
-        mine = self.side
-        same = same_plans(self.plans, baseline.plans)
-        if same:  # all that differs is what runs one of them
-            its = other.plans[baseline.plans.index(self.plans[0])]
-            mine, other = replace(mine, plans=mine.plans[:1]), replace(other, plans=(its,))
         wanted = [
             replace(one, metric=replace(one.metric, tolerance=baseline.metrics[one.name].tolerance))
             for one in self.quantities
@@ -187,25 +185,19 @@ class Candidate:
         ]
         if not wanted:
             return "it is measured once a build"
-        # What is measured beside latencies depends on the ways that ran before it.
-        latencies = {one.way for one in wanted if one.way} if all(one.way for one in wanted) else set(self.ways)
-        ways = {name: way for name, way in self.ways.items() if name in latencies}
-        names = {one.name for one in wanted}
-        request = {
-            "contest": [dict(other.request), dict(self.side.request)],
-            "plans": [baseline.plans, self.plans],
-            "measured": sorted(names),
-            "ways": ways,
-        }
-        folder = self.folder / f"beside-{digest(request)[:12]}"
-        effort = Effort()
-        with contextlib.closing(Journal(folder, request)) as journal:
-            sides = [replace(other, name="A"), replace(mine, name="B")]
-            runner = self._runner(sides, journal, effort.blocks * PROCESSES, ways, names)
-            with contextlib.closing(runner):
-                one_each = same or len(self.plans) == len(baseline.plans) == 1
-                contest = Contest(runner, wanted, effort, self.subjects)
-                found = contest.run() if one_each else Builders(runner, wanted, self.subjects).run()
+        a, b = replace(other, name="A"), replace(self.side, name="B")
+        if same_plans(self.plans, baseline.plans):
+            distinct = tuple(dict.fromkeys(self.plans))
+            each = {}
+            for plan in distinct:
+                pair = (
+                    replace(side, plans=(side.plans[plans.index(plan)],))
+                    for side, plans in ((a, baseline.plans), (b, self.plans))
+                )
+                each[plan] = self._told(tuple(pair), ((plan,), (plan,)), wanted, self.subjects * len(distinct))
+            found = worst_of(each, self.plans)
+        else:
+            found = self._told((a, b), (baseline.plans, self.plans), wanted, self.subjects)
         lost = next((one for one in found if one.said is Said.FAILED and one.metric == "side A"), None)
         return found if lost is None else f"the baseline's plan can't be run: {lost.words}"
 
@@ -215,6 +207,29 @@ class Candidate:
     def _first(self) -> int:
         """Processes of a screening: every build has one."""
         return max(self.processes, len(self.plans))
+
+    def _told(
+        self, sides: Sequence[Side], plans: Sequence[Sequence[str]], wanted: Sequence[Quantity], subjects: int
+    ) -> list[Finding]:
+        """What interleaved processes of both ``sides`` say of what is ``wanted``; ``plans`` are their digests."""
+        # What is measured beside latencies depends on the ways that ran before it.
+        latencies = {one.way for one in wanted if one.way} if all(one.way for one in wanted) else set(self.ways)
+        ways = {name: way for name, way in self.ways.items() if name in latencies}
+        names = {one.name for one in wanted}
+        request = {
+            "contest": [dict(side.request) for side in sides],
+            "plans": plans,
+            "measured": sorted(names),
+            "ways": ways,
+        }
+        folder = self.folder / f"beside-{digest(request)[:12]}"
+        effort = Effort()
+        with contextlib.closing(Journal(folder, request)) as journal:
+            runner = self._runner(sides, journal, effort.blocks * PROCESSES, ways, names)
+            with contextlib.closing(runner):
+                if all(len(one) == 1 for one in plans):
+                    return Contest(runner, wanted, effort, subjects).run()
+                return Builders(runner, wanted, subjects).run()
 
     def _runner(
         self, sides: Sequence[Side], journal: Journal, planned: int, ways: Mapping[str, Sampling], names: set[str]
@@ -238,6 +253,18 @@ class Candidate:
         self.notes.update({one.name: one.note for one in seen if one.note})
         self.tails.update({one.name: one.percentiles[99] for one in seen if 99 in one.percentiles})
         return {one.name: _of(one, processes) for one in found}
+
+
+def worst_of(each: Mapping[str, Sequence[Finding]], plans: Sequence[str]) -> list[Finding]:
+    """By metric the worst finding of any plan. ``plans`` are those of the builds: where they differ, words name it."""
+    if len(each) == 1:
+        return [one for found in each.values() for one in found]
+    by_metric: dict[str, list[Finding]] = {}
+    for plan, found in each.items():
+        gave = f"plan {plan[:12]}, which {plans.count(plan)} of {len(plans)} builds gave"
+        for one in found:
+            by_metric.setdefault(one.metric, []).append(replace(one, words=f"{one.words}; {gave}"))
+    return [worst_first(found)[0] for found in by_metric.values()]
 
 
 def opponent(mine: Side, kept: Kept, bench_of: Callable[[str], Side | str]) -> Callable[[Baseline], Side | str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -17,7 +17,9 @@ from harness.ledger.candidate import Candidate, Place, key_of, library_of
 from harness.ledger.gate import Gate, Ruling, Tonight, by_plan
 from harness.ledger.kept import Kept
 from harness.ledger.policy import DEFAULTS
-from harness.measure.finding import Said
+from harness.measure.blocks import Blocks
+from harness.measure.contest import Contest
+from harness.measure.finding import Finding, Said
 from harness.measure.process import PLAIN
 from harness.measure.quantity import QUANTITIES
 from harness.runtime.sampling import Sampling
@@ -167,23 +169,89 @@ def test_every_build_has_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("mine", "its", "by"),
     [
-        (("a",), ("b",), "plans"),
-        (("a", "b", "c"), ("a", "b", "c"), "plans"),
-        (("a", "b", "c"), ("c", "a", "b"), "plans"),
-        (("a", "b", "c"), ("d", "e", "f"), "builders"),
-        (("a", "b", "c"), ("d",), "builders"),
+        (("a",), ("b",), ["plans"]),
+        (("a", "a", "a"), ("a", "a", "a"), ["plans"]),  # one plan, however often it was built
+        (("a", "b", "c"), ("a", "b", "c"), ["plans"] * 3),
+        (("a", "b", "a"), ("b", "a", "a"), ["plans"] * 2),
+        (("a", "a", "b"), ("a", "b", "b"), ["builders"]),  # another draw of the same lottery
+        (("a", "a", "a"), ("b", "b", "b"), ["builders"]),
+        (("a", "b", "c"), ("d", "e", "f"), ["builders"]),
+        (("a", "b", "c"), ("d",), ["builders"]),
     ],
 )
 def test_several_builds_are_a_contest_of_builders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: tuple[str, ...], its: tuple[str, ...], by: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: tuple[str, ...], its: tuple[str, ...], by: list[str]
 ) -> None:
-    made = played(tmp_path, monkeypatch, mine)
+    made = played(tmp_path, monkeypatch, mine, its)
     asked: list[str] = []
     monkeypatch.setattr(candidate, "Contest", lambda *_: SimpleNamespace(run=lambda: asked.append("plans") or []))
     monkeypatch.setattr(candidate, "Builders", lambda *_: SimpleNamespace(run=lambda: asked.append("builders") or []))
     known = {"end to end": Known("s", (1.0, 1.0), 0.001, 0.01)}
     made.beside(Baseline("k", "mlp", its, ("s",), known), ["end to end"])
-    assert asked == [by]
+    assert asked == by
+
+
+class Installed(Levels):
+    """Stands for `Runner`: side B's library runs the plan "slow" by 3 % slower, and the others as A's does."""
+
+    rebuilt = False
+    ran: ClassVar[list[tuple[str, str]]] = []
+
+    def process(self, number: int, arm: int = 0, ordinal: int = 0) -> Any:
+        side = self.sides[arm]
+        plan = side.plans[ordinal % len(side.plans)]
+        self.ran.append((side.name, plan))
+        return process(1e-4 * (1.03 if (side.name, plan) == ("B", "slow") else 1.0), number)
+
+
+class Verdicts(Contest):
+    """Of what was measured alone: nothing here has a backend, a size or outputs."""
+
+    def run(self) -> list[Finding]:
+        blocks = Blocks(self.runner, self.quantities)
+        return list(self._judged(blocks, blocks.measured(self.effort.blocks)))
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_each_of_several_plans_is_run_by_both_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """And the worst is said, whichever of them it is; a plan that two builds gave is one."""
+    mine = ["a", "a", "a"]
+    mine[place] = "slow"
+    its = ("a", "slow", "a")
+    made = played(tmp_path, monkeypatch, tuple(mine), its)
+    monkeypatch.setattr(candidate, "Runner", Installed)
+    monkeypatch.setattr(Installed, "ran", [])
+    shared: list[int] = []
+
+    def contest(*given: Any) -> Verdicts:
+        shared.append(given[3])
+        return Verdicts(*given)
+
+    monkeypatch.setattr(candidate, "Contest", contest)
+    known = {"end to end": Known("s", (1.0, 1.0), 0.001, 0.01)}
+    (found,) = made.beside(Baseline("k", "mlp", its, ("s",), known), ["end to end"])
+    assert isinstance(found, Finding)
+    assert found.said is Said.REGRESSION
+    assert found.verdict
+    assert found.verdict.estimate == pytest.approx(np.log(1.03), abs=0.001)
+    assert "plan slow, which 1 of 3 builds gave" in found.words
+    assert set(Installed.ran) == {("A", "a"), ("B", "a"), ("A", "slow"), ("B", "slow")}
+    assert shared == [2, 2]
+
+
+def test_the_worst_of_several_plans_is_said() -> None:
+    each = {"a": [Finding("m", "x", Said.PASS, "fine"), Finding("m", "y", Said.REGRESSION, "slower")], "b": []}
+    each["b"] = [Finding("m", "x", Said.UNSTABLE, "two modes"), Finding("m", "side A", Said.FAILED, "gone")]
+    found = candidate.worst_of(each, ("a", "b", "b"))
+    assert [(one.metric, one.said) for one in found] == [
+        ("x", Said.UNSTABLE),
+        ("y", Said.REGRESSION),
+        ("side A", Said.FAILED),
+    ]
+    assert found[0].words == "two modes; plan b, which 2 of 3 builds gave"
+    assert candidate.worst_of({"a": each["a"]}, ("a", "a")) == each["a"]
 
 
 def test_the_baselines_plans_are_run_by_tonights_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
