@@ -11,6 +11,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,14 @@ from harness.ledger.host import Canary, gained, lost, moved
 from harness.ledger.proposals import Proposal, Seen, proposed
 from harness.ledger.store import Store
 from harness.measure import protocol
+from harness.measure.builders import Builders
+from harness.measure.conditions import Bracket
 from harness.measure.contest import Effort
 from harness.measure.finding import Finding, Said
+from harness.measure.process import Process
 from harness.measure.quantity import QUANTITIES, Quantity
+from harness.runtime.sampling import Samples, Sampling, Stop
+from harness.runtime.telemetry import Reading
 
 Array = npt.NDArray[np.float64]
 NIGHTS = 365
@@ -40,13 +46,15 @@ FIRST_BASELINE = 5  # nights from the first to the acceptance of all baselines: 
 DRIVER, SWAP, GAP = 120, 200, range(250, 257)  # a driver update, another GPU of the same product, no nights
 CANARIES = ("canary_compute", "canary_memory")
 CANARY_CV = 0.001
+SAMPLED = 1 + 1e-6 * np.array([-2.0, 1.0, -1.0, 2.0])  # of a process, around its median
 
 
 @dataclass(frozen=True)
 class Cell:
     """``plan`` says by night what the candidate's plan costs, as a log, ``new`` from which nights on it is another one.
 
-    ``environment`` says what each night's environment adds.
+    ``environment`` says what each night's environment adds. Where it is rebuilt each night, it has so many ``builds``,
+    which differ by a ``lottery``, the standard deviation of a log, and of which ``one`` of a night costs more by night.
     """
 
     name: str
@@ -55,14 +63,28 @@ class Cell:
     plan: Callable[[int], float] = lambda _: 0.0
     new: tuple[int, ...] = ()
     environment: Callable[[int], float] = lambda _: 0.0
+    builds: int = 0
+    lottery: float = 0.0
+    one: Callable[[int], float] = lambda _: 0.0
 
     def number(self, night: int) -> int:
         """Of the plan that the candidate is."""
         return sum(night >= start for start in self.new)
 
-    def cost(self, number: int) -> float:
-        """Of a plan, by its number: what it cost on the first night that had it."""
-        return self.plan(0 if number == 0 else self.new[number - 1])
+    def plans(self, night: int) -> tuple[str, ...]:
+        """Of the candidate."""
+        name = f"{self.name}/{self.number(night)}"
+        return tuple(f"{name}/{night}/{build}" for build in range(self.builds)) or (name,)
+
+    def cost(self, plan: str) -> float:
+        """Of a plan: what its number cost on the first night that had it, and what it drew in the lottery."""
+        number, *built = (int(part) for part in plan.removeprefix(f"{self.name}/").split("/"))
+        cost = self.plan(0 if number == 0 else self.new[number - 1])
+        if not built:
+            return cost
+        night, build = built
+        drawn = self.lottery * float(np.random.default_rng([*self.name.encode(), *built]).standard_normal())
+        return cost + drawn + (self.one(night) if build == night % self.builds else 0.0)
 
 
 def facts(night: int) -> dict[str, str]:
@@ -130,6 +152,40 @@ def after_a_flaky_session(each: int = 4) -> list[Cell]:
     ]
 
 
+STEPS = tuple(range(30, 270, 30))  # nights on which a plan comes that costs a little more
+RELEASE = "1.0"
+
+
+def releases(each: int = 4) -> list[Cell]:
+    """Cells with a release: each step below the tolerance of 1 %, in all more than the drift of 3 %, or none at all."""
+    made = []
+    for cv in (0.002, 0.005, 0.01):
+        for scenario, percent in (("+.7 % eight times", 0.7), ("as many plans, none slower", 0.0)):
+            plan = staircase(percent, STEPS)
+            made += [Cell(f"{scenario} {100 * cv:g} % {n}", scenario, cv, plan, STEPS) for n in range(each)]
+    return made
+
+
+def staircase(percent: float, nights: Sequence[int]) -> Callable[[int], float]:
+    return lambda night: float(np.log1p(percent / 100)) * sum(night >= start for start in nights)
+
+
+def rebuilt(each: int = 4) -> list[Cell]:
+    """Cells of which three builds a night differ by .3 %; their builder gets slower, or one build of each night is."""
+    made = []
+
+    def add(scenario: str, **kinds: Any) -> None:
+        for cv in (0.002, 0.005):
+            names = (f"{scenario} {100 * cv:g} % {n}" for n in range(each))
+            made.extend(Cell(name, scenario, cv, builds=3, lottery=0.003, **kinds) for name in names)
+
+    add("rebuilt, steady")
+    for percent in (2, 5):
+        add(f"rebuilt, +{percent} % that stays", plan=slower(percent, START), new=(START,))
+        add(f"rebuilt, one build of three +{percent} %", one=slower(percent, START))
+    return made
+
+
 @dataclass
 class Ruled:
     """A ruling, by night and cell."""
@@ -144,15 +200,18 @@ class Year:
     """All nights over ``cells``, through ``ledger``, which keeps sessions and baselines.
 
     The owner accepts the first baselines after five nights, an improvement once two sessions have it, and what a new
-    environment costs after ``settling`` nights of it. A regression nobody accepts.
+    environment costs after ``settling`` nights of it. A regression nobody accepts, unless there is a release: where
+    ``pinned`` is its name, the first baselines are pinned, and after five nights of it whatever a new plan costs is
+    accepted.
     """
 
     cells: Sequence[Cell]
     ledger: Ledger
     seed: int = 0
     settling: int = 10
+    pinned: str = ""
     rulings: list[Ruled] = field(default_factory=list)
-    pairs: int = 0
+    pairs: float = 0
     values: dict[str, dict[int, float]] = field(default_factory=dict)  # medians, by cell and night
     before_swap: Baselines = field(default_factory=lambda: Baselines({}))
     _rng: Any = None
@@ -175,8 +234,8 @@ class Year:
         since = moved(canaries, baselines), gained(canaries, baselines), lost(canaries, baselines)
         gate = Gate(baselines.policies, KNOWN_QUANTITIES, "gate", *since)
         for cell, row in tonight.items():
-            rival = _Rival(self, cell, night)
-            for ruling in gate.rule(row, baselines.active.get(row.key), None, rival):
+            rival = _Rival(self, cell, night, row.plans)
+            for ruling in gate.rule(row, baselines.active.get(row.key), baselines.releases.get(row.key), rival):
                 self.rulings.append(Ruled(night, cell, ruling))
         self._owner(night)
 
@@ -184,16 +243,17 @@ class Year:
         self._night[cell.name] = CARRIED * self._night.get(cell.name, 0.0) + self._rng.normal(
             0, NIGHTLY * (1 - CARRIED**2) ** 0.5
         )
-        number = cell.number(night)
-        values = self.processes(cell, number, night, PROCESSES)
-        self.pairs += PROCESSES // 2
+        plans = cell.plans(night)
+        values = self.processes(cell, plans, night, PROCESSES)
+        self.pairs += PROCESSES / 2
         self.values.setdefault(cell.name, {})[night] = float(np.median(values))
-        return Tonight(cell.name, cell.name, session, (f"{cell.name}/{number}",), facts(night), {GRAPH.name: values})
+        return Tonight(cell.name, cell.name, session, plans, facts(night), {GRAPH.name: values})
 
-    def processes(self, cell: Cell, number: int, night: int, count: int) -> Array:
-        """Seconds of ``count`` processes of a plan tonight."""
-        level = cell.cost(number) + cell.environment(night) + host(night) + self._night[cell.name]
-        return np.asarray(1e-3 * np.exp(level + self._rng.normal(0, cell.cv, count)))
+    def processes(self, cell: Cell, plans: Sequence[str], night: int, count: int) -> Array:
+        """Seconds of ``count`` processes tonight, which take ``plans`` in turn."""
+        level = cell.environment(night) + host(night) + self._night[cell.name]
+        each = np.resize([cell.cost(plan) for plan in plans], count)
+        return np.asarray(1e-3 * np.exp(level + each + self._rng.normal(0, cell.cv, count)))
 
     def _canary(self, night: int) -> Array:
         return np.asarray(
@@ -204,6 +264,11 @@ class Year:
         """What somebody does in the morning."""
         if night + 1 == FIRST_BASELINE:
             self._accept([cell.name for cell in self.cells] + list(CANARIES), night, "the first")
+            if self.pinned:
+                self.ledger.pin([cell.name for cell in self.cells], self.pinned)
+        if self.pinned:
+            new = [cell.name for cell in self.cells if night + 1 - FIRST_BASELINE in cell.new]
+            self._accept(new, night, "a small cost of a new plan")
         if night + 1 == SWAP:
             self.before_swap = self.ledger.baselines()
         for start in (DRIVER, SWAP):
@@ -243,24 +308,26 @@ def _canary_row(name: str, night: int, session: str, values: Array) -> Tonight:
 
 @dataclass
 class _Rival:
+    """``plans`` are tonight's, or those of a baseline that are measured again."""
+
     year: Year
     cell: Cell
     night: int
-    number: int | None = None  # of the plan, where it is not tonight's
+    plans: tuple[str, ...]
 
     def beside(self, baseline: Baseline, _: Sequence[str]) -> Sequence[Finding] | str:
-        """As `harness.measure.contest` does it, over this cell alone."""
-        numbers = (int(baseline.plans[0].rpartition("/")[2]), self.cell.number(self.night))
-        year = self.year
-
-        def measure(_: str, blocks: int) -> Array:
-            arms = [year.processes(self.cell, number, self.night, 2 * blocks).reshape(blocks, 2) for number in numbers]
-            year.pairs += 2 * blocks
-            return np.stack(arms, axis=1)[None]
-
+        """As `harness.ledger.candidate` does it, over this cell alone: a contest of plans, or one of builders."""
         known = baseline.metrics[GRAPH.name]
         metric = replace(GRAPH.metric, tolerance=known.tolerance)
-        stages = Effort().stages(len(year.cells))
+        if len(baseline.plans) > 1 or len(self.plans) > 1:
+            runner: Any = _Runner(self, (baseline.plans, self.plans))
+            return Builders(runner, [replace(GRAPH, metric=metric)], len(self.year.cells)).run()
+
+        def measure(_: str, blocks: int) -> Array:
+            arms = [self._processes(plans, 2 * blocks).reshape(blocks, 2) for plans in (baseline.plans, self.plans)]
+            return np.stack(arms, axis=1)[None]
+
+        stages = Effort().stages(len(self.year.cells))
         session = protocol.run([self.cell.name], [metric], measure, None, stages)
         return [
             Finding.of(self.cell.name, GRAPH, verdict, known.values[-1], known.values[-1])
@@ -268,17 +335,37 @@ class _Rival:
         ]
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
-        self.year.pairs += PROCESSES
-        number = self.cell.number(self.night) if self.number is None else self.number
-        return {name: self.year.processes(self.cell, number, self.night, 2 * PROCESSES) for name in metrics}
+        return {name: self._processes(self.plans, 2 * PROCESSES) for name in metrics}
 
     def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, _Rival]:
-        number = int(baseline.plans[0].rpartition("/")[2])
-        self.year.pairs += PROCESSES // 2
-        values = {GRAPH.name: self.year.processes(self.cell, number, self.night, PROCESSES)}
+        values = {GRAPH.name: self._processes(baseline.plans, PROCESSES)}
         name = self.cell.name
         seen = Tonight(name, name, session, baseline.plans, facts(self.night), values)
-        return seen, replace(self, number=number)
+        return seen, replace(self, plans=baseline.plans)
+
+    def _processes(self, plans: Sequence[str], count: int) -> Array:
+        self.year.pairs += count / 2
+        return self.year.processes(self.cell, plans, self.night, count)
+
+
+class _Runner:
+    """Stands for `harness.measure.runner.Runner`: the processes of both sides, whose samples are of one piece."""
+
+    def __init__(self, rival: _Rival, plans: Sequence[Sequence[str]]) -> None:
+        self._rival = rival
+        self.name, self.ways = rival.cell.name, {GRAPH.way: Sampling(graph=True)}
+        self.sides = [SimpleNamespace(name=name, plans=each) for name, each in zip("AB", plans, strict=True)]
+        self.journal = SimpleNamespace(seed=rival.night)
+
+    def process(self, _: int, arm: int, ordinal: int) -> Process:
+        plans = self.sides[arm].plans
+        (seconds,) = self._rival._processes([plans[ordinal % len(plans)]], 1)
+        each = {GRAPH.source: seconds * SAMPLED}
+        samples = Samples(
+            each, {GRAPH.source: np.arange(SAMPLED.size) * seconds}, each, {GRAPH.source: SAMPLED.size}, GRAPH.source,
+            1, Stop.PRECISE, True, 0.0, SAMPLED.size * seconds,
+        )  # fmt: skip
+        return Process({GRAPH.way: samples}, {}, {}, "", Bracket(Reading(), Reading()))
 
 
 @dataclass
@@ -305,6 +392,12 @@ class Ledger:
 
     def seen(self, key: str) -> Sequence[Seen]:
         return history.histories(self.opened, [key])[key].seen
+
+    def pin(self, keys: Sequence[str], release: str) -> None:
+        held = self.baselines()
+        for key in keys:
+            held = held.with_release(key, release)
+        write(self.file, held)
 
     def accept(self, proposal: Proposal, reason: str, at: datetime.datetime) -> None:
         decisions.propose(self.opened, proposal, "the gate", at)
