@@ -325,7 +325,12 @@ class Settings:
         "(a name is written with dashes for spaces and commas: a comma ends it)",
         many=True,
     )
-    perf_processes: int = _row(4, _last(_count), "NUMBER", "processes that a cell is measured in, each of its own")
+    perf_processes: int = _row(
+        4,
+        _last(_count),
+        "NUMBER",
+        "processes that a cell is measured in, each of its own; of several builds that differ, two of each at least",
+    )
     perf_builds: int = _row(
         3,
         _last(_count),

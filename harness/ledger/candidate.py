@@ -205,8 +205,8 @@ class Candidate:
 
     @property
     def _first(self) -> int:
-        """Processes of a screening: every build has one."""
-        return max(self.processes, len(self.plans))
+        """Processes of a screening: every build has one, and two where plans differ, for one may be an odd one."""
+        return max(self.processes, len(self.plans) * min(len(set(self.plans)), 2))
 
     def _told(
         self, sides: Sequence[Side], plans: Sequence[Sequence[str]], wanted: Sequence[Quantity], subjects: int
@@ -242,7 +242,7 @@ class Candidate:
         request = {"screen": dict(self.side.request), "plans": self.plans, "ways": self.ways}
         with contextlib.closing(Journal(self.folder / "alone", request)) as journal:
             names = {one.name for one in self.quantities}
-            runner = self._runner([self.side], journal, self.processes, self.ways, names)
+            runner = self._runner([self.side], journal, self._first, self.ways, names)
             with contextlib.closing(runner):
                 processes = [runner.process(number, 0, number) for number in range(first, first + count)]
         found, missing = covered(self.quantities, processes)

@@ -168,15 +168,15 @@ def by_plan(plans: Sequence[str], values: Array) -> dict[str, Array]:
 def slowest(each: Mapping[str, Array], metric: Metric) -> tuple[str, float, float]:
     """The plan that costs most, by how much more than the others (a log ratio), and how rarely that is by chance.
 
-    That is one-sided, of any of them (Bonferroni), by tonight's processes around their plan; 0 where some plan has a
-    single process, which does not tell.
+    That is one-sided, of any of them (Bonferroni), by tonight's processes around their plan; 1 where some plan has a
+    single process, which may be an odd one.
     """
     logs = {plan: np.log(metric.cost(values)) for plan, values in each.items()}
     slow = max(logs, key=lambda plan: float(logs[plan].mean()))
     others = [one for plan, one in logs.items() if plan != slow]
     apart = float(logs[slow].mean() - np.mean([one.mean() for one in others]))
     if min(one.size for one in logs.values()) < 2:
-        return slow, apart, 0.0
+        return slow, apart, 1.0
     return slow, apart, len(logs) * spread_of(others, [logs[slow]]).p_processes
 
 
@@ -292,7 +292,7 @@ class Gate:
         It is held against what one process of the baseline may take, its builds' lottery included: what they were apart
         by, too, is nothing new. And it has to stand out from tonight's other plans (`slowest`).
         """
-        if len(set(plans)) < 2 or kind_of(self.quantities[name]) == BUILDING:
+        if len(set(plans)) < 2 or values.size < len(plans) or kind_of(self.quantities[name]) == BUILDING:
             return ""
         each, metric = by_plan(plans, values), self._metric(name, known)
         slow, apart, by_chance = slowest(each, metric)

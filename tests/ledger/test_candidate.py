@@ -160,10 +160,13 @@ def played(
     return Candidate("mlp", side, plans, Place("GPU", {}), ways, (LATENCY,), folder, kept, lambda _: beside)
 
 
-def test_every_build_has_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_build_has_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     six = ("a", "b", "c", "d", "e", "f")
-    assert played(tmp_path / "1", monkeypatch, six).tonight("1").values["end to end"].size == 6
-    assert played(tmp_path / "2", monkeypatch, six[:3]).tonight("1").values["end to end"].size == candidate.USUAL
+    sizes = [
+        played(tmp_path / str(number), monkeypatch, plans).tonight("1").values["end to end"].size
+        for number, plans in enumerate((six, six[:3], six[:2], six[:1], ("a",) * 6))
+    ]
+    assert sizes == [12, 6, candidate.USUAL, candidate.USUAL, 6], "builds of the same plan need no two each"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ def gated(made: Candidate, plans: tuple[str, ...]) -> Ruling:
 
 @pytest.mark.parametrize("place", range(3))
 def test_a_slow_build_is_confirmed_by_builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
-    """Whichever of three it is, by four processes."""
+    """Whichever of three it is."""
     mine = ["d-100", "e-100.1", "f-99.9"]
     mine[place] = "slow-105"
     made = played(tmp_path, monkeypatch, tuple(mine), OLD)
@@ -306,7 +309,7 @@ def test_a_slow_build_is_confirmed_by_builders(tmp_path: Path, monkeypatch: pyte
 def test_the_slow_one_of_the_baselines_plans_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In fresh processes, which take the plans from the first on."""
     plans = ("a-100", "slow-105", "c-100")
-    made = played(tmp_path, monkeypatch, plans, plans)
+    made = replace(played(tmp_path, monkeypatch, plans, plans), processes=8)
     monkeypatch.setattr(candidate, "Runner", Levels)
     ruling = gated(made, plans)
     assert ruling.finding.said is Said.INCONCLUSIVE
