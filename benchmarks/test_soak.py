@@ -18,8 +18,10 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.errors import UnsupportedError
+from harness.measure.slope import slope
 from harness.runtime.workbench import Workbench
 from harness.settings import Settings
+from harness.spec.catalog import load
 
 ROOT = Path(__file__).parents[1]
 MODEL = "mlp"
@@ -73,3 +75,19 @@ def test_a_megabyte_a_round_is_found_within_fifty(capsys: pytest.CaptureFixture[
     assert document["rounds"] <= 50
     assert said["host memory"] == said["heap"] == "LEAK"
     assert document["slopes"]["host memory"]["a_round"] == pytest.approx(1e6, rel=0.05)
+
+
+def test_a_bare_loop_of_onnxruntime_grows_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """For the record: by how much C's heap grows a round where nothing of ours is in the loop, early and late."""
+    file = load()[MODEL].source.path()
+    rounds = 6 * ROUNDS
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "benchmarks" / "bare.py"), str(file), str(rounds)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    held = json.loads(done.stdout)
+    with capsys.disabled():
+        for name, part in (("first", held[:ROUNDS]), ("last", held[-ROUNDS:])):
+            found = slope(part, 1 << 20)
+            told = f"{found.estimate:.0f} bytes ({found.low:.0f} to {found.high:.0f})"
+            print(f"\n{told} a round of the {name} {ROUNDS} of {rounds}")
+    assert len(held) == rounds

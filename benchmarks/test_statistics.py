@@ -23,7 +23,7 @@ from benchmarks import noise, peers
 from benchmarks.noise import Night, Noise, blocks_of, mixed
 from harness.measure.metric import Metric
 from harness.measure.modes import groups
-from harness.measure.protocol import Session, run
+from harness.measure.protocol import Session, Stages, run, suspects
 from harness.measure.stats import LEVEL, block_ratios, over_blocks, visible
 from harness.measure.verdict import LEAST, Outcome, floor, multiple
 
@@ -54,9 +54,15 @@ def generator(name: str, model: Noise) -> np.random.Generator:
     return np.random.default_rng([*name.encode(), *model.name.encode()])
 
 
-def session(model: Noise, rng: np.random.Generator, cv: Sequence[float] = CVS, dose: Array | None = None) -> Session:
+def session(
+    model: Noise,
+    rng: np.random.Generator,
+    cv: Sequence[float] = CVS,
+    dose: Array | None = None,
+    stages: Stages | None = None,
+) -> Session:
     night = Night(model, mixed(cv, CELLS), np.zeros((CELLS, METRICS)) if dose is None else dose, rng)
-    return run(night.cells, night.metrics, night, night.canaries)
+    return run(night.cells, night.metrics, night, night.canaries, stages)
 
 
 def most(bad: int, of: int) -> float:
@@ -200,6 +206,56 @@ def test_changes_are_confirmed(model: Noise, capsys: pytest.CaptureFixture[str])
     assert masked <= MASKED * 2 * nights * len(kinds)
     for kind, least in CONFIRMED.items():
         assert share[kind] >= least, kind
+
+
+@pytest.mark.parametrize("model", [noise.WHITE, noise.T3], ids=lambda model: model.name)
+def test_which_stage_loses_a_change(model: Noise, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 5 % at a CV of 2 %: what the screening takes for the same, and what it suspects and the rest leaves open."""
+    rng = generator("lost", model)
+    cells = 20 * NIGHTS
+    screened = blocks_of(model, rng, cells, Stages.screening, 0.02, 0.05)[:, None]
+    found = suspects(screened, [model.metric("metric")], Stages())
+    seen = found.several[:, 0].copy()
+    seen[found.cell[found.worse]] = True
+    changed, nights = 36, max(NIGHTS // 6, 1)
+    doses = np.zeros((CELLS, METRICS))
+    doses[:changed, 0] = 0.05
+    left = sum(
+        night.confirmed[cell, 0].outcome not in (Outcome.REGRESSION, Outcome.UNSTABLE)
+        for night in (session(model, rng, (0.02,), doses) for _ in range(nights))
+        for cell in range(changed)
+        if (cell, 0) in night.confirmed
+    )
+    lost = float(np.mean(~seen)), left / (nights * changed)
+    table(capsys, [(model.name, f"of {cells:,}, {nights * changed:,}", *(percent(share, 2) for share in lost))])
+    assert sum(lost) <= 1 - CONFIRMED[0.02, 0.05]
+
+
+def test_what_a_higher_level_of_screening_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Pairs a cell at dose 0, by the level at which what looks worse is measured again."""
+    costs = []
+    for level in (Stages.suspect, Stages.suspect + 0.005):
+        rng = generator("level", noise.WHITE)
+        nights = (session(noise.WHITE, rng, stages=Stages(suspect=level)) for _ in range(max(NIGHTS // 10, 1)))
+        costs.append(float(np.mean([np.mean(night.pairs) for night in nights])))
+        table(capsys, [(percent(level), f"{costs[-1]:.2f}")])
+    assert costs[1] > costs[0]
+
+
+@pytest.mark.parametrize("model", [noise.WHITE, noise.T3], ids=lambda model: model.name)
+def test_modes_of_one_metric_beside_others(model: Noise, capsys: pytest.CaptureFixture[str]) -> None:
+    """For the record: how many of a cell's other metrics are called UNSTABLE, any of the three, and the one that is."""
+
+    def of_the_first(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return noise.modes(rng, shape) * (np.arange(shape[-2]) == 0)[:, None]
+
+    rng = generator("one of four", model)
+    nights = [session(replace(model, beside=of_the_first), rng) for _ in range(max(NIGHTS // 300, 1))]
+    unstable = np.concatenate([night.unstable for night in nights])
+    pairs = float(np.mean([night.pairs for night in nights]))
+    shares = unstable[:, 1:].mean(), unstable[:, 1:].any(axis=1).mean(), unstable[:, 0].mean()
+    table(capsys, [(model.name, *map(percent, shares), f"{pairs:.1f} pairs")])
+    assert unstable[:, 0].mean() > 4 * unstable[:, 1:].mean()
 
 
 @by_one_mode
