@@ -288,11 +288,20 @@ def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
 
 
 def _storable(row: Row) -> Row:
-    """``row`` with what no text of every database may hold, NUL and halves of a character, in Python's notation."""
-    texts = [value for value in row.values() if isinstance(value, str)]
-    if all(text.isascii() and "\0" not in text for text in texts):
+    """``row`` with what every database gives back as it was.
+
+    That is no text with NUL or half of a character, which are put in Python's notation; and no -0.0, of which SQLite
+    makes 0.0.
+    """
+    if all(value.isascii() and "\0" not in value for value in row.values() if isinstance(value, str)) and not any(
+        isinstance(value, float) and value == 0 for value in row.values()
+    ):
         return row
-    return {name: _clean(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {name: _clean(value) if isinstance(value, str) else _unsigned(value) for name, value in row.items()}
+
+
+def _unsigned(value: Any) -> Any:
+    return abs(value) if isinstance(value, float) and value == 0 else value
 
 
 def _clean(text: str) -> str:
