@@ -15,14 +15,15 @@ TOGETHER = timedelta(days=3)  # from the surest change of a group to any other
 
 @dataclass(frozen=True)
 class Alert:
-    """Unexplained changes of one or several cells in the same nights, the strongest first."""
+    """Unexplained changes of one or several cells in the same nights, the surest first."""
 
     changes: tuple[tuple[str, ChangePoint], ...]  # by cell
     searched: int  # cells
 
     @property
-    def p(self) -> float:
-        return self.changes[0][1].p
+    def lost(self) -> float:
+        """What its cells lost together, as a sum of logs of ratios of cost; 0 where they gained."""
+        return sum(max(change.estimate, 0.0) for _, change in self.changes)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -53,14 +54,16 @@ class Alert:
 
 
 def alerts(histories: Mapping[str, History], together: timedelta = TOGETHER) -> tuple[Alert, ...]:
-    """The proposals of ``histories``, by cell, grouped by night, the surest group first.
+    """The proposals of ``histories``, by cell, grouped by night, the group first whose cells lost most together.
 
     Each group is that of the surest change that is left: with those ``together`` with it, and those that may as well
-    have begun in its night, by the range of nights that they tell.
+    have begun in its night, by the range of nights that they tell. That all of them are sure was shown before: how much
+    is lost, and by how many, is what a reader has to know first, which no p tells, that of the surest of many cells
+    being smaller than that of one by their number alone.
     """
     left = sorted(
         ((cell, change) for cell, one in histories.items() for change in one.proposals),
-        key=lambda pair: (_evidence(pair), pair[0]),
+        key=lambda pair: (_evidence(histories, pair), pair[0]),
     )
     found = []
     while left:
@@ -72,7 +75,7 @@ def alerts(histories: Mapping[str, History], together: timedelta = TOGETHER) -> 
         ]
         left = [pair for pair in left if pair not in group]
         found.append(Alert(tuple(group), len(histories)))
-    return tuple(sorted(found, key=lambda alert: (alert.p, -len(alert.cells))))
+    return tuple(sorted(found, key=lambda alert: (-alert.lost, -len(alert.cells))))
 
 
 def began(found: Sequence[History]) -> tuple[datetime, ...]:
@@ -91,6 +94,10 @@ def _began(histories: Mapping[str, History], pair: tuple[str, ChangePoint]) -> d
     return histories[cell].nights[change.index].at
 
 
-def _evidence(pair: tuple[str, ChangePoint]) -> tuple[float, float]:
-    _, change = pair
-    return change.p, -abs(change.estimate)
+def _evidence(histories: Mapping[str, History], pair: tuple[str, ChangePoint]) -> tuple[float, float]:
+    """p, of all changes as if they had been looked for in all nights of their series.
+
+    A cell that was asked about the night of another has a smaller one by that alone, and is none the surer.
+    """
+    cell, change = pair
+    return change.alone * len(histories[cell].nights), -abs(change.estimate)

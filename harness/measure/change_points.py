@@ -39,7 +39,8 @@ NEAR = 8  # nights by which a place may be off that energy finds: warm ones befo
 class Found:
     """A step before the night ``place``, which may as well be before any of ``first`` to ``last`` (at 95 %).
 
-    ``before`` and ``after`` are the logs of the levels around it, ``p`` is adjusted for all places of all series.
+    ``before`` and ``after`` are the logs of the levels around it, ``p`` is adjusted for all places of all series, or,
+    where others have changed, for those that all series were asked about; ``alone`` is that of this place alone.
     """
 
     place: int
@@ -49,6 +50,7 @@ class Found:
     before: float
     after: float
     p: float
+    alone: float
     nights: int  # on the new level
 
 
@@ -204,8 +206,9 @@ def _found(values: Array, raw: Array, where: Where, around: Noise, tests: int, l
     piece = values[low:high]
     first, last = _likely(piece, raw[low:high], place - low, around)
     before, after = float(values[low:place].mean()), float(values[place:high].mean())
-    p = min(_p(piece, raw[low:high], place - low, around, least) * tests, 1.0)
-    return Found(place, low + first, low + last, step(piece, place - low, around), before, after, p, high - place)
+    alone = _p(piece, raw[low:high], place - low, around, least)
+    p, this = min(alone * tests, 1.0), step(piece, place - low, around)
+    return Found(place, low + first, low + last, this, before, after, p, alone, high - place)
 
 
 def _sides(above: Array, place: int) -> float:

@@ -41,7 +41,8 @@ class ChangePoint:
 
     ``estimate``, ``low`` and ``high`` (of 95 %) are logs of ratios of cost, above 0 it got worse; ``before`` and
     ``after`` the levels, in the unit of the nights; ``p`` is adjusted for all places that were searched, not
-    at all for an epoch's beginning, which was known. ``good`` is the last night that is before it and ``bad`` the
+    at all for an epoch's beginning, which was known, and ``alone`` is that of this place, as if it had been: of changes
+    that were found among more places and fewer, it tells which is surer. ``good`` is the last night that is before it and ``bad`` the
     first after it for sure (95 %); ``nights`` have been seen on the new level.
     """
 
@@ -58,6 +59,7 @@ class ChangePoint:
     nights: int
     moved: tuple[Moved, ...] = ()  # with an environment
     canary: float | None = None  # the log ratio by which it moved in the same night, where it did
+    alone: float = 1.0
 
     @property
     def commits(self) -> str:
@@ -169,6 +171,7 @@ class _Series:
         low, high = edges[number - 1], edges[number + 1]
         ends = found.first - 1, found.last
         change = self._change(place, found.step, found.p, ends, found.nights, (found.before, found.after))
+        change = replace(change, alone=found.alone)
         canary, rest = self._canary(low, place, high)
         if canary is None or rest is None or canary.p >= ALONE or canary.estimate * found.step.estimate <= 0:
             return change

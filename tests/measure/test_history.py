@@ -130,11 +130,9 @@ def test_changes_of_the_same_nights_are_one_alert() -> None:
     cells = {cell: of(flat(7 + at) + size * (at <= TIME), series=5) for cell, (at, size) in steps.items()}
     cells["flat"] = of(flat(99), series=5)
     found = alerts(cells)
-    assert {alert.cells for alert in found} == {("b", "a"), ("c",), ("d",)}
-    assert [alert.p for alert in found] == sorted(alert.p for alert in found)
-    two = next(alert for alert in found if "a" in alert.cells)
+    assert [alert.cells for alert in found] == [("b", "a"), ("d",), ("c",)]
+    two = found[0]
     _, strongest = two.changes[0]
-    assert two.p == strongest.p
     assert two.good.at < two.bad.at
     words = two.words(GPU)
     assert words.startswith(f"2 of 5 cells since night {two.bad.at:%Y-%m-%d} (commits {two.good.commit}..")
@@ -165,6 +163,30 @@ def test_cells_are_asked_about_the_night_at_which_others_began() -> None:
     assert [alert.cells for alert in alerts(told)] == [("sure", "unsure")]
     some = [night for number, night in enumerate(nights(logs["unsure"])) if number not in (3, 40)]
     assert [change.index for change in history(some, GPU, series=1000, asked=asked).proposals] == [110]
+
+
+def test_what_lost_most_over_its_cells_comes_first() -> None:
+    """However sure it is of the least of them; what gained comes last."""
+    many = {f"many {seed}": of(flat(seed) + 0.012 * (TIME >= 30), series=8) for seed in range(50, 55)}
+    one = {"one": of(0.2 * flat(60) + 0.05 * (TIME >= 60), series=8)}
+    gained = {"gained": of(0.2 * flat(61) - 0.2 * (TIME >= 90), series=8)}
+    found = alerts({**gained, **one, **many})
+    assert [(len(alert.cells), alert.cells[0][:4]) for alert in found] == [(5, "many"), (1, "one"), (1, "gain")]
+    assert [alert.lost for alert in found] == [pytest.approx(0.06, abs=0.01), pytest.approx(0.05, abs=0.001), 0.0]
+    surest = [min(change.p for _, change in alert.changes) for alert in found]
+    assert surest[0] == max(surest), "by p it would be the last one"
+
+
+def test_a_cell_is_no_surer_for_being_asked() -> None:
+    """It has one night to be sure of, and so a smaller p than the cell that was searched through, and found it."""
+    logs = {"found": flat(20) + 0.0075 * (TIME >= 60), "asked": flat(14) + 0.0065 * (TIME >= 60)}
+    asked = began([of(one, series=10_000) for one in logs.values()])
+    told = {cell: of(one, series=10_000, asked=asked) for cell, one in logs.items()}
+    (alert,) = alerts(told)
+    (_, first), (_, second) = alert.changes
+    assert alert.cells == ("found", "asked")
+    assert first.p > second.p
+    assert first.alone < second.alone
 
 
 def test_the_order_of_cells_does_not_matter() -> None:
