@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import shlex
 import signal
 import subprocess
@@ -54,10 +56,12 @@ class Night:
     def run(self) -> tuple[int, dict[str, Any]]:
         """All stages that are left; the exit code, and what is to be told.
 
-        UnsupportedError for want of a backend, SpecError where pytest does not understand its options.
+        UnsupportedError for want of a backend, SpecError where pytest does not understand its options, or where what
+        it is to run is not there: that is known before anything is run.
         """
         from harness.report.measurement import perf_of
 
+        self._require_suites()
         stage = self.state.stage
         backend = stage("environment", self._environment)["runs"]
         canaries = NightCanaries(self.settings, backend, self.state.folder / "canaries")
@@ -233,6 +237,19 @@ class Night:
             return here
         return ["--pyargs", *(f"suites.{name}" for name in SUITES[stage])]
 
+    def _require_suites(self) -> None:
+        """SpecError where one of the suites that are left to run is neither a path nor a package."""
+        missing = [
+            f"--{stage} {one}"
+            for stage in SUITES
+            if stage not in self.state.stages
+            for one in self.suites[stage]
+            if not _is_there(one)
+        ]
+        if missing:
+            said = "no such file or folder here, and no package: nothing was run"
+            raise SpecError(f"{', '.join(missing)}: {said}")
+
     @property
     def _left(self) -> float | None:
         """Seconds of the budget; None without one."""
@@ -297,6 +314,23 @@ class Night:
                 return None
             night = _night_of(names[-1])
             return environments(r for name in names if _night_of(name) == night for r in history.records(store, name))
+
+
+def _is_there(asked: str) -> bool:
+    """Whether pytest could find what it is asked for, as far as its path goes: ``path::test``, or a package's name.
+
+    Which tests there are in it, and whether it takes packages, pytest alone knows; of its own notation, as options and
+    ``@file``, nothing is said.
+    """
+    named = asked.partition("[")[0].partition("::")[0]
+    if named.startswith(("-", "@")) or Path(named).exists():
+        return True
+    inside = Path(*named.split("."))  # of a package in the current folder
+    if inside.is_dir() or inside.with_suffix(".py").is_file():
+        return True
+    with contextlib.suppress(ImportError, ValueError):
+        return importlib.util.find_spec(named) is not None
+    return False
 
 
 def _night_of(session: str) -> str:

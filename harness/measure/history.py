@@ -41,9 +41,9 @@ class ChangePoint:
 
     ``estimate``, ``low`` and ``high`` (of 95 %) are logs of ratios of cost, above 0 it got worse; ``before`` and
     ``after`` the levels, in the unit of the nights; ``p`` is adjusted for all places that were searched, not
-    at all for an epoch's beginning, which was known, and ``alone`` is that of this place, as if it had been: of changes
-    that were found among more places and fewer, it tells which is surer. ``good`` is the last night that is before it and ``bad`` the
-    first after it for sure (95 %); ``nights`` have been seen on the new level.
+    at all for an epoch's beginning, which was known, and ``alone`` is that of this place, as if it had been: it tells
+    which is surer of changes that were found among more places and fewer. ``good`` is the last night that is before it
+    and ``bad`` the first after it for sure (95 %); ``nights`` have been seen on the new level.
     """
 
     index: int

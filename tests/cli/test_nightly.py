@@ -326,9 +326,25 @@ def test_what_pytest_refuses_ends_the_night_before_it_measures(project: Project)
     assert (code, refused in json.loads(out)["error"]["message"]) == (2, True)
 
 
+@pytest.mark.parametrize("stage", ["correctness", "performance"])
+def test_what_is_not_there_is_said_before_anything_is_run(project: Project, stage: str) -> None:
+    """All of it at once; and the folder is left to a night that is put right."""
+    missing = ("--performance", "nowhere/test_a.py::test_it[mlp]", f"--{stage}", "suites.nowhere")
+    code, told, said = project.night("--no-canaries", "--budget", "0", *missing)
+    assert code == 2
+    for words in ("--performance nowhere/test_a.py::test_it[mlp]", f"--{stage} suites.nowhere", "nothing was run"):
+        assert words in told["error"]["message"]
+    assert "test_speed" not in told["error"]["message"]
+    assert "pytest" not in said
+    assert "correctness: " not in said
+    there = ("--performance", "test_speed.py::test_measures", "--performance", "suites.latency", "--budget", "0")
+    code, told, said = project.trt(*project.command("--no-canaries", *there), "--pyargs")
+    assert (code, json.loads(told)["faults"]) == (3, []), said
+
+
 def test_what_is_refused_once_something_is_done_is_a_fault(project: Project) -> None:
     """What was done is stored and told."""
-    code, told, _ = project.night("--no-canaries", "--performance", "nowhere.py")
+    code, told, _ = project.night("--no-canaries", "--performance", "test_numbers.py::test_nowhere")
     assert code == 1
     assert told["faults"] == ["performance: pytest ended with exit status 4: it refused what it was asked for"]
     assert (project.folder / "night" / "summary.md").is_file()
