@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from harness.settings import BACKENDS, BEST, Settings
 if TYPE_CHECKING:
     from harness.ledger.night_state import NightState
     from harness.ledger.records import Record, Run
+    from harness.ledger.unmet import Unmet
     from harness.report.night import Beside, Environments
 
 SUITES = {"correctness": ("numerics", "shapes"), "performance": ("latency", "memory")}
@@ -195,6 +196,7 @@ class Night:
             faults=faults,
             changes=stages["change points"]["alerts"],
             quarantines=self._idle(),
+            unmet=self._unmet(),
         )
         file = self.state.folder / "summary.md"
         file.write_text(summary(self._runs, beside), encoding="utf-8")
@@ -204,7 +206,7 @@ class Night:
             code = FAILED
         elif standing.covered == 0:
             code = NOTHING
-        elif standing.open or moved:
+        elif standing.open or moved or any(one.within for one in beside.unmet):
             code = OPEN
         return {"code": code, **self._document(beside), "summary": str(file)}
 
@@ -224,6 +226,7 @@ class Night:
             "changes": list(beside.changes),
             "faults": list(beside.faults),
             "quarantines": list(beside.quarantines),
+            "unmet": [asdict(one) for one in beside.unmet],
             "exports": self.state.stages["exports"]["files"],
             "took": {name: left["seconds"] for name, left in self.state.stages.items()},
         }
@@ -297,6 +300,14 @@ class Night:
 
         ends = ended.noted(self._folder("performance"))
         return ended.idle(ends[-1].quarantines) if ends else []
+
+    def _unmet(self) -> list[Unmet]:
+        """The baselines that nothing met, by when performance last came to its end."""
+        from harness.ledger import ended
+        from harness.ledger.unmet import Unmet
+
+        ends = ended.noted(self._folder("performance"))
+        return [Unmet(**one) for one in ends[-1].unmet] if ends else []
 
     def _before(self) -> Environments | None:
         """The environments of the night before in the store; None where there is none."""

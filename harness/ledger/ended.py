@@ -5,11 +5,13 @@
     {"run": "20260131-142501-9f3a", "command": "pytest suites --trt-perf gate", "began": 1769869501.2,
      "ended": 1769873101.9, "code": 1, "counts": {"passed": 311, "failed": 1},
      "quarantines": [{"cell": "gpt*", "owner": "ada", "reason": "...", "until": "2026-12-31", "over": false,
-                      "unmatched": false}]}
+                      "unmatched": false}],
+     "unmet": [{"cell": "bert-fp16-opt-tensorrt on NVIDIA H200", "why": "...", "within": true}]}
 
 ``counts`` are of all records of the run by then, by verdict; ``quarantines`` what the file of baselines had, where
-performance was asked for, each with whether it was over, and whether no cell of the run was of it. A run that was
-killed and gone on with has as many lines as processes that ended.
+performance was asked for, each with whether it was over, and whether no cell of the run was of it; ``unmet`` the
+accepted baselines that no cell met (`harness.ledger.unmet`). A run that was killed and gone on with has as many lines
+as processes that ended.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Ended:
     code: int
     counts: Mapping[str, int]
     quarantines: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    unmet: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
 def seen(quarantine: Quarantine, *, over: bool, unmatched: bool = False) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from harness.pytest_plugin import (
     storing,
     strict,
     terminal,
+    unmet,
 )
 from harness.pytest_plugin.cells import MARK
 from harness.pytest_plugin.collection import CASE
@@ -125,13 +126,17 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         config.stash[MEASURE_NOTHING] = perf.left_off(empty, run_of(config).settings)
         config.hook.pytest_deselected(items=empty)
         config.stash[DESELECTED] -= len(empty)  # by our own options: known failures know of those
-    if config.option.collectonly or not any(CASE in item.stash for item in items):
+    if config.option.collectonly:
         return
     run = run_of(config)
+    # Tests of performance whose cells are all gone are a run, too, where something was held against them.
+    gone = any(perf.FIXTURE in getattr(item, "fixturenames", ()) for item in empty) and bool(unmet.held(run))
+    if not gone and not any(CASE in item.stash for item in items):
+        return
     run.in_use = True
     run.share_exports()
     try:
-        settled = collection.settle(run, items)
+        settled = collection.settle(run, items, deselected=config.stash.get(DESELECTED, 0) > 0)
     except SpecError as error:  # an interpreter that can't be started
         raise pytest.UsageError(str(error)) from None
     if run.is_worker:
@@ -261,6 +266,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     elif passed and terminal.left_out(run, run.recorded.records):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    run.unmet = unmet.unmet(run, collection.settled(run))
     storing.end(run, int(session.exitstatus))
     if not storing.store(run) and passed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -15,7 +15,7 @@ import pytest
 from harness.errors import HarnessError, SpecError, UnsupportedError
 from harness.ledger.completeness import lost
 from harness.ledger.records import Record
-from harness.pytest_plugin import budget, continued, perf
+from harness.pytest_plugin import budget, continued, perf, strict
 from harness.pytest_plugin.cells import Ask, Case, cases, renamed, unknown
 from harness.pytest_plugin.continued import SETTLED
 from harness.pytest_plugin.problem import ModelFile
@@ -64,7 +64,8 @@ ARRANGED = pytest.StashKey[bool]()
 class Settled:
     """What a run comes to here: the backends asked for, cells in all, those that nothing covers, and all by node.
 
-    ``recorded`` cells have a record of an earlier process.
+    ``recorded`` cells have a record of an earlier process. ``measuring`` are the nodes of performance, ``chosen`` says
+    that tests were chosen by what they are, and not by the options and files that cells are made from.
     """
 
     asked: tuple[str, ...]
@@ -72,6 +73,8 @@ class Settled:
     uncovered: int
     nodes: tuple[str, ...]
     recorded: int = 0
+    measuring: tuple[str, ...] = ()
+    chosen: bool = False
 
 
 def generate(metafunc: pytest.Metafunc) -> None:
@@ -154,7 +157,7 @@ def arrange(session: pytest.Session, items: list[pytest.Item]) -> list[pytest.It
     return empty
 
 
-def settle(run: Run, items: list[pytest.Item]) -> Settled:
+def settle(run: Run, items: list[pytest.Item], *, deselected: bool = False) -> Settled:
     """Probe, and take the cells out of ``items`` that nothing here covers: they need no test to be recorded.
 
     Out go those, too, that an earlier process of the run recorded.
@@ -171,7 +174,7 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
     left_out: list[Found] = run.config.stash.get(LEFT_OUT, [])
     found += left_out
     backends = {one.case.backend for one in found}
-    asked = tuple(backend for backend in run.settings.backend if backend in backends)
+    asked = tuple(backend for backend in run.settings.backend if backend in backends or not found)
     with run.probing():
         if not run.probed:
             run.probe_all(asked)
@@ -189,7 +192,15 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
     measured = [one.case for one in found if perf.FIXTURE in one.fixtures]
     run.measured_cells = len({(case.order, case.cell.point) for case in measured})
     nodes = tuple(one.node for one in found)
-    settled = Settled(asked, len(found), len(missing), nodes, len(before.intersection(nodes)))
+    settled = Settled(
+        asked,
+        len(found),
+        len(missing),
+        nodes,
+        len(before.intersection(nodes)),
+        tuple(one.node for one in found if perf.FIXTURE in one.fixtures),
+        deselected or strict.some(run.config) or bool(run.settings.example) or _picks(run.config),
+    )
     # Nobody waits for the records: should their writer die, the worker that replaces it comes here, too.
     with contextlib.suppress(Timeout), FileLock(run.folder / "settling.lock", timeout=0):
         if not (run.folder / SETTLED).exists():
@@ -204,10 +215,10 @@ def settle(run: Run, items: list[pytest.Item]) -> Settled:
 def settled(run: Run) -> Settled | None:
     """What another process settled; None while none has."""
     try:
-        asked, cells, uncovered, nodes, recorded = json.loads((run.folder / SETTLED).read_text())
+        asked, cells, uncovered, nodes, recorded, measuring, chosen = json.loads((run.folder / SETTLED).read_text())
     except FileNotFoundError:
         return None
-    return Settled(tuple(asked), cells, uncovered, tuple(nodes), recorded)
+    return Settled(tuple(asked), cells, uncovered, tuple(nodes), recorded, tuple(measuring), chosen)
 
 
 def lost_records(run: Run) -> list[str]:
@@ -258,10 +269,14 @@ def _renamed(case: Case, params: str) -> Case:
 
 def _chooses(config: pytest.Config) -> bool:
     """Whether tests are chosen by what they are, and not by the options and files that cells are made from."""
-    if any(config.getoption(name, None) for name in CHOOSING) or any("::" in argument for argument in config.args):
+    if _picks(config) or strict.some(config):
         return True
     arranging = config.hook.pytest_collection_modifyitems.get_hookimpls()
     return any(one.function.__module__.partition(".")[0] not in HARMLESS for one in arranging) or _will_arrange(config)
+
+
+def _picks(config: pytest.Config) -> bool:
+    return any(config.getoption(name, None) for name in CHOOSING)
 
 
 def _will_arrange(config: pytest.Config) -> bool:

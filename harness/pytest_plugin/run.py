@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from harness.judge.oracle import Oracle
     from harness.ledger.kept import Kept
+    from harness.ledger.unmet import Unmet
     from harness.pytest_plugin.perf import Night
     from harness.runtime.backend.hosted import HostedBackend
     from harness.runtime.backend.protocol import Backend
@@ -85,6 +86,7 @@ class Run:
         self.stored: list[str] = []  # what became of the run in the store
         self.problems: dict[str, None] = {}  # with known failures, from every process
         self.unmatched: set[str] = set()  # quarantines, by their cells, likewise
+        self.unmet: list[Unmet] = []  # baselines, when all processes have come to their end
 
     # What is asked --------------------------------------------------------------------------------
 

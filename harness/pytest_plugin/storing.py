@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from harness.errors import SpecError, StoreError
@@ -49,6 +50,7 @@ def end(run: Run, code: int) -> None:
         code,
         Counter(record.verdict for record in run.recorded.records),
         quarantines.met(run),
+        [asdict(one) for one in run.unmet],
     )
     with contextlib.suppress(OSError):  # as where the disk is full, which is said of what matters more
         ended.note(run.folder, made)

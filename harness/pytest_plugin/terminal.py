@@ -10,6 +10,7 @@ import pytest
 
 from harness.ledger.ended import idle
 from harness.ledger.records import PERF, UNSEEN, Record
+from harness.ledger.unmet import Unmet
 from harness.pytest_plugin import quarantines
 from harness.pytest_plugin.collection import Settled, lost_records, unreached
 from harness.pytest_plugin.run import Run
@@ -17,6 +18,7 @@ from harness.runtime.capability import Probe, State
 from harness.settings import BACKENDS, BEST
 
 WORK = ("parse", "build", "deserialize", "run")  # what a backend is for, as capabilities
+FEW = 3  # that are named of many
 WIDEST = 120  # columns of the table: on a wider terminal it would be torn apart, and a log has no width
 
 
@@ -80,6 +82,8 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
         for words in left_out(run, found.records):
             reporter.write_line(f"{words}: no success, whatever the absence of failures says", red=True)
         reporter.write_line(f"records: {_relative(run.folder)}")
+    if words := unmet(run.unmet):
+        reporter.write_line(words, yellow=True)
     if count := unreached(run):
         reporter.write_line(
             f"stopped early: {count} {'cell was' if count == 1 else 'cells were'} not reached", red=True
@@ -91,6 +95,13 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
         reporter.section("known failures and records: problems", red=True)
         for line in said:
             reporter.write_line(line)
+
+
+def unmet(found: Iterable[Unmet]) -> str:
+    """The baselines that no cell met, of what the run was to do: how many, and the first of them; "" of none."""
+    cells = [one.cell for one in found if one.within]
+    rest = ", ..." if len(cells) > FEW else ""
+    return f"baselines that nothing met: {len(cells):,}: {'; '.join(cells[:FEW])}{rest}" if cells else ""
 
 
 def outliers(records: Iterable[Record]) -> list[str]:

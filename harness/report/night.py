@@ -18,6 +18,7 @@ import numpy as np
 from harness.ledger.candidate import Place
 from harness.ledger.gate import Question
 from harness.ledger.records import NOT_RUN, VERDICTS, Record, Run, Verdict, latest
+from harness.ledger.unmet import Unmet, outside
 from harness.measure.bench import interval
 from harness.measure.finding import BAD, OPEN, Said
 from harness.measure.metric import Metric
@@ -43,7 +44,7 @@ class Beside:
     ``canaries`` say what they found, a line each; ``host_changed`` that they moved. ``before`` is what `environments`
     gave for the last night, None where there was none. ``not_run`` counts cells that were left out on purpose, by
     reason. ``faults`` are what went wrong beside all cells, ``changes`` the change points of the series of the night,
-    ``quarantines`` those that excuse nothing any more.
+    ``quarantines`` those that excuse nothing any more, ``unmet`` the accepted baselines that nothing met.
     """
 
     title: str = ""
@@ -54,6 +55,7 @@ class Beside:
     faults: Sequence[str] = ()
     changes: Sequence[str] = ()
     quarantines: Sequence[str] = ()
+    unmet: Sequence[Unmet] = ()
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,9 @@ class Line:
 def summary(runs: Iterable[Run], beside: Beside | None = None) -> str:
     """Of ``runs``, each cell's last record; below `LIMIT` bytes whatever they hold.
 
-    What failed, with the words of its rulings; what is open; regressions that fail nothing, and why; quarantines that
-    excuse nothing; models that are others than the baselines of their names; improvements; what was not covered, not
-    run or not read, by reason; canaries; environments; suites; means; cells.
+    What failed, with the words of its rulings; what is open; baselines that nothing met; regressions that fail nothing,
+    and why; quarantines that excuse nothing; models that are others than the baselines of their names; improvements;
+    what was not covered, not run or not read, by reason; canaries; environments; suites; means; cells.
     """
     beside = beside or Beside()
     runs = list(runs)
@@ -207,6 +209,8 @@ def _outcome(records: Sequence[Record], lines: Sequence[Line], beside: Beside) -
     not_run = sum(record.message == NOT_RUN for record in records)
     rest = f"; {_count(not_run, 'cell')} not run" if not_run else ""
     rest += f"; {_count(still_open, 'metric')} open" if still_open else ""
+    unmet = _count(sum(one.within for one in beside.unmet), "baseline")
+    rest += f"; {unmet} not met" if unmet else ""
     rest += "; the host changed" if beside.host_changed else ""
     return f"**{said}**{rest}. {_count(len(records), 'cell') or 'No cell'}{': ' if counts else ''}{counts}."
 
@@ -247,6 +251,7 @@ def _parts(
     yield "Faults of the night", ("what went wrong beside all cells",), [[escaped(one)] for one in beside.faults], 0.05
     yield "Failed", said, [_said(line) for line in lines if line.fails], 0.3
     yield "Open", said, [_said(line) for line in _still_open(lines)], 0.15
+    yield "Baselines that nothing met tonight", ("cell", "why"), _unmet(beside.unmet), 0.08
     excused = [line for line in lines if line.said in BAD and not line.fails]
     yield "Regressions that fail nothing", said, [_said(line) for line in excused], 0.08
     yield "Quarantines that excuse nothing", ("which, and why",), [[escaped(q)] for q in beside.quarantines], 0.04
@@ -287,6 +292,13 @@ def _said(line: Line) -> list[str]:
     excuse = f" ({line.excuse})" if line.excuse else ""
     words = f"{line.words}{excuse}"
     return [escaped(line.subject, 150), escaped(line.title), line.said.value.replace("_", " "), escaped(words, 600)]
+
+
+def _unmet(found: Sequence[Unmet]) -> list[Sequence[str]]:
+    """A row for each that is within what the night was to do; the others are counted in one, which none pushes out."""
+    rest = outside(found)
+    rows = [[escaped(one.cell, 150), escaped(one.why, 300)] for one in found if one.within]
+    return [*([["others", escaped(rest, 600)]] if rest else []), *rows]
 
 
 def _left_out(

@@ -259,7 +259,10 @@ def test_a_failure_fails_the_night(project: Project) -> None:
 
 
 def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project, settled: Settled) -> None:
-    """Two nights make a baseline; what is slower in the third is measured beside it, and alone is named."""
+    """Two nights make a baseline; what is slower in the third is measured beside it, and alone is named.
+
+    In the last one a test is gone, and so the cell of a baseline.
+    """
     before, *_ = settled
     shutil.copytree(before.folder / ".trt-harness", project.folder / ".trt-harness")
     (project.folder / "conftest.py").write_text(HERE)
@@ -294,6 +297,11 @@ def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project,
 
     code, summary = night(4)
     assert (code, "**PASSED**" in summary, "REGRESSION" in summary) == (0, True, False)
+
+    (project.folder / "test_speed.py").write_text(MEASURES.replace(', "depthwise"', ""))
+    code, summary = night(5)
+    assert (code, "**PASSED**; 1 baseline not met" in summary) == (4, True)
+    assert "| depthwise-fake on fake GPU | no test makes this cell any more" in summary
 
 
 def test_without_time_nothing_is_run_and_all_of_it_is_named(project: Project) -> None:

@@ -1,0 +1,203 @@
+"""The accepted baselines that no cell of a run met, and which of them are within what it was to do.
+
+Within is what the run's options, its tests and this device leave: another model, precision, point, shard or backend
+than was asked for, tests that were chosen one by one, another device, a file of tests that it does not collect are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from harness.errors import SpecError, StoreError
+from harness.ledger.records import NOT_RUN, PERF, UNSEEN, Record
+from harness.ledger.unmet import Unmet
+from harness.pytest_plugin.cells import in_shard
+from harness.pytest_plugin.perf import asked_for
+from harness.pytest_plugin.scheduling import path_of
+from harness.settings import BACKENDS, BEST
+from harness.spec.cell import BACKEND_IDS
+from harness.spec.precision import RECIPES
+from harness.spec.profile import POINTS
+
+if TYPE_CHECKING:
+    from harness.ledger.baselines import Baseline
+    from harness.pytest_plugin.collection import Settled
+    from harness.pytest_plugin.run import Run
+
+DEVICE, BACKEND, ASKED, TIME = "on another device", "of another backend", "not asked for", "not run for want of time"
+REPLACED = "of a model that another accepted one of its name has replaced"
+KNOWN = "known to fail"
+
+
+def held(run: Run) -> Mapping[str, Baseline]:
+    """By key, the accepted baselines of a run that measures. A file that can't be read failed each cell."""
+    if run.settings.perf == "off":
+        return {}
+    from harness.ledger.baseline_file import read
+
+    with contextlib.suppress(SpecError, OSError):
+        return read(run.baselines).active
+    return {}
+
+
+def unmet(run: Run, settled: Settled | None) -> list[Unmet]:
+    """What is within first, then by cell; asked for when all processes have come to their end.
+
+    A run that was stopped says nothing: what it had before it was not measured.
+    """
+    active = held(run)
+    if not active or settled is None or run.stopped:
+        return []
+    tonight = _Tonight(run, settled, active)
+    why = {key: tonight.why(one) for key, one in active.items() if key not in tonight.met}
+    found = [Unmet(active[key].cell, *said) for key, said in why.items() if said is not None]
+    return sorted(found, key=lambda one: (not one.within, one.cell, one.why))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tonight:
+    run: Run
+    settled: Settled
+    active: Mapping[str, Baseline]
+
+    def why(self, one: Baseline) -> tuple[str, bool] | None:
+        """Why nothing met it, and whether it is within; None where it failed, which is told as that."""
+        name, _, device = one.cell.partition(" on ")
+        if device not in self.devices:
+            uuid = one.environment.get("gpu_uuid")
+            now = self.gpus.get(uuid) if uuid else None
+            if now is None or f"{name} on {now}" in self.names_met:
+                return DEVICE, False
+            return f"its GPU is another device now: {now}", self.narrowed(one, name) is None
+        records = self.records.get(name, [])
+        if records:
+            return self.of_records(one, records)
+        outside = self.narrowed(one, name)
+        if outside is not None:
+            return outside, False
+        file = self.run.baselines.name
+        model = name.partition("-")[0]
+        if model not in {known.id for known in self.run.catalog.models}:
+            return f"there is no model {model} any more: bring it back, or remove its baseline from {file}", True
+        return f"no test makes this cell any more: bring it back, or remove its baseline from {file}", True
+
+    def of_records(self, one: Baseline, records: Sequence[Record]) -> tuple[str, bool] | None:
+        """Of those that have its name."""
+        verdicts = {record.verdict for record in records}
+        if not verdicts.isdisjoint(("failed", "error", "unexpected_pass")):
+            return None
+        if any(record.facts.get(PERF) and record.verdict not in UNSEEN for record in records):
+            if one.cell in self.names_met:
+                return REPLACED, False
+            return "another model of that name was measured: accept that one, or bring this one's back", True
+        if "known_failure" in verdicts:
+            return KNOWN, False
+        if any(record.message == NOT_RUN for record in records):
+            return TIME, False
+        if not self.measured(one):
+            return ASKED, False
+        return f"not covered: {records[0].message.partition(chr(10))[0]}", True
+
+    def narrowed(self, one: Baseline, name: str) -> str | None:
+        """What this run was asked for instead; None where its cell is within that."""
+        asked = self.run.settings
+        model, *parts = name.split("-")
+        ending = parts.pop() if parts else ""
+        backend = one.environment.get("backend") or {short: full for full, short in BACKEND_IDS.items()}.get(
+            ending, ending
+        )
+        asking = [each for each in asked.backend if each == backend or (each == BEST and backend in BACKENDS)]
+        if not asking:
+            return BACKEND
+        if backend not in asking and any(name.rpartition("-")[0] == met.rpartition("-")[0] for met in self.records):
+            return BACKEND  # the best one is another by now
+        precision = next((part for part in parts if part in RECIPES), "")
+        point = next((part.partition("_")[0] for part in parts[-1:] if part.partition("_")[0] in POINTS), "")
+        known = {each.id for each in self.run.catalog.models}
+        left_out = (
+            self.settled.chosen,
+            not self.measured(one),
+            model in known and model not in {each.id for each in self.run.models},
+            model not in known
+            and bool(asked.model)
+            and not any(fnmatch.fnmatchcase(model, pattern) for pattern in asked.model),
+            bool(precision) and precision not in asked.precision,
+            bool(point) and point not in asked.point,
+            not any(in_shard(model, precision, each, asked.shard) for each in asking),
+        )
+        return ASKED if any(left_out) or self.elsewhere(one) else None
+
+    def measured(self, one: Baseline) -> bool:
+        """Whether one of its metrics is among those that this run was to measure; one that is unknown here may be."""
+        from harness.measure.quantity import every
+
+        quantities, patterns = every(), self.run.settings.perf_metrics
+        return any(name not in quantities or asked_for(quantities[name], patterns) for name in one.metrics)
+
+    def elsewhere(self, one: Baseline) -> bool:
+        """Whether what measured it lies outside of what this run collects, as far as the store knows."""
+        config = self.run.config
+        for session in reversed(one.sessions):
+            files = {node.partition("::")[0] for node in self.nodes(session).get(one.key, ())}
+            if files:
+                asked = [path_of(argument.partition("::")[0], config).resolve() for argument in config.args]
+                paths = [(config.rootpath / file).resolve() for file in files]
+                return not any(path.is_relative_to(place) for path in paths for place in asked)
+        return False
+
+    @functools.cached_property
+    def met(self) -> set[str]:
+        """Keys of the cells that were measured."""
+        told = (record for records in self.records.values() for record in records if record.verdict not in UNSEEN)
+        return {str(record.facts[PERF]["key"]) for record in told if record.facts.get(PERF)}
+
+    @functools.cached_property
+    def names_met(self) -> set[str]:
+        return {one.cell for key, one in self.active.items() if key in self.met}
+
+    @functools.cached_property
+    def records(self) -> dict[str, list[Record]]:
+        """Those of tests that measure, by the name of their cell: of "best", where it came to none, by each."""
+        measuring, found = set(self.settled.measuring), dict[str, list[Record]]()
+        for record in self.run.recorded.records:
+            if record.node in measuring:
+                for backend in BACKENDS if record.backend == BEST else (record.backend,):
+                    found.setdefault(replace(record.cell, test="", backend=backend).params, []).append(record)
+        return found
+
+    @functools.cached_property
+    def gpus(self) -> dict[str, str]:
+        """What its GPUs are called, by UUID."""
+        return {str(facts["gpu_uuid"]): name for facts, name in self._places if facts.get("gpu_uuid")}
+
+    @functools.cached_property
+    def devices(self) -> set[str]:
+        return {name for _, name in self._places}
+
+    @functools.cached_property
+    def _places(self) -> list[tuple[Mapping[str, object], str]]:
+        from harness.ledger.candidate import Place
+
+        return [(facts, Place.here(facts).device) for facts in self.run.environments.values()]
+
+    @functools.cache  # noqa: B019 - it lives as long as one question
+    def nodes(self, session: str) -> Mapping[str, Sequence[str]]:
+        """Of a session in the store the tests that measured, by the key of their cell."""
+        from harness.ledger import history
+        from harness.ledger.store import store_in
+
+        found: dict[str, list[str]] = {}
+        if self.run.settings.store is not None:
+            with (
+                contextlib.suppress(StoreError),
+                store_in(self.run.home, self.run.settings.store, create=False) as store,
+            ):
+                for record in history.records(store, session):
+                    if record.facts.get(PERF):
+                        found.setdefault(record.facts[PERF]["key"], []).append(record.node)
+        return found
