@@ -272,7 +272,8 @@ def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
     """Insert those of ``rows`` that are not there yet, by the table's own keys; how many were new."""
     if not rows:
         return 0
-    clean = [_storable(row) for row in rows]
+    numbers = tuple(column.name for column in table.c if isinstance(column.type, sa.Float))
+    clean = [_storable(row, numbers) for row in rows]
     counted = {"preserve_rowcount": True}
     known_by = [table.c.key] if "key" in table.c else list(table.primary_key)
     if connection.dialect.name != "postgresql":
@@ -287,21 +288,21 @@ def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
     return int(connection.execute(asked, execution_options=counted).rowcount)
 
 
-def _storable(row: Row) -> Row:
-    """``row`` with what every database gives back as it was.
+def _storable(row: Row, numbers: Sequence[str]) -> Row:
+    """``row`` with what every database takes, and gives back as it was.
 
-    That is no text with NUL or half of a character, which are put in Python's notation; and no -0.0, of which SQLite
-    makes 0.0.
+    That is no text with NUL or half of a character, which are put in Python's notation; and of ``numbers``, the columns
+    of floats, no integer, which PostgreSQL's driver refuses among floats, and no -0.0, of which SQLite makes 0.0.
     """
-    if all(value.isascii() and "\0" not in value for value in row.values() if isinstance(value, str)) and not any(
-        isinstance(value, float) and value == 0 for value in row.values()
-    ):
-        return row
-    return {name: _clean(value) if isinstance(value, str) else _unsigned(value) for name, value in row.items()}
-
-
-def _unsigned(value: Any) -> Any:
-    return abs(value) if isinstance(value, float) and value == 0 else value
+    changed: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, str) and not (value.isascii() and "\0" not in value):
+            changed[name] = _clean(value)
+    for name in numbers:
+        value = row.get(name)
+        if value is not None and (type(value) is not float or value == 0):
+            changed[name] = float(value) or 0.0
+    return {**row, **changed} if changed else row
 
 
 def _clean(text: str) -> str:

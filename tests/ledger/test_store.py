@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -72,6 +73,19 @@ def test_any_text_can_be_stored(store: Store) -> None:
     (found,) = stored.rows(store)["audit_event"]
     assert ("a\\x00b" in found, "\\udcff" in found, "ü" in found) == (True, True, True)
     write(store, row)
+
+
+def test_numbers_are_floats_however_they_are_spelled(store: Store) -> None:
+    """PostgreSQL's driver refuses rows of integers and floats at once, and SQLite has no -0.0."""
+    batch, numbers = stored.batch(range(1), range(1)), (0, -0.0, 0.5, np.float64(0.25), None)
+    told = {"question": "plan", "outcome": "PASS", "fails": False, **dict.fromkeys(("low", "high", "visible", "p"), 1)}
+    rows = ({**told, "words": str(number), "estimate": one} for number, one in enumerate(numbers))
+    batch.comparisons = [(stored.session(0), stored.series(0), row) for row in rows]
+    write(store, batch)
+    table = schema.comparison.c
+    asked = sa.select(table.estimate, table.p).order_by(table.words)
+    found = store.read(lambda connection: connection.execute(asked).all())
+    assert str([tuple(row) for row in found]) == "[(0.0, 1.0), (0.0, 1.0), (0.5, 1.0), (0.25, 1.0), (None, 1.0)]"
 
 
 def test_reading_sees_one_moment(store: Store) -> None:
