@@ -190,8 +190,9 @@ def test_a_gpu_that_is_another_device_now_is_within(run: Runs, monkeypatch: pyte
 def test_what_is_not_covered_is_within(run: Runs) -> None:
     """Told by several processes, of which none measures on a CPU that others work on."""
     run.hold(baseline(MLP), baseline(GONE))
-    told = run(workers=("-p", "xdist", "-n", "1"))
-    likened(told, [(GONE, NO_MODEL, True), (MLP, "not covered: measure: other workers compute beside it", True)])
+    two, lacking = ("-p", "xdist", "-n", "2"), (MLP, "not covered: measure: other workers compute beside it", True)
+    likened(run(workers=two), [(GONE, NO_MODEL, True), lacking])
+    likened(run("-k", "mlp", workers=two), [lacking, (GONE, ASKED, False)])
 
 
 def test_what_failed_is_told_as_that(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +217,9 @@ def test_where_all_cells_are_gone_they_are_told_all_the_same(run: Runs) -> None:
     text = TEST.partition('@pytest.mark.trt(models="*"')[0].replace('["mlp", "depthwise"]', "lambda _: False")
     (run.folder / "test_it.py").write_text(text)
     run.hold(baseline(MLP), baseline(GONE))
-    likened(run(), [(GONE, NO_MODEL, True), (MLP, NO_TEST, True)])
-    assert run.done.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    for workers in (("-p", "no:xdist"), ("-p", "xdist", "-n", "1")):
+        likened(run(workers=workers), [(GONE, NO_MODEL, True), (MLP, NO_TEST, True)])
+        assert run.done.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     run.hold()
     assert run() == []
     assert "trt-harness: " not in run.done.stdout.str(), "nothing is held: no run of ours"
