@@ -108,6 +108,10 @@ class StoreError(HarnessError):
     """A store can't be opened, read or written: where, why, and what to do. What was stored still is."""
 
 
+class NoStoreError(StoreError):
+    """There is none yet."""
+
+
 class ComparisonFailure(HarnessError, AssertionError):
     """Results differ from what was expected; ``comparison`` holds the figures."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from harness.cli.runs import HOME
 
 if TYPE_CHECKING:
     from harness.ledger.baselines import Known
+    from harness.ledger.change_states import Change
     from harness.ledger.history import Told
     from harness.ledger.series import Course
     from harness.measure.history import ChangePoint, History
@@ -36,10 +37,11 @@ def history(
 ) -> None:
     """Draw what a cell took, session after session, with its epochs, its baseline and where its level changed.
 
-    A change point is a proposal: `trt-harness compare` decides. Exits with 3 where the store has no such series.
+    A change point is a proposal: the next nights' fresh comparison decides. Exits with 3 where there is no such series.
     """
     from harness.ledger import history as stored
     from harness.ledger.baseline_file import FILE, read
+    from harness.ledger.change_states import kept
     from harness.ledger.series import courses, histories
     from harness.ledger.store import store_in
     from harness.measure.quantity import every
@@ -58,6 +60,7 @@ def history(
             if (fnmatch.fnmatchcase(line.metric, metric) if metric else line.metric in deciding)
         ]
         found = courses(opened, wanted)
+        changes = kept(opened, {line.cell_key for line in wanted})
         for course, made in zip(found, histories(found), strict=True):
             baseline = held.get(course.line.cell_key)
             known = baseline.metrics.get(course.line.metric) if baseline else None
@@ -65,6 +68,7 @@ def history(
             if last not in told:
                 told[last] = stored.verdicts(opened, last)
             said = _said(told[last], course)
+            standings, others = _standings([one for one in changes if one.line.key == course.line.key], made)
             if not json:
                 typer.echo("\n" * bool(series), nl=False)
                 for line in history_lines(
@@ -73,10 +77,12 @@ def history(
                     unit=course.line.unit,
                     baseline=_level(known),
                     verdict=said,
+                    standings=standings,
+                    others=others,
                     width=min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH),
                 ):
                     typer.echo(line)
-            series.append(_document(course, made, _level(known), said))
+            series.append(_document(course, made, _level(known), said, standings, others))
         if not found:
             there = sorted({line.metric for line in of_cell} or {line.cell for line in stored.lines(opened)})
             say(f"{opened.name}: no series of {cell!r} {metric!r}: there are {', '.join(there[:20]) or 'none at all'}")
@@ -94,7 +100,27 @@ def _said(told: Sequence[Told], course: Course) -> str:
     return "; ".join(f"{one.outcome.replace('_', ' ')}: {one.words}" for one in mine)
 
 
-def _document(course: Course, made: History, baseline: float | None, said: str) -> dict[str, Any]:
+def _standings(kept: Sequence[Change], made: History) -> tuple[dict[int, str], list[str]]:
+    """Of each proposal for the worse, by its index, whether it is decided; and what a night kept that is not in it."""
+    from harness.ledger.change_states import State, matching
+
+    standings, met = {}, set()
+    for one in made.proposals:
+        if one.estimate > 0:
+            found = matching(kept, one.bad.at)
+            met.add(found)
+            standings[one.index] = found.standing if found else "no night has kept it"
+    return standings, [f"{one}: {one.standing}" for one in kept if one not in met and one.state is not State.CLEARED]
+
+
+def _document(
+    course: Course,
+    made: History,
+    baseline: float | None,
+    said: str,
+    standings: Mapping[int, str],
+    others: Sequence[str],
+) -> dict[str, Any]:
     return {
         "cell": course.line.cell,
         "metric": course.line.metric,
@@ -106,7 +132,8 @@ def _document(course: Course, made: History, baseline: float | None, said: str) 
         "epochs": [
             {"start": one.start, "stop": one.stop, "moved": [str(moved) for moved in one.moved]} for one in made.epochs
         ],
-        "changes": [_change(one, made) for one in made.changes],
+        "changes": [{**_change(one, made), "standing": standings.get(one.index, "")} for one in made.changes],
+        "kept": list(others),
     }
 
 

@@ -158,7 +158,8 @@ class Night:
         return {"store": name, "new": new, "faults": faults}
 
     def _changes(self) -> dict[str, Any]:
-        """Alerts on the series of cells that were measured tonight."""
+        """Alerts on the series of cells that were measured tonight, and what became of their change points."""
+        from harness.ledger.change_states import kept, summed
         from harness.ledger.series import alerts_of, note
         from harness.ledger.store import store_in
         from harness.report.measurement import perf_of
@@ -170,7 +171,7 @@ class Night:
         with store_in(HOME, self.settings.store, create=False) as store:
             found = alerts_of(store, measured, since)
             note(store, found)
-            return {"alerts": [one.words for one in found]}
+            return {"alerts": summed(found, kept(store, measured))}
 
     def _exports(self) -> dict[str, Any]:
         from harness.ledger.commit import noted

@@ -24,7 +24,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ import numpy.typing as npt
 from harness.ledger.baselines import HISTORY, Baseline, Known
 from harness.ledger.policy import BUILDING, Policy, kind_of
 from harness.measure.builders import spread_of
-from harness.measure.finding import BAD, OPEN, Finding, Said
+from harness.measure.finding import BAD, OPEN, SETTLED, Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
 from harness.measure.runner import SideFailed
@@ -41,9 +41,13 @@ from harness.measure.stats import CONFIDENCE, ROUNDING
 from harness.measure.verdict import LEAST, told
 from harness.settings import Perf
 
+if TYPE_CHECKING:
+    from harness.ledger.change_states import Change
+
 Array = npt.NDArray[np.float64]
 SUSPECT = 0.05  # one-sided: what would be this rare by chance is measured again
 ALARM = 0.0025  # one-sided, of a loss that history alone is to show: nothing fresh stands beside it
+CLEARING = 2  # times a 95 % interval: what is beyond is about as rare as `ALARM`, and is asked night after night
 OPTIONS = "options"  # of an environment: what a build was asked for, which runs no plan otherwise
 
 
@@ -186,7 +190,8 @@ class Gate:
 
     ``lost`` is by how much, as a log ratio, the one that got slower did: history alone then decides nothing. ``gained``
     is by how much the one that got faster did: another plan than the baseline's has to show it, too, or it is
-    suspected, since a host that got faster must not hide a plan that got slower.
+    suspected, since a host that got faster must not hide a plan that got slower. ``changes`` are change points that
+    are not cleared, by the key of a cell and its metric: what has one is compared afresh, however it screens.
     """
 
     policies: Mapping[str, Policy]
@@ -196,6 +201,7 @@ class Gate:
     gained: float = 0.0
     lost: float = 0.0
     quarantined: Mapping[str, str] = field(default_factory=dict)  # by cell: who owns it, why, until when
+    changes: Mapping[tuple[str, str], Change] = field(default_factory=dict)
 
     def rule(
         self,
@@ -210,20 +216,23 @@ class Gate:
         Of a metric of the baseline that can't be measured any more, too. Where there is no ``baseline``, what is beside
         a ``namesake``'s, of another model under the same name, is told.
         """
-        drifted = list(self._drift(tonight, release, rival)) if release is not None else []
+        plain = replace(self, changes={})  # what a release, or the baseline's own plan, is asked is another question
+        drifted = list(plain._drift(tonight, release, rival)) if release is not None else []
         if baseline is None:
             unheld = [self._unheld(tonight, name, namesake) for name in tonight.values]
-            return [*unheld, *map(self._excused, drifted)]
+            return [*(self._of_change(ruling, tonight) for ruling in unheld), *map(self._excused, drifted)]
         question = asked(tonight, baseline)
-        rulings = {name: self._screened(tonight, baseline, name, question) for name in tonight.values}
+        screened = {name: self._screened(tonight, baseline, name, question) for name in tonight.values}
+        rulings = {name: self._doubted(ruling, tonight) for name, ruling in screened.items()}
         suspects = [
             name for name, ruling in rulings.items() if ruling.finding.said is Said.INCONCLUSIVE and ruling.held
         ]
         if suspects and self.perf == "gate":
             rulings |= self._confirmed(tonight, baseline, suspects, question, rulings, rival)
-        stayed = self._stayed(tonight, baseline, question, rival) if self.perf == "gate" else []
+        stayed = plain._stayed(tonight, baseline, question, rival) if self.perf == "gate" else []
         gone = [self._gone(tonight, baseline, name, question) for name in tonight.missing if name in baseline.metrics]
-        return [self._excused(ruling) for ruling in (*rulings.values(), *gone, *stayed, *drifted)]
+        told = [self._of_change(ruling, tonight) for ruling in rulings.values()]
+        return [self._excused(ruling) for ruling in (*told, *gone, *stayed, *drifted)]
 
     # Within --------------------------------------------------------------------------------------
 
@@ -302,6 +311,27 @@ class Gate:
         gave = f"{plans.count(slow)} of {len(plans)} builds gave plan {slow[:12]}"
         return f"{gave}, {step.words(metric)}, and than the others by {metric.percent(apart):.1f} %"
 
+    def _doubted(self, ruling: Ruling, tonight: Tonight) -> Ruling:
+        """A screening passes nothing that a change point speaks against: one night says less than many do."""
+        finding = ruling.finding
+        if (tonight.key, finding.metric) not in self.changes or finding.said not in SETTLED:
+            return ruling
+        return replace(ruling, finding=replace(finding, said=Said.INCONCLUSIVE))
+
+    def _of_change(self, ruling: Ruling, tonight: Tonight) -> Ruling:
+        """With the change point in words, and what the ruling makes of it."""
+        change = self.changes.get((tonight.key, ruling.finding.metric))
+        if change is None:
+            return ruling
+        verdict, said = ruling.finding.verdict, ruling.finding.said
+        confirmed = decides(ruling.question, said, (verdict.estimate, verdict.high) if verdict else None, change.low)
+        now = f"stays {change.state.value}" if confirmed is None else "confirmed" if confirmed else "cleared"
+        if confirmed is None and verdict is None:
+            now += ", since nothing stood beside it: what many nights show no single one takes back"
+        elif confirmed is None and said in SETTLED:
+            now += ", since as much may still be lost"
+        return replace(ruling, finding=replace(ruling.finding, words=f"{ruling.finding.words}; {change}: {now}"))
+
     def _step(self, known: Known, values: Array, name: str, question: Question) -> Step:
         """What another plan took, as on the host of the baseline: without what the canaries gained since."""
         quantity = self.quantities[name]
@@ -353,7 +383,8 @@ class Gate:
             if fresh is failed:
                 words = f"{fresh.metric}: {fresh.words}"
             if fresh.said in (Said.PASS, Said.IMPROVEMENT):
-                words += f"; {'' if slow else 'the night moved both: '}{screened[name].finding.words}"
+                moved = "screened: " if (tonight.key, name) in self.changes else "the night moved both: "
+                words += f"; {'' if slow else moved}{screened[name].finding.words}"
             rulings[name] = Ruling(replace(fresh, subject=tonight.cell, metric=name, words=words), question)
         return rulings
 
@@ -405,8 +436,9 @@ class Gate:
             hidden = self.gained > 0 and plain.estimate < math.log1p(known.tolerance)  # a loss on a faster host alone
             said = Said.INCONCLUSIVE
             lost = step.p < ALARM and step.estimate >= math.log1p(known.tolerance)
+            change = self.changes.get((tonight.key, name))
             if step.estimate < math.log1p(known.tolerance) and not (self.lost and step.p < SUSPECT):
-                said = Said.PASS
+                said = Said.INCONCLUSIVE if change and step.high >= change.low else Said.PASS
             elif self.lost or hidden:
                 said, words = Said.HOST_CHANGED, f"{words}; {self.host}"
             elif lost and _few(step, baseline):
@@ -459,6 +491,24 @@ class Gate:
         quarantine = self.quarantined.get(ruling.finding.subject, "")
         ungated = "" if self._policy(ruling.finding.metric).gated else "the policy does not gate it"
         return replace(ruling, excuse=quarantine or ungated)
+
+
+def decides(question: Question, said: Said, fresh: tuple[float, float] | None, low: float) -> bool | None:
+    """Of a change point of the series: whether what was ``said`` confirms it, or clears it; None where it stays open.
+
+    A regression confirms, even by history alone, which then shows it by other processes than the change was found in.
+    A pass clears where it was interleaved with the baseline's plans (``fresh``: its estimate and the upper end of its
+    95 % interval, as log ratios of cost, None of what was not), and even `CLEARING` times as wide an interval ends
+    below the least that the change may be (``low``): a tolerance passes more than that. By history it is one night
+    against the few of a baseline, and clearing whatever one night of many does not show would in time clear everything.
+    What a release is allowed to lose is another question, and so is what the baseline's own plans lose elsewhere.
+    """
+    if question is Question.DRIFT:
+        return None
+    if said is Said.REGRESSION:
+        return True
+    excluded = fresh is not None and fresh[0] + CLEARING * (fresh[1] - fresh[0]) < low
+    return False if excluded and said in SETTLED and question is not Question.ENVIRONMENT else None
 
 
 def _few(step: Step, baseline: Baseline) -> bool:

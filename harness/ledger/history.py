@@ -11,10 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from harness.ledger import schema
-from harness.ledger.nights import BESIDE, History
+from harness.ledger.nights import BESIDE, BY_HAND, History
 from harness.ledger.proposals import MODEL, Seen, Value
 from harness.ledger.records import Record
 from harness.ledger.store import CHUNK, Store
+from harness.measure.finding import Said
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,29 @@ def verdicts(store: Store, session: str) -> list[Told]:
     asked = sa.select(*columns).select_from(c.join(r).join(s)).where(s.c.name == session)
     rows = store.read(lambda connection: connection.execute(asked).all())
     return sorted((Told(*row) for row in rows), key=lambda one: (one.cell, one.metric, one.question, one.words))
+
+
+def held(store: Store) -> dict[str, set[str]]:
+    """By cell, with its device, what was said when it was last held against a baseline, and not by hand."""
+    c, r, s = schema.comparison, schema.series, schema.session
+    asked = sa.select(r.c.cell, s.c.at, c.c.outcome).select_from(c.join(r).join(s))
+    asked = asked.where(c.c.question != BY_HAND, c.c.outcome.not_in([Said.NOTED.value, Said.NOT_COVERED.value]))
+    found: dict[str, tuple[float, set[str]]] = {}
+    for cell, at, outcome in store.read(lambda connection: connection.execute(asked.distinct()).all()):
+        last, said = found.get(cell, (at, set()))
+        if at >= last:
+            found[cell] = at, {outcome, *(said if at == last else ())}
+    return {cell: said for cell, (_, said) in found.items()}
+
+
+def last_measured(store: Store) -> list[tuple[str, str, float]]:
+    """Key and name of each cell, and when the last session that measured it began."""
+    m, r, s = schema.measurement, schema.series, schema.session
+    each = sa.select(m.c.series_id, sa.func.max(s.c.at).label("at")).select_from(m.join(s)).group_by(m.c.series_id)
+    last = each.subquery()
+    asked = sa.select(r.c.cell_key, r.c.cell, sa.func.max(last.c.at)).join(last, last.c.series_id == r.c.id)
+    asked = asked.group_by(r.c.cell_key, r.c.cell)
+    return sorted(tuple(row) for row in store.read(lambda connection: connection.execute(asked).all()))
 
 
 def sessions(store: Store) -> list[tuple[str, float, str]]:

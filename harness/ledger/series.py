@@ -55,9 +55,8 @@ class Course:
 
     @property
     def metric(self) -> Metric:
-        """What its numbers mean; of a metric that no version here measures, by its unit."""
-        known = every().get(self.line.metric)
-        return known.metric if known else Metric(self.line.metric, more_is_better=self.line.unit == RATE)
+        """What its numbers mean."""
+        return metric_of(self.line.metric, self.line.unit)
 
     @property
     def host(self) -> tuple[str, str, str]:
@@ -196,6 +195,12 @@ def note(store: Store, told: Iterable[Alerted]) -> int:
         return add(connection, schema.change_point, rows)
 
     return store.write(work) if said else 0
+
+
+def metric_of(name: str, unit: str) -> Metric:
+    """What numbers of the metric ``name`` mean; of one that no version here measures, by its ``unit``."""
+    known = every().get(name)
+    return known.metric if known else Metric(name, more_is_better=unit == RATE)
 
 
 def device_of(cell: str) -> str:

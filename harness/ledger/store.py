@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from harness.errors import StoreError
+from harness.errors import NoStoreError, StoreError
 from harness.ledger import migrate, schema
 from harness.ledger.raw import Samples
 from harness.spec.canonical import digest
@@ -68,7 +68,7 @@ class Store:
         self._patience = patience
         path = self.path
         if path is not None and not create and not path.is_file():
-            raise StoreError(
+            raise NoStoreError(
                 f"{path}: there is no store: one is made by whoever writes the first measurement; --store names another"
             )
         folder = samples or (path.with_name(f"{path.name}.samples") if path else None)
@@ -127,7 +127,7 @@ class Store:
         if present is None and create:
             self.migrate()
         elif present is None:
-            raise StoreError(f"{self.name}: there is no store: one is made by whoever writes the first measurement")
+            raise NoStoreError(f"{self.name}: there is no store: one is made by whoever writes the first measurement")
         elif present not in known:
             by = self.read(lambda connection: migrate.written_by(connection, present))
             newer = f"its schema {present} is newer than {known[-1]}"

@@ -1,39 +1,70 @@
-"""What a cell is worth to a night that has no time for all: what gave trouble last, then what something is held to."""
+"""What a cell is worth to a night that has no time for all: what gave trouble, then what something is held to.
+
+Trouble is what failed or was left open when the cell was last held against a baseline, and a change point for the worse
+that is not cleared. Of what is worth as much, what was measured longest ago comes first: so nights that have time for a
+third each measure all in three.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from harness.ledger.store import Store
 
+NEVER = -math.inf
+
 
 @dataclass(frozen=True)
 class Worth:
-    """``troubled`` cells failed or were left open, ``baselines`` are of cells; both as a store names cells."""
+    """By the names of cells, on whichever device: ``bert-fp16-opt-tensorrt``.
+
+    ``troubled`` cells failed or were left open, ``changed`` ones have a change point that is not cleared, of
+    ``baselines`` there is one; ``last`` says when each was measured last, in seconds since 1970.
+    """
 
     troubled: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
     baselines: frozenset[str] = frozenset()
+    last: Mapping[str, float] = field(default_factory=dict)
     LEAST: ClassVar[int] = 2
 
     @classmethod
     def by(cls, store: Store, baselines: Iterable[str]) -> Worth:
-        """Trouble is that of the last session in the store that was held against baselines, and not by hand."""
-        from harness.ledger.history import sessions, verdicts
-        from harness.ledger.nights import BY_HAND
+        """Of cells as a store names them, with their device. What a comparison by hand said is no trouble."""
+        from harness.ledger.change_states import uncleared
+        from harness.ledger.history import held, last_measured
         from harness.measure.finding import BAD, OPEN
 
         trouble = {said.value for said in (*BAD, *OPEN)}
-        each = (verdicts(store, name) for name, _, _ in reversed(sessions(store)))
-        held = ([one for one in found if one.question != BY_HAND] for found in each)
-        told = next((found for found in held if found), [])
-        return cls(frozenset(one.cell for one in told if one.outcome in trouble), frozenset(baselines))
+        measured = last_measured(store)
+        last: dict[str, float] = {}
+        newest: dict[str, float] = {}  # by cell and device: a change point of another model, that had its name, is past
+        for _, cell, at in measured:
+            last[named(cell)] = max(at, last.get(named(cell), NEVER))
+            newest[cell] = max(at, newest.get(cell, NEVER))
+        now = {key for key, cell, at in measured if at == newest[cell]}
+        return cls(
+            frozenset(named(cell) for cell, outcomes in held(store).items() if not trouble.isdisjoint(outcomes)),
+            frozenset(named(one.line.cell) for one in uncleared(store).values() if one.line.cell_key in now),
+            frozenset(map(named, baselines)),
+            last,
+        )
 
-    def of(self, name: str) -> int:
-        """0 for what is worth most, `LEAST` for the least; ``name`` is the cell's, on whichever device."""
-        on_any = f"{name} on "
-        if any(cell.startswith(on_any) for cell in self.troubled):
-            return 0
-        return 1 if any(cell.startswith(on_any) for cell in self.baselines) else self.LEAST
+    def of(self, name: str) -> tuple[int, float]:
+        """What is worth most is least: its rank, up to `LEAST`, and when it was measured last."""
+        rank = 1 if name in self.baselines else self.LEAST
+        return 0 if name in self.troubled or name in self.changed else rank, self.last.get(name, NEVER)
+
+    @property
+    def unmeasured(self) -> tuple[int, float]:
+        """Of what measures nothing, and has no say in what comes first beside it."""
+        return self.LEAST, math.inf if self.last else NEVER
+
+
+def named(cell: str) -> str:
+    """``bert-fp16-opt-tensorrt`` of ``bert-fp16-opt-tensorrt on NVIDIA H200``."""
+    return cell.partition(" on ")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from harness.measure.history import ChangePoint, History
 from harness.measure.metric import Metric
 
 TOGETHER = timedelta(days=3)  # from the surest change of a group to any other
+_COMMITS = re.compile(r"\(commits (\S+\.\.\S+)\)")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Alert:
         cells = f"{len(self.cells)} of {self.searched} cells since night {self.bad.at:{DATE}}"
         commits = f" (commits {self.good.commit}..{self.bad.commit})" if self.good.commit and self.bad.commit else ""
         return f"{cells}{commits}; the surest: {cell}, {change.size(metric)}"
+
+
+def commits_in(words: str) -> str:
+    """``abc..def`` of what `Alert.words` said; "" where it named none."""
+    found = _COMMITS.search(words)
+    return found[1] if found else ""
 
 
 def alerts(histories: Mapping[str, History], together: timedelta = TOGETHER) -> tuple[Alert, ...]:

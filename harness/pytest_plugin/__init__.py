@@ -256,6 +256,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if run.is_worker:
         config.workeroutput["trt_problems"] = list(run.problems)  # type: ignore[attr-defined]
         config.workeroutput["trt_unmatched"] = sorted(run.unmatched)  # type: ignore[attr-defined]  # of xdist's
+        config.workeroutput["trt_unread"] = run.unread  # type: ignore[attr-defined]
         config.workeroutput["trt_perf_off"] = config.stash.get(MEASURE_NOTHING, 0)  # type: ignore[attr-defined]
         run.close()
         return
@@ -278,6 +279,7 @@ def pytest_testnodedown(node: WorkerController, error: object) -> None:
     left = getattr(node, "workeroutput", {})
     run.problems |= dict.fromkeys(left.get("trt_problems", ()))
     run.unmatched.update(left.get("trt_unmatched", ()))
+    run.unread |= left.get("trt_unread", {})
     node.config.stash[MEASURE_NOTHING] = left.get("trt_perf_off", 0) or node.config.stash.get(MEASURE_NOTHING, 0)
     if error:
         run.stillborn += 1

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import SpecError, StoreError, UnsupportedError
-from harness.ledger.worth import Worth
-from harness.pytest_plugin import perf
+from harness.errors import SpecError, UnsupportedError
+from harness.ledger.worth import Worth, named
+from harness.pytest_plugin import perf, storing
 
 if TYPE_CHECKING:
     from harness.pytest_plugin.cells import Case
@@ -29,30 +29,27 @@ def require(run: Run) -> None:
 def ordered(run: Run, found: Sequence[tuple[pytest.Item, Case, str]]) -> list[pytest.Item]:
     """The cells of ``found``, each with its backend: what is measured by its worth, engine by engine, as it was else.
 
-    The worth of an engine is that of its most valuable cell.
+    The worth of an engine is that of its most valuable cell, of those of one rank the one measured longest ago.
     """
     items = [item for item, _, _ in found]
     if run.settings.budget is None:
         return items
     worth = _worth(run)
-    best: dict[tuple[int, int, int], int] = {}
+    best: dict[tuple[int, int, int], tuple[int, float]] = {}
     for item, case, backend in found:
         measured = perf.FIXTURE in getattr(item, "fixturenames", ())
-        own = worth.of(replace(case.cell, test="", backend=backend).params) if measured else Worth.LEAST
+        own = worth.of(replace(case.cell, test="", backend=backend).params) if measured else worth.unmeasured
         best[case.order] = min(own, best.get(case.order, own))
     rank = {item: best[case.order] for item, case, _ in found}
     return sorted(items, key=rank.__getitem__)
 
 
 def _worth(run: Run) -> Worth:
-    """By the store and the file of baselines; neither has to be there, and one that can't be read fails elsewhere."""
+    """By the store and the file of baselines, neither of which has to be there. A bad file fails elsewhere."""
     from harness.ledger.baseline_file import read
-    from harness.ledger.store import store_in
 
     active: list[str] = []
     with contextlib.suppress(SpecError):
         active = [one.cell for one in read(run.baselines).active.values()]
-    if run.settings.store is not None:
-        with contextlib.suppress(StoreError), store_in(run.home, run.settings.store, create=False) as store:
-            return Worth.by(store, active)
-    return Worth(baselines=frozenset(active))
+    found = storing.asked(run, "what is worth most", lambda store: Worth.by(store, active))
+    return found or Worth(baselines=frozenset(map(named, active)))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Regression, StageError, UnsupportedError
+from harness.pytest_plugin import storing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,9 +59,14 @@ class Perf:
             why = next(iter(lacking.values()), "no metric of this kind is measured by this backend")
             raise UnsupportedError("measure", why)
         self.story.facts["perf"]["rulings"] = [_as_fact(ruling) for ruling in rulings]
-        failing = [str(ruling) for ruling in rulings if ruling.fails]
+        failing = [ruling for ruling in rulings if ruling.fails]
         if failing:
-            raise Regression("\n".join(failing))
+            error = Regression("\n".join(map(str, failing)))
+            run, key = self.story.run, night.tonight.key
+            if run.settings.store and any((key, ruling.finding.metric) in run.changes for ruling in failing):
+                named = shlex.quote(storing.shown(run.settings.store))
+                error.add_note(f"its change point is in the store: to repeat that, too, add --trt-store {named}")
+            raise error
         return rulings
 
     def _night(self) -> Night:
@@ -155,6 +161,7 @@ class Night:
             gained(seen, baselines),
             lost(seen, baselines),
             {cell: excuse} if excuse else {},
+            run.changes,
         )
         return cls(candidate, tonight, known, gate, baselines, candidate.folder)
 

@@ -20,7 +20,7 @@ from harness.ledger.expectations import Expectations
 from harness.ledger.expectations import load as load_expectations
 from harness.ledger.records import RecordLog, new_run_id, read_run
 from harness.ledger.records import Run as RecordedRun
-from harness.pytest_plugin import budget, cells, crash, scheduling
+from harness.pytest_plugin import budget, cells, crash, scheduling, storing
 from harness.pytest_plugin.options import settings_of
 from harness.pytest_plugin.story import Story
 from harness.runtime.capability import Capability, Probe, State
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from harness.judge.oracle import Oracle
+    from harness.ledger.change_states import Change
     from harness.ledger.kept import Kept
     from harness.ledger.unmet import Unmet
     from harness.pytest_plugin.perf import Night
@@ -86,6 +87,7 @@ class Run:
         self.stored: list[str] = []  # what became of the run in the store
         self.problems: dict[str, None] = {}  # with known failures, from every process
         self.unmatched: set[str] = set()  # quarantines, by their cells, likewise
+        self.unread: dict[str, str] = {}  # what could not be read of the store, and why, likewise
         self.unmet: list[Unmet] = []  # baselines, when all processes have come to their end
 
     # What is asked --------------------------------------------------------------------------------
@@ -206,6 +208,13 @@ class Run:
             story.environment = self.environments[story.backend]
             # Here, and not while a plan is locked in the cache: another process may wait for it, with our device.
             self.backend(story.backend, story.node)
+
+    @functools.cached_property
+    def changes(self) -> Mapping[tuple[str, str], Change]:
+        """Change points that the store has and nothing cleared, by the key of their cell and metric."""
+        from harness.ledger.change_states import uncleared
+
+        return storing.asked(self, "which change points are open", uncleared) or {}
 
     # What works -----------------------------------------------------------------------------------
 

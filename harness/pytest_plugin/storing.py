@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from harness.errors import SpecError, StoreError
+from harness.errors import NoStoreError, SpecError, StoreError
 from harness.ledger import commit, ended
 from harness.pytest_plugin import quarantines
 
 if TYPE_CHECKING:
+    from harness.ledger.store import Store
     from harness.pytest_plugin.run import Run
+
+T = TypeVar("T")
 
 
 def understood(url: str | None) -> None:
@@ -26,6 +30,25 @@ def understood(url: str | None) -> None:
         address(url)
     except StoreError as error:
         raise SpecError(f"--trt-store: {error}") from None
+
+
+def asked(run: Run, what: str, work: Callable[[Store], T]) -> T | None:
+    """What ``work`` finds in the store that is named; None without one.
+
+    One that can't be read fails nothing here: that ``what`` is not known is said when the run ends.
+    """
+    if run.settings.store is None:
+        return None
+    from harness.ledger.store import store_in
+
+    try:
+        with store_in(run.home, run.settings.store, create=False) as opened:
+            return work(opened)
+    except NoStoreError:  # before the first run that is stored
+        return None
+    except StoreError as error:
+        run.unread[what] = f"{what} is not known: {error}"
+        return None
 
 
 def begin(run: Run) -> None:
@@ -56,12 +79,15 @@ def end(run: Run, code: int) -> None:
         ended.note(run.folder, made)
 
 
-def _without_password(text: str, url: str | None) -> str:
-    if url is None or "://" not in url:
-        return text
+def shown(url: str) -> str:
+    """``url`` as it may be shown: without a password."""
     from harness.ledger.store import address
 
-    return text.replace(url, address(url).render_as_string(hide_password=True))
+    return address(url).render_as_string(hide_password=True) if "://" in url else url
+
+
+def _without_password(text: str, url: str | None) -> str:
+    return text if url is None or "://" not in url else text.replace(url, shown(url))
 
 
 def store(run: Run) -> bool:
@@ -70,14 +96,13 @@ def store(run: Run) -> bool:
     if url is None:
         return True
     from harness.ledger.ingest import ingest
-    from harness.ledger.store import address, store_in
+    from harness.ledger.store import store_in
 
     try:
         with store_in(run.home, url) as opened:
             told = ingest(opened, run.folder)
     except StoreError as error:
-        named = address(url).render_as_string(hide_password=True) if "://" in url else url
-        again = shlex.join(["trt-harness", "store", "ingest", str(run.folder), "--store", named])
+        again = shlex.join(["trt-harness", "store", "ingest", str(run.folder), "--store", shown(url)])
         run.stored += [f"not stored: {error}", f"nothing is lost: the records are in {run.folder}: {again}"]
         return False
     run.stored += [f"stored: {told.records} records, {told.new} new rows, in {opened.name}", *told.problems]

@@ -88,6 +88,8 @@ def summary(run: Run, reporter: pytest.TerminalReporter, problems: Iterable[str]
         reporter.write_line(
             f"stopped early: {count} {'cell was' if count == 1 else 'cells were'} not reached", red=True
         )
+    for words in run.unread.values():
+        reporter.write_line(words, yellow=True)
     for words in run.stored:
         reporter.write_line(words)
     said = [*lost_records(run), *problems]

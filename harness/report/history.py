@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +35,16 @@ def history_lines(
     unit: str = "",
     baseline: float | None = None,
     verdict: str = "",
+    standings: Mapping[int, str] = MappingProxyType({}),
+    others: Sequence[str] = (),
     width: int = 100,
     height: int = HEIGHT,
 ) -> list[str]:
     """``history`` as lines of at most ``width`` characters, words of the legend apart, which are never cut.
 
-    ``baseline`` is a level in the unit of the nights, ``verdict`` what was said of the last night. At least
-    `LEAST_WIDTH` characters and 3 rows are taken.
+    ``baseline`` is a level in the unit of the nights, ``verdict`` what was said of the last night. ``standings`` say of
+    changes, by their index, whether they are decided, ``others`` are proposals of earlier nights that are in words
+    already. At least `LEAST_WIDTH` characters and 3 rows are taken.
     """
     if not history.nights:
         return [title, "no night has been measured"]
@@ -66,11 +70,17 @@ def history_lines(
     ):
         lines += [" " * margin + marks] if marks else []
     lines.append(" " * margin + _dates(history.nights, columns))
-    return [*lines, *_legend(history, changes, unit, baseline, verdict)]
+    return [*lines, *_legend(history, changes, unit, baseline, verdict, standings, others)]
 
 
 def _legend(
-    history: History, changes: Sequence[ChangePoint], unit: str, baseline: float | None, verdict: str
+    history: History,
+    changes: Sequence[ChangePoint],
+    unit: str,
+    baseline: float | None,
+    verdict: str,
+    standings: Mapping[int, str],
+    others: Sequence[str],
 ) -> Iterator[str]:
     count = len(history.nights)
     nights = "1 night" if count == 1 else f"{count} nights"
@@ -84,10 +94,12 @@ def _legend(
         shift = shifts.get(epoch.start)
         yield f"{since}: {shift.size(history.metric)}" if shift else f"{since}: no other level was shown"
     for number, change in enumerate(changes):
-        yield f"{number + 1}: {change.proposal(history.metric)}"
+        standing = standings.get(change.index, "")
+        yield f"{number + 1}: {change.proposal(history.metric)}{f': {standing}' if standing else ''}"
     if not changes:
         yield "no change point inside an epoch"
-    elif history.proposals:
+    yield from (f"of an earlier night: {one}" for one in others)
+    if history.proposals or others:
         yield "a change point is a proposal: a fresh comparison decides"
     last = history.nights[-1]
     interval = f"{_number(last.low)} to {_number(last.high, unit)}"

@@ -261,7 +261,7 @@ def _parts(
     yield "Improvements", said, [_said(line) for line in better], 0.08
     left_out = _left_out(records, lines, problems, beside)
     yield "Not covered, not run", ("how many", "why", "what would cover it"), left_out, 0.08
-    yield "Change points", ("proposals, which a comparison decides",), [[escaped(one)] for one in beside.changes], 0.05
+    yield "Change points", ("proposals, and what decided them",), [[escaped(one)] for one in beside.changes], 0.05
     yield "Canaries", ("what they found",), [[escaped(canary)] for canary in beside.canaries], 0.03
     named = ("backend", "what", "value", *(() if beside.before is None else ("last night",)))
     yield "Environment", named, _environment(records, beside.before), 0.05

@@ -1,0 +1,191 @@
+"""What became of the change points that a store keeps: each for the worse is a proposal, and open until it is decided.
+
+A later session's ruling decides (`harness.ledger.gate.decides`), and nothing needs to be kept for that beside what was
+said: a regression confirms the change, and a pass beside the baseline's plan clears it where that shows less lost.
+What history proposed, history takes back, too: by a later change of the series for the better, at least as large. And a
+baseline that was accepted of sessions since then alone is at the new level: its owner has decided. Once cleared, a
+change stays so.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import sqlalchemy as sa
+
+from harness.ledger import schema
+from harness.ledger.baselines import State as BaselineState
+from harness.ledger.gate import Question, decides
+from harness.ledger.history import Line
+from harness.ledger.series import Alerted, metric_of
+from harness.ledger.store import Store
+from harness.measure.alerts import TOGETHER, commits_in
+from harness.measure.epochs import DATE
+from harness.measure.finding import Said
+from harness.measure.verdict import told
+
+_QUESTIONS = {one.value: one for one in Question}
+_SAID = {one.value: one for one in Said}
+
+
+class State(str, enum.Enum):
+    """Whether a later session has decided."""
+
+    OPEN = "open"
+    CONFIRMED = "confirmed"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change point of ``line`` as it was kept; ``session`` is the first after it, of ``at`` seconds since 1970.
+
+    ``estimate``, ``low`` and ``high`` are logs of ratios of cost, ``words`` those of its alert. ``by`` says what
+    decided, "" while it is open.
+    """
+
+    line: Line
+    session: str
+    at: float
+    estimate: float
+    low: float
+    high: float
+    words: str = ""
+    state: State = State.OPEN
+    by: str = ""
+
+    @property
+    def standing(self) -> str:
+        """``open``, ``confirmed by 20260131-020000-9f3a-performance``."""
+        return f"{self.state.value} by {self.by}" if self.by else self.state.value
+
+    def __str__(self) -> str:
+        """``change point of 2026-01-26: slower by 1.2 % (1.0 to 1.4), commits c24..c25``."""
+        commits = commits_in(self.words)
+        size = told(metric_of(self.line.metric, self.line.unit), self.estimate, self.low, self.high)
+        return f"change point of {_day(self.at)}: {size}{f', commits {commits}' if commits else ''}"
+
+
+_Ruling = tuple[Question, Said, tuple[float, float] | None]  # with estimate and high, where it was interleaved
+
+
+@dataclass
+class _Since:
+    """What may decide of one series, in order of time: rulings by session, and changes for the better."""
+
+    rulings: dict[tuple[float, str], list[_Ruling]] = field(default_factory=dict)
+    better: list[tuple[float, str, float]] = field(default_factory=list)  # at, session, estimate
+
+
+def kept(store: Store, cells: Collection[str] | None = None) -> list[Change]:
+    """The changes for the worse, the oldest first: of all cells, or of those with these keys."""
+    changes, since, baselines = store.read(_read)
+    wanted = (one for one in changes if one.estimate > 0 and (cells is None or one.line.cell_key in cells))
+    return [_decided(one, since[one.line.key], baselines.get(one.line.cell_key)) for one in wanted]
+
+
+def uncleared(store: Store) -> dict[tuple[str, str], Change]:
+    """What a night is to compare afresh, by the key of its cell and the metric: the last of each."""
+    found = (one for one in kept(store) if one.state is not State.CLEARED)
+    return {(one.line.cell_key, one.line.metric): one for one in found}
+
+
+def matching(changes: Iterable[Change], at: datetime) -> Change | None:
+    """The one among ``changes`` of a series that a change of it, found to begin ``at`` that night, was kept as."""
+
+    def apart(one: Change) -> float:
+        return abs(one.at - at.timestamp())
+
+    return min((one for one in changes if apart(one) <= TOGETHER.total_seconds()), key=apart, default=None)
+
+
+def summed(alerts: Sequence[Alerted], changes: Sequence[Change]) -> list[str]:
+    """``alerts`` in words, with where their changes stand; then what of ``changes`` is not cleared and in none."""
+    said, met = [], set()
+    by_series: dict[str, list[Change]] = {}
+    for one in changes:
+        by_series.setdefault(one.line.key, []).append(one)
+    for alert in alerts:
+        worse = ((line.key, one.bad.at) for line, one in alert.changes if one.estimate > 0)
+        found = [matching(by_series.get(key, ()), at) for key, at in worse]
+        mine = [one for one in found if one is not None]
+        met.update(mine)
+        standings = Counter(one.standing for one in mine)
+        if len(standings) > 1:
+            words = ", ".join(f"{count} {standing}" for standing, count in standings.items())
+        else:
+            words = "".join(standings)
+        said.append(f"{alert.words}: {words}" if words else alert.words)
+    rest = [one for one in changes if one not in met and one.state is not State.CLEARED]
+    return [*said, *(f"{one.line.metric}: {one.line.cell}: {one}: {one.standing}" for one in rest)]
+
+
+def _read(connection: sa.Connection) -> tuple[list[Change], Mapping[str, _Since], Mapping[str, float]]:
+    """All changes, the oldest first; by series what may decide; and by cell when its baseline's sessions begin."""
+    p, c, r, s = schema.change_point, schema.comparison, schema.series, schema.session
+    line = (r.c.key, r.c.cell_key, r.c.cell, r.c.metric, r.c.unit)
+    asked = sa.select(*line, s.c.name, s.c.at, p.c.estimate, p.c.low, p.c.high, p.c.words)
+    rows = connection.execute(asked.select_from(p.join(r).join(s))).all()
+    changes = sorted((Change(Line(*row[:5]), *row[5:]) for row in rows), key=lambda one: (one.at, one.line.key))
+    since = {one.line.key: _Since() for one in changes}
+    for one in changes:
+        if one.estimate < 0:
+            since[one.line.key].better.append((one.at, one.session, one.estimate))
+    if not changes:
+        return [], since, {}
+    said = sa.select(r.c.key, s.c.at, s.c.name, c.c.question, c.c.outcome, c.c.estimate, c.c.high)
+    said = said.select_from(c.join(r).join(s)).where(c.c.series_id.in_(sa.select(p.c.series_id)))
+    for key, at, name, question, outcome, *log in sorted(connection.execute(said).all(), key=lambda row: row[1:3]):
+        if question in _QUESTIONS and outcome in _SAID:  # what is compared by hand has sides that somebody named
+            fresh = None if None in log else (log[0], log[1])
+            since[key].rulings.setdefault((at, name), []).append((_QUESTIONS[question], _SAID[outcome], fresh))
+    return changes, since, _baselines(connection)
+
+
+def _baselines(connection: sa.Connection) -> dict[str, float]:
+    b, s = schema.baseline.c, schema.session.c
+    active = connection.execute(sa.select(b.cell_key, b.body).where(b.state == BaselineState.ACTIVE.value)).all()
+    at: dict[str, float] = {}
+    if active:
+        at = dict(map(tuple, connection.execute(sa.select(s.name, s.at))))
+    found = {}
+    for key, body in active:
+        sessions: Any = json.loads(body)["sessions"]
+        if sessions and all(name in at for name in sessions):
+            found[key] = min(at[name] for name in sessions)
+    return found
+
+
+def _decided(change: Change, since: _Since, baseline: float | None) -> Change:
+    confirmed = ""
+    cleared: list[tuple[float, str]] = []
+    for (at, session), rulings in since.rulings.items():
+        if at <= change.at:
+            continue
+        # Beside the ruling on another plan, that on the environment is on the baseline's plan, and not on the series.
+        own = [one for one in rulings if one[0] is not Question.ENVIRONMENT] or rulings
+        said = {decides(question, outcome, fresh, change.low) for question, outcome, fresh in own}
+        if True in said:
+            confirmed = confirmed or session
+        elif False in said:
+            cleared.append((at, session))
+    cleared += [
+        (at, f"the change for the better of {_day(at)}")
+        for at, _, estimate in since.better
+        if at > change.at and -estimate >= change.low
+    ][:1]
+    if cleared:
+        return replace(change, state=State.CLEARED, by=min(cleared)[1])
+    if baseline is not None and baseline >= change.at:
+        return replace(change, state=State.CLEARED, by="the baseline, which is of sessions since")
+    return replace(change, state=State.CONFIRMED, by=confirmed) if confirmed else change
+
+
+def _day(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, timezone.utc):{DATE}}"
