@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from harness.ledger import batch
 from harness.ledger.baseline_file import write as write_baselines
 from harness.ledger.baselines import Baseline, Baselines, Known
 from harness.ledger.policy import DEFAULTS
+from harness.ledger.series import Alerted, alerts_of, note
 from harness.ledger.store import Store
 from tests.cli.conftest import Trt
 
@@ -30,8 +33,9 @@ def fill(
     step: float = 0.05,
     environment: Environment = lambda _: HERE,
     unit: str = "s",
+    said: Sequence[str] = ("REGRESSION",),
 ) -> None:
-    """Nights of a cell, slower by ``step`` from night `STEP` on."""
+    """Nights of a cell, slower by ``step`` from night `STEP` on, and what was ``said`` of the last."""
     rng = np.random.default_rng(1)
     series = batch.Series(f"key of {cell}", cell, metric, unit)
     made = batch.Batch()
@@ -41,8 +45,10 @@ def fill(
         made.measurements.append(
             batch.Measurement(series, session, value, 0.001, 4, dict(environment(night)), ("plan",))
         )
-    said = {"question": "rebuilt", "outcome": "REGRESSION", "fails": True, "words": f"{cell} is slower"}
-    made.comparisons.append((session, series, {**said, **dict.fromkeys(("estimate", "low", "high", "visible", "p"))}))
+    numbers = dict.fromkeys(("estimate", "low", "high", "visible", "p"))
+    for outcome in said:
+        row = {"question": "rebuilt", "outcome": outcome, "fails": True, "words": f"{cell} is slower", **numbers}
+        made.comparisons.append((session, series, row))
     with Store(folder / ".trt-harness" / "store.sqlite") as store:
         batch.write(store, made)
 
@@ -69,6 +75,54 @@ def test_a_change_is_drawn_and_told(trt: Trt, tmp_path: Path) -> None:
     assert abs(np.expm1(change["estimate"]) - 0.05) < 0.005
     assert told["baseline"] == pytest.approx(1e-3)
     assert len(told["nights"]) == NIGHTS
+
+
+def keep(folder: Path, night: int = STEP) -> None:
+    """What a night keeps, which had its change begin with that ``night``."""
+    with Store(folder / ".trt-harness" / "store.sqlite") as store:
+        (found,) = alerts_of(store, {f"key of {CELL}"}, datetime.fromtimestamp(0, timezone.utc))
+        ((line, change),) = found.changes
+        at = datetime.fromtimestamp(1.8e9 + night * DAY, timezone.utc)
+        bad = dataclasses.replace(change.bad, at=at, session=f"night-{night:02d}")
+        assert note(store, [Alerted(found.words, ((line, dataclasses.replace(change, bad=bad)),))]) == 1
+
+
+def decide(folder: Path, outcome: str) -> None:
+    """A night after all, whose processes were interleaved with those of the baseline's plan."""
+    series, made = batch.Series(f"key of {CELL}", CELL, METRIC, "s"), batch.Batch()
+    numbers = dict.fromkeys(("estimate", "low", "high", "visible", "p"), 0.01)
+    row = {"question": "rebuilt", "outcome": outcome, "fails": False, "words": "", **numbers}
+    made.comparisons.append((batch.Session("the-next-night", 1.8e9 + NIGHTS * DAY), series, row))
+    with Store(folder / ".trt-harness" / "store.sqlite") as store:
+        batch.write(store, made)
+
+
+def test_a_change_is_told_with_what_decided_it(trt: Trt, tmp_path: Path) -> None:
+    def told() -> tuple[str, str]:
+        (line,) = (line for line in trt("history", CELL).out.splitlines() if line.startswith("1: slower by"))
+        ((change,),) = (one["changes"] for one in trt("history", CELL, "--json").json["series"])
+        return line.rpartition(" nights after: ")[2], change["standing"]
+
+    fill(tmp_path)
+    assert told() == ("no night has kept it",) * 2
+    keep(tmp_path)
+    assert told() == ("confirmed by night-39",) * 2, "which said that it is a regression"
+    decide(tmp_path, "PASS")
+    assert told() == ("cleared by the-next-night",) * 2
+
+
+@pytest.mark.parametrize(("outcome", "left"), [("INCONCLUSIVE", "open"), ("PASS", "")])
+def test_a_change_that_is_no_longer_found_is_told_until_it_is_cleared(
+    trt: Trt, tmp_path: Path, outcome: str, left: str
+) -> None:
+    fill(tmp_path, said=())
+    keep(tmp_path, night=5)
+    decide(tmp_path, outcome)
+    out, (told,) = trt("history", CELL).out, trt("history", CELL, "--json").json["series"]
+    lines = [line for line in out.splitlines() if line.startswith("of an earlier night: ")]
+    assert lines == [f"of an earlier night: {one}" for one in told["kept"]]
+    assert [line.rpartition(": ")[2] for line in lines] == [left] * bool(left)
+    assert all("change point of 2027-01-20: slower by" in line for line in lines)
 
 
 def test_a_level_without_a_change_has_none(trt: Trt, tmp_path: Path) -> None:

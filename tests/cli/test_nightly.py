@@ -32,6 +32,7 @@ from harness.runtime.backend import fake_samples
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from harness.spec.source import EXPORT_VARIABLE
 from tests.conftest import PlayedClock
+from tests.ledger.stored import change_point
 from tests.pytest_plugin.parts import ROOT, RUNS
 
 pytestmark = pytest.mark.runs
@@ -281,13 +282,17 @@ def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project,
     for command in (["propose", "mlp*", "depth*"], ["accept", "*", "--reason", "the first"]):
         assert project.trt("baseline", *command)[0] == 0
     assert (project.folder / "trt-baselines.toml").read_text().count("[[baseline]]") == 2
+    with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
+        change_point(store, "mlp%", 0.077)
 
     code, summary = night(3, fault="slower=8@mlp")
     assert code == 1
     assert "**FAILED: 1 regression**" in summary
     _, _, failed = summary.partition("## Failed\n")[2].partition("\n## ")[0].strip().splitlines()
     assert failed.startswith("| mlp-fake on fake GPU | gpu, graph | REGRESSION | slower by ")
-    assert failed.endswith("beside the baseline's plan |"), "it was confirmed"
+    assert "beside the baseline's plan; change point of " in failed, "it was compared afresh"
+    assert failed.endswith(", commits c1..c2: confirmed |")
+    assert "commits c1..c2: confirmed by " in summary.partition("## Change points\n")[2].partition("\n## ")[0]
     assert not [line for line in summary.splitlines() if "REGRESSION" in line and "depthwise" in line]
     with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
         *_, (last, _, _) = history.sessions(store)
@@ -297,6 +302,7 @@ def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project,
 
     code, summary = night(4)
     assert (code, "**PASSED**" in summary, "REGRESSION" in summary) == (0, True, False)
+    assert "commits c1..c2: confirmed by " in summary, "which history does not take back: it is the same plan"
 
     (project.folder / "test_speed.py").write_text(MEASURES.replace(', "depthwise"', ""))
     code, summary = night(5)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from harness.ledger import schema
+from harness.ledger import history, schema
 from harness.ledger.batch import Batch, Measurement, Series, Session
 from harness.ledger.records import PERF, Record, RecordLog
+from harness.ledger.series import Alerted, note
 from harness.ledger.store import Store
+from harness.measure.history import Cause, ChangePoint
 from harness.measure.journal import FILE
 from harness.spec.canonical import digest
 from harness.spec.cell import Cell
+from tests.measure.nights import nights as nights_of
 
 START = 1_700_000_000.0
 DAY = 86_400.0
@@ -46,6 +50,17 @@ def batch(cells: Iterable[int] = range(3), nights: Iterable[int] = range(4)) -> 
             plans = (digest(["plan", cell]),)
             made.measurements.append(Measurement(series(cell), session(night), value, 0.001, 4, here, plans))
     return made
+
+
+def change_point(store: Store, cell: str, estimate: float) -> None:
+    """Keep one of the latency of a ``cell``, as SQL's LIKE has it: since the last session that there is."""
+    (line,) = history.lines(store, cell, METRICS[0])
+    name, at, _ = history.sessions(store)[-1]
+    (good,) = nights_of([0.0])
+    bad = dataclasses.replace(good, session=name, at=datetime.fromtimestamp(at, timezone.utc))
+    numbers = (estimate, estimate - 0.001, estimate + 0.001, 1e-6, 1e-3, 1e-3 * (1 + estimate))
+    change = ChangePoint(1, Cause.UNEXPLAINED, *numbers, good, bad, 5)
+    assert note(store, [Alerted("1 of 3 cells (commits c1..c2)", ((line, change),))]) == 1
 
 
 def moved(measurement: Measurement, session: Session) -> Measurement:
