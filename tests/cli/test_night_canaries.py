@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.cli.night_canaries import NightCanaries
-from harness.cli.night_stages import Night
+from harness.cli.night_stages import SUITES, Night
 from harness.ledger.night_state import NightState
 from harness.ledger.records import Record
 from harness.settings import Settings
@@ -67,7 +67,7 @@ def test_canaries(
 
     monkeypatch.setattr(NightCanaries, "measured", canaries)
     state = NightState.of(tmp_path, "night", ())
-    night = Played(state, Settings(budget=budget), {}, (), lock=-1)
+    night = Played(state, Settings(budget=budget), dict.fromkeys(SUITES, ()), (), lock=-1)
     night.left = tuple(left)
     _, told = night.run()
     assert asked == measured
