@@ -295,18 +295,38 @@ class Gate:
         """
         return math.log1p(min(self._policy(name).tolerance, known.tolerance))
 
-    def _slow_build(self, plans: Sequence[str], values: Array, known: Known, name: str, question: Question) -> str:
-        """Which of several plans is slower than what is allowed, in words; "" where none stands out.
+    def _with_slow_build(
+        self, passed: Finding, tonight: Tonight, baseline: Baseline, fresh: Array, question: Question
+    ) -> Finding:
+        """What ``passed`` by all builds together, unless ``fresh`` processes show one of them beyond the tolerance."""
+        known = baseline.metrics[passed.metric]
+        slow = self._slow_build(tonight.plans, fresh, known, passed.metric, question, math.log1p(known.tolerance))
+        if not slow:
+            return passed
+        return replace(passed, said=Said.INCONCLUSIVE, words=f"{passed.words}; measured again, {slow}")
+
+    def _slow_build(
+        self,
+        plans: Sequence[str],
+        values: Array,
+        known: Known,
+        name: str,
+        question: Question,
+        allowed: float | None = None,
+    ) -> str:
+        """Which of several plans is slower than ``allowed``, in words; "" where none stands out.
 
         It is held against what one process of the baseline may take, its builds' lottery included: what they were apart
-        by, too, is nothing new. And it has to stand out from tonight's other plans (`slowest`).
+        by, too, is nothing new. And it has to stand out from tonight's other plans (`slowest`). ``allowed``, a log
+        ratio, is beyond which a loss is suspected, where nothing else is given.
         """
         if len(set(plans)) < 2 or values.size < len(plans) or kind_of(self.quantities[name]) == BUILDING:
             return ""
         each, metric = by_plan(plans, values), self._metric(name, known)
         slow, apart, by_chance = slowest(each, metric)
         step = self._step(known, np.exp([np.log(each[slow]).mean()]), name, question)
-        if by_chance >= SUSPECT or len(each) * step.p >= SUSPECT or step.estimate < self._allowed(known, name):
+        allowed = self._allowed(known, name) if allowed is None else allowed
+        if by_chance >= SUSPECT or len(each) * step.p >= SUSPECT or step.estimate < allowed:
             return ""
         gave = f"{plans.count(slow)} of {len(plans)} builds gave plan {slow[:12]}"
         return f"{gave}, {step.words(metric)}, and than the others by {metric.percent(apart):.1f} %"
@@ -367,8 +387,9 @@ class Gate:
         by_metric = {one.metric: one for one in found}
         failed = next((one for one in found if one.said is Said.FAILED), None)
         rulings = {}
+        unsettled = []  # all builds together passed, with one that is slow
         for name in suspects:
-            fresh = by_metric.get(name, failed)
+            fresh = failed or by_metric.get(name)  # of several plans, or looks, others may have passed
             if fresh is None:
                 words = f"{screened[name].finding.words}; nothing fresh was said of it"
                 rulings[name] = Ruling(replace(screened[name].finding, words=words), question)
@@ -380,12 +401,18 @@ class Gate:
             slow = self._slow_build(tonight.plans, tonight.values[name], baseline.metrics[name], name, question)
             if slow and fresh.said in OPEN:
                 words += f"; {slow}"
+            elif slow and fresh.said in SETTLED:
+                unsettled.append(name)
             if fresh is failed:
                 words = f"{fresh.metric}: {fresh.words}"
             if fresh.said in (Said.PASS, Said.IMPROVEMENT):
                 moved = "screened: " if (tonight.key, name) in self.changes else "the night moved both: "
                 words += f"; {'' if slow else moved}{screened[name].finding.words}"
             rulings[name] = Ruling(replace(fresh, subject=tonight.cell, metric=name, words=words), question)
+        again = rival.again(unsettled) if unsettled else {}
+        for name, values in again.items():
+            finding = rulings[name].finding
+            rulings[name] = Ruling(self._with_slow_build(finding, tonight, baseline, values, question), question)
         return rulings
 
     def _stayed(self, tonight: Tonight, baseline: Baseline, question: Question, rival: Rival) -> Sequence[Ruling]:
@@ -448,12 +475,11 @@ class Gate:
                 said, words = Said.HOST_CHANGED, f"{words}; nothing that is recorded of the environment changed"
             elif lost:
                 said = Said.REGRESSION
-            slow = self._slow_build(tonight.plans, fresh[name], known, name, question)
-            if slow and said is Said.PASS:  # of a median: whoever releases that build is to know
-                said, words = Said.INCONCLUSIVE, f"{words}; {slow}"
-            if moved and said is not Said.PASS:
-                words += f"; changed since: {', '.join(moved)}"
             finding = self._finding(tonight, name, said, words, known)
+            if said is Said.PASS:
+                finding = self._with_slow_build(finding, tonight, baseline, fresh[name], question)
+            if moved and finding.said is not Said.PASS:
+                finding = replace(finding, words=f"{finding.words}; changed since: {', '.join(moved)}")
             rulings[name] = Ruling(replace(finding, timed=True), question)
         return rulings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,22 +82,15 @@ class Quarantined:
     over: bool
 
 
-def lines(store: Store, cell: str = "%", metric: str = "%") -> list[Line]:
-    """The series whose cell and metric are like these, as SQL's LIKE has it, small letters apart from capitals; by
-    cell, then metric."""
+def lines(store: Store, prefix: str = "", metric: str = "") -> list[Line]:
+    """The series of cells whose names begin with ``prefix``, of one ``metric`` or of all; by cell, then metric."""
     table = schema.series
-    asked = sa.select(table.c.key, table.c.cell_key, table.c.cell, table.c.metric, table.c.unit).where(
-        table.c.cell.like(cell), table.c.metric.like(metric)
-    )
+    asked = sa.select(table.c.key, table.c.cell_key, table.c.cell, table.c.metric, table.c.unit)
+    asked = asked.where(table.c.cell.startswith(prefix, autoescape=True))
     rows = [Line(*row) for row in store.read(lambda connection: connection.execute(asked).all())]
     # SQLite's LIKE takes ASCII's capitals for small letters, PostgreSQL's does not.
-    like = [re.compile(_as_regex(pattern), re.DOTALL) for pattern in (cell, metric)]
-    found = [one for one in rows if like[0].fullmatch(one.cell) and like[1].fullmatch(one.metric)]
+    found = [one for one in rows if one.cell.startswith(prefix) and metric in ("", one.metric)]
     return sorted(found, key=lambda one: (one.cell, one.metric, one.key))
-
-
-def _as_regex(pattern: str) -> str:
-    return "".join({"%": ".*", "_": "."}.get(letter, re.escape(letter)) for letter in pattern)
 
 
 def points(store: Store, key: str, since: float = float("-inf"), until: float = float("inf")) -> list[Point]:

@@ -87,7 +87,7 @@ class Canaries:
         quantities = every()
         for name in CANARIES:
             found: list[Mapping[str, float]] = [{}]
-            for line in lines(self.store, f"{name}%"):
+            for line in lines(self.store, name):
                 known = quantities.get(line.metric)
                 if known is not None and known.way and device_of(line.cell) == device:
                     seen = points(self.store, line.key)
@@ -138,9 +138,9 @@ class Alerted:
 
 
 def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[Alerted]:
-    """What changed ``since`` then in the series that decide of ``cells``, by their keys, metric by metric.
+    """What changed ``since`` then in the series that decide of ``cells``, by their keys: what lost most first.
 
-    Changes of many cells in the same nights are one (`harness.measure.alerts`).
+    Changes of one metric of many cells in the same nights are one (`harness.measure.alerts`).
     """
     deciding = {name for name, one in every().items() if one.decides}
     found = courses(store, [one for one in lines(store) if one.cell_key in cells and one.metric in deciding])
@@ -149,14 +149,16 @@ def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[Ale
     line_of = {(course.line.metric, course.subject): course.line for course in found}
     for course, made in zip(found, histories(found), strict=True):
         by_metric[course.line.metric][course.subject] = made
+    told = [
+        (name, alert) for name, histories in by_metric.items() for alert in alerts(histories) if alert.bad.at >= since
+    ]
+    told.sort(key=lambda one: -one[1].lost)  # of one metric they are in that order
     return [
         Alerted(
             f"{name}: {alert.words(metrics[name])}",
             tuple((line_of[name, subject], change) for subject, change in alert.changes),
         )
-        for name, histories in by_metric.items()
-        for alert in alerts(histories)
-        if alert.bad.at >= since
+        for name, alert in told
     ]
 
 

@@ -216,7 +216,7 @@ def test_canaries_are_series_of_both_sides(trt: Trt, monkeypatch: pytest.MonkeyP
         names = {name for name, _, _ in history.sessions(store)}
         canary = values(store, "canary_compute_cpu_full-fp32-opt-fake on fake GPU")
         assert (canary.keys(), {point.processes for point in canary.values()}) == (names, {6})
-        assert {line.metric for line in history.lines(store, "canary%")} == {"gpu, graph"}
+        assert {line.metric for line in history.lines(store, "canary")} == {"gpu, graph"}
         (course,) = courses(store, history.lines(store, CELL, "gpu, graph"))
         (main,) = (name for name in names if not name.endswith(BESIDE))
         assert [night.canary for night in course.nights] == [canary[main].value], (

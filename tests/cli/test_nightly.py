@@ -283,7 +283,7 @@ def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project,
         assert project.trt("baseline", *command)[0] == 0
     assert (project.folder / "trt-baselines.toml").read_text().count("[[baseline]]") == 2
     with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
-        change_point(store, "mlp%", 0.077)
+        change_point(store, "mlp", 0.077)
 
     code, summary = night(3, fault="slower=8@mlp")
     assert code == 1

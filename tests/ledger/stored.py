@@ -53,7 +53,7 @@ def batch(cells: Iterable[int] = range(3), nights: Iterable[int] = range(4)) -> 
 
 
 def change_point(store: Store, cell: str, estimate: float) -> None:
-    """Keep one of the latency of a ``cell``, as SQL's LIKE has it: since the last session that there is."""
+    """Keep one of the latency of the ``cell`` whose name begins so: since the last session that there is."""
     (line,) = history.lines(store, cell, METRICS[0])
     name, at, _ = history.sessions(store)[-1]
     (good,) = nights_of([0.0])

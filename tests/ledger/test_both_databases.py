@@ -143,7 +143,7 @@ def told(folder: Path, url: str) -> dict[str, bytes]:
         found["noted"] = str([note(store, alerts), note(store, alerts)])
         worth = Worth.by(store, (f"{cell} on {DEVICE}" for cell in CELLS[2:]))
         found["worth"] = str([sorted(CELLS, key=lambda cell: (worth.of(cell), cell)), sorted(worth.troubled)])
-        found["series"] = str([history.lines(store, cell) for cell in ("bert%", "BERT%", "Ö%")])
+        found["series"] = str([history.lines(store, cell) for cell in ("bert", "BERT", "Ö")])
         found["gate"] = ruled(history.histories(store))
     found["history"] = trt("history", "*", *at)
     found["history, for a machine"] = document("history", "*", *at)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from harness.ledger.baselines import Baseline, Known
+from harness.ledger.candidate import worst_of
 from harness.ledger.gate import SUSPECT, Gate, Question, Ruling, Tonight, by_plan, slowest
 from harness.ledger.policy import DEFAULTS
 from harness.measure.builders import judge_builds
@@ -93,6 +94,46 @@ def test_one_slow_build_of_three_is_confirmed_and_told(count: int, place: int) -
     slow = NEW[int(np.argmax(builds))]
     assert f"1 of 3 builds gave plan {slow}, slower by " in ruling.finding.words
     assert "and than the others by " in ruling.finding.words
+
+
+@dataclass
+class Passing(Built):
+    """A rival whose builders are as fast as each other, each build counted alike."""
+
+    def beside(self, _: Baseline, metrics: Sequence[str]) -> Sequence[Finding]:
+        self.calls.append("beside")
+        return [Finding("bert", name, Said.PASS, "within 1 %") for name in metrics]
+
+
+@pytest.mark.parametrize(
+    ("again", "tolerance", "said"),
+    [(ONE_SLOW, 0.01, Said.INCONCLUSIVE), (ONE_SLOW, 0.06, Said.PASS), (ALIKE, 0.01, Said.PASS)],
+    ids=["slow again", "within the tolerance", "not again"],
+)
+def test_builders_that_pass_together_pass_no_slow_build(again: Sequence[float], tolerance: float, said: Said) -> None:
+    """Who releases it has that one alone. Fresh processes decide whether it is slow."""
+    held = baseline()
+    held = replace(held, metrics={GRAPH: replace(held.metrics[GRAPH], tolerance=tolerance)})
+    rival = Passing(new=again)
+    ruling = ruled(tonight(processes(np.random.default_rng(7), ONE_SLOW, 6)), rival, held)
+    assert rival.calls == ["beside", "again"]
+    assert ruling.finding.said is said
+    assert ("measured again, 1 of 3 builds gave plan plan-e" in ruling.finding.words) is (said is Said.INCONCLUSIVE)
+
+
+def test_a_plan_that_crashes_fails_though_others_pass() -> None:
+    """The same plans by another library, each a contest of its own."""
+    passed = Finding("bert", GRAPH, Said.PASS, "within 1 %")
+    lost = Finding("bert", "side B", Said.FAILED, "SIGSEGV")
+
+    class Crashing(Built):
+        def beside(self, *_: object) -> Sequence[Finding]:
+            return worst_of({OLD[0]: [lost], OLD[1]: [passed], OLD[2]: [passed]}, OLD)
+
+    seen = tonight(processes(np.random.default_rng(7), (0.05, 0.05, 0.05), 6), OLD, {**HERE, "library": "8.6.2"})
+    ruling = Gate(DEFAULTS, KNOWN_QUANTITIES).rule(seen, baseline(), None, Crashing())[0]
+    assert (ruling.finding.metric, ruling.finding.said, ruling.fails) == (GRAPH, Said.FAILED, True)
+    assert "SIGSEGV" in ruling.finding.words
 
 
 def test_screening_tells_of_a_slow_build() -> None:

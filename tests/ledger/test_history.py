@@ -62,8 +62,8 @@ def test_a_series_by_time(store: Store) -> None:
 def test_series_by_their_names(store: Store) -> None:
     write(store, stored.batch(range(3)))
     assert [line.cell for line in history.lines(store)] == ["bert-0", "bert-1", "bert-2"]
-    assert [line.cell for line in history.lines(store, cell="%-1", metric="gpu%")] == ["bert-1"]
-    assert history.lines(store, metric="through%") == []
+    assert [line.cell for line in history.lines(store, "bert-1", "gpu, graph")] == ["bert-1"]
+    assert history.lines(store, "BERT") == history.lines(store, "bert_") == history.lines(store, metric="gpu") == []
 
 
 def test_histories_of_some_cells(store: Store) -> None:

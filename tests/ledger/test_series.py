@@ -75,6 +75,20 @@ def test_only_of_the_cells_that_are_meant_and_not_of_long_ago(store: Store) -> N
     assert alerted(store, after=STEP + 3) == []
 
 
+def test_what_lost_most_comes_first_of_whichever_metric(store: Store) -> None:
+    fill(store, ("bert",))
+    rng = np.random.default_rng(3)
+    made = batch.Batch()
+    for metric, factor in (("gpu, plain", 1.1), ("end to end", 0.9)):
+        series = batch.Series("key of bert", "bert on a GPU", metric, "s")
+        for night in range(NIGHTS):
+            session = batch.Session(f"night-{night}", (FIRST + timedelta(night)).timestamp(), f"c{night}")
+            value = 1e-3 * (factor if night >= STEP else 1.0) * np.exp(0.001 * rng.standard_normal())
+            made.measurements.append(batch.Measurement(series, session, float(value), 0.001, 4, {"host": "h"}, ("p",)))
+    batch.write(store, made)
+    assert [words.partition(": ")[0] for words in alerted(store)] == ["gpu, plain", "gpu, graph", "end to end"]
+
+
 def test_what_stays_raises_none(store: Store) -> None:
     fill(store, ())
     assert alerted(store) == []
@@ -98,7 +112,7 @@ def test_of_a_canary_at_two_precisions_the_one_that_is_measured_always_counts(st
             session = batch.Session(f"night-{night}", (FIRST + timedelta(night)).timestamp(), f"c{night}")
             made.measurements.append(batch.Measurement(series, session, 0.002, 0.001, 4, {"host": "h"}, ("plan",)))
     batch.write(store, made)
-    (course, *_) = courses(store, history.lines(store, "bert%"))
+    (course, *_) = courses(store, history.lines(store, "bert"))
     assert [night.canary for night in course.nights] == [0.002] * NIGHTS
 
 
@@ -120,7 +134,7 @@ def test_cells_of_a_host_say_together_how_its_nights_are_correlated(
 def test_cells_of_a_host_are_asked_where_others_of_it_have_changed(store: Store) -> None:
     """Of one device, machine and metric; what others do elsewhere is not asked about."""
     fill(store, ())
-    (course, *_) = courses(store, history.lines(store, "bert%"))
+    (course, *_) = courses(store, history.lines(store, "bert"))
     later = np.arange(120) >= 112
     of = (flat(7) + 0.03 * later, flat(8) + 0.03 * later, flat(11) + 0.01 * later, flat(99))
     made = [replace(course, nights=tuple(nights_of(logs))) for logs in of]

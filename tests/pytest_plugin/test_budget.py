@@ -93,7 +93,7 @@ def settled(project: pytest.Pytester, night: Night) -> str:
     accept(project.path / "trt-baselines.toml", records)
     last = measured(records)[2]
     with Store(project.path / "store.sqlite") as store:
-        change_point(store, f"{last}-%", 0.03)
+        change_point(store, f"{last}-", 0.03)
     return last
 
 
