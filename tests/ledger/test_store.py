@@ -85,10 +85,7 @@ def test_numbers_are_floats_however_they_are_spelled(store: Store) -> None:
     table = schema.comparison.c
     asked = sa.select(table.estimate, table.p).order_by(table.words)
     found = store.read(lambda connection: connection.execute(asked).all())
-    assert (
-        str([tuple(row) for row in found])
-        == "[(0.0, 1.0), (0.0, 1.0), (0.5, 1.0), (0.25, 1.0), (None, 1.0)]"
-    )
+    assert str([tuple(row) for row in found]) == "[(0.0, 1.0), (0.0, 1.0), (0.5, 1.0), (0.25, 1.0), (None, 1.0)]"
 
 
 def test_reading_sees_one_moment(store: Store) -> None:
