@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.exits import NOTHING, PASSED
+from harness.cli.exits import NOTHING, OPEN, PASSED
 from harness.cli.output import leave, print_table, say
 from harness.cli.runs import HOME
 from harness.errors import SpecError
@@ -111,7 +111,10 @@ def accept(
     kept: options.Kept = None,
     json: options.Json = False,
 ) -> None:
-    """Accept what is proposed: it is written to the file of baselines, which belongs into the repository."""
+    """Accept what is proposed: it is written to the file of baselines, which belongs into the repository.
+
+    Exits with 4 where some of it was left as it was, with 3 where all was.
+    """
     from harness.ledger import decisions
     from harness.ledger.proposals import Proposal
     from harness.measure.quantity import every
@@ -134,7 +137,8 @@ def accept(
             _nothing(f"{opened.name}: nothing is proposed", cells, _open(opened))
     file = change.file
     _say(done, left, f"accepted, in {file}")
-    leave(PASSED if done else NOTHING, {"accepted": done, "left": left, "file": str(file)}, as_json=json)
+    code = (OPEN if left else PASSED) if done else NOTHING
+    leave(code, {"accepted": done, "left": left, "file": str(file)}, as_json=json)
 
 
 @app.command("reject")

@@ -85,7 +85,8 @@ def history(
             series.append(_document(course, made, _level(known), said, standings, others))
         if not found:
             there = sorted({line.metric for line in of_cell} or {line.cell for line in stored.lines(opened)})
-            say(f"{opened.name}: no series of {cell!r} {metric!r}: there are {', '.join(there[:20]) or 'none at all'}")
+            asked = f"{cell!r}, {metric!r}" if metric else repr(cell)
+            say(f"{opened.name}: no series of {asked}: there are {', '.join(there[:20]) or 'none at all'}")
     leave(PASSED if series else NOTHING, {"series": series}, as_json=json)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from harness.report.night import Beside, Environments
 
 SUITES = {"correctness": ("numerics", "shapes"), "performance": ("latency", "memory")}
+CORRECTNESS = 2 / 3  # of the time that is left: else a night that is short would never measure anything
 RECENT = timedelta(days=30)  # so long a change point is told of
 ENDED = {  # by pytest's exit status
     2: "what it was to run could not be collected",
@@ -58,11 +59,12 @@ class Night:
         """All stages that are left; the exit code, and what is to be told.
 
         UnsupportedError for want of a backend, SpecError where pytest does not understand its options, or where what
-        it is to run is not there: that is known before anything is run.
+        it is to run is not there, or baselines can't be read: that is known before anything is run.
         """
         from harness.report.measurement import perf_of
 
         self._require_suites()
+        self._require_baselines()
         stage = self.state.stage
         backend = stage("environment", self._environment)["runs"]
         canaries = NightCanaries(self.settings, backend, self.state.folder / "canaries")
@@ -112,7 +114,7 @@ class Night:
         if not (folder / commit.FILE).exists():
             commit.note(folder, Path())
         command = [sys.executable, "-m", "pytest", *self._suites(stage), *options]
-        command += [f"--trt-output={folder.parent}", f"--trt-run={folder.name}", *self._budget()]
+        command += [f"--trt-output={folder.parent}", f"--trt-run={folder.name}", *self._budget(stage)]
         command += [*self.passed, *last]
         say(f"{stage}: {shlex.join(command[1:])}")
         # A session of its own: ^C reaches it through us, once.
@@ -135,7 +137,7 @@ class Night:
         from harness.ledger import batch
         from harness.ledger.commit import noted
         from harness.ledger.ingest import ingest
-        from harness.ledger.store import store_in
+        from harness.ledger.store import shown, store_in
 
         faults: list[str] = []
         new = 0
@@ -154,7 +156,8 @@ class Night:
                 new += batch.write(store, batch_of(session, *canaries))
         except StoreError as error:
             runs = [str(self._folder(stage)) for stage in SUITES]
-            return {"faults": [f"not stored: {error}: trt-harness store ingest {shlex.join(runs)}"]}
+            named = [] if self.settings.store is None else ["--store", shown(self.settings.store)]
+            return {"faults": [f"not stored: {error}: trt-harness store ingest {shlex.join([*runs, *named])}"]}
         return {"store": name, "new": new, "faults": faults}
 
     def _changes(self) -> dict[str, Any]:
@@ -254,13 +257,25 @@ class Night:
             said = "no such file or folder here, and no package: nothing was run"
             raise SpecError(f"{', '.join(missing)}: {said}")
 
+    def _require_baselines(self) -> None:
+        """SpecError where they can't be read; where there are none, whoever misspelt their file is told."""
+        from harness.ledger.baseline_file import FILE, read
+
+        file = self.settings.baselines or Path(FILE)
+        read(file)
+        if not file.exists():
+            say(f"{file}: there are no baselines yet: what is measured is held against nothing")
+
     @property
     def _left(self) -> float | None:
         """Seconds of the budget; None without one."""
         return None if self.settings.budget is None else max(self.settings.budget - self.state.spent, 0.0)
 
-    def _budget(self) -> list[str]:
-        return [] if self._left is None else [f"--trt-budget={self._left:.1f}"]
+    def _budget(self, stage: str) -> list[str]:
+        """What is left; correctness leaves performance its part of that."""
+        if self._left is None:
+            return []
+        return [f"--trt-budget={self._left * (CORRECTNESS if stage == next(iter(SUITES)) else 1):.1f}"]
 
     def _folder(self, stage: str) -> Path:
         return (self.state.folder / "runs" / f"{self.state.id}-{stage}").absolute()

@@ -15,7 +15,8 @@ from harness.ledger.records import Run, read_run
 HOME = Path(".trt-harness")  # what the project keeps in the current folder
 RUNS = HOME / "runs"
 Folders = Annotated[
-    list[Path] | None, typer.Argument(help="folders of recorded runs (default: the latest here)", metavar="RUN")
+    list[Path] | None,
+    typer.Argument(help="folders of recorded runs, or of nights (default: the latest run here)", metavar="RUN"),
 ]
 
 
@@ -29,14 +30,19 @@ def read(folders: Iterable[Path] | None) -> list[Run]:
 
 
 def chosen(folders: Iterable[Path] | None) -> list[Path]:
-    """``folders``, or that of the latest run here. SpecError for no such folder."""
-    return [_existing(folder) for folder in folders or [_latest()]]
+    """``folders``, or that of the latest run here; a night's stands for its runs. SpecError for none such."""
+    return [run for folder in folders or [_latest()] for run in _within(_existing(folder))]
 
 
 def _existing(run: Path) -> Path:
     if not run.is_dir():
         raise SpecError(f"{run}: no such folder: a run is recorded in {RUNS}/<run id>")
     return run
+
+
+def _within(folder: Path) -> list[Path]:
+    recorded = sorted({file.parent for file in folder.glob("runs/*/*.jsonl")})
+    return [folder] if any(folder.glob("*.jsonl")) or not recorded else recorded
 
 
 def _latest() -> Path:

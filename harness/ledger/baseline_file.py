@@ -49,7 +49,8 @@ import tomli_w
 
 from harness.errors import SpecError
 from harness.ledger.baselines import Baseline, Baselines, Known, Quarantine
-from harness.ledger.policy import DEFAULTS
+from harness.ledger.policy import DEFAULTS, Policy
+from harness.spec.names import suggestion
 
 SCHEMA = 1
 FILE = "trt-baselines.toml"  # in the root folder, unless a setting names another
@@ -84,6 +85,7 @@ def _understood(document: dict[str, Any]) -> Baselines:
         for name, value in table.items():
             if name != "gated" and not _is_number(value):
                 raise SpecError(f"policy.{kind}: {name} = {value!r}: expected a number")
+        _known_keys(f"policy.{kind}", table, Policy, required=False)
         policies[kind] = dataclasses.replace(policies[kind], **table)
     active = [of_table(table) for table in document.get("baseline", [])]
     releases = [of_table(table) for table in document.get("release", [])]
@@ -92,6 +94,8 @@ def _understood(document: dict[str, Any]) -> Baselines:
         twice = next((one.cell for one in found if keys.count(one.key) > 1), None)
         if twice:
             raise SpecError(f"{twice}: there twice: a cell has one baseline, and is pinned once")
+    for table in document.get("quarantine", []):
+        _known_keys(f"quarantine of {table.get('cell', '?')}", table, Quarantine)
     quarantines = tuple(Quarantine(**table) for table in document.get("quarantine", []))
     for one in quarantines:
         if not (isinstance(one.cell, str) and one.cell.strip()):
@@ -108,16 +112,35 @@ def _is_number(value: object) -> bool:
 
 
 def of_table(table: Mapping[str, Any]) -> Baseline:
-    """The inverse of `as_table`. KeyError and TypeError for anything else."""
+    """The inverse of `as_table`. SpecError, KeyError or TypeError for anything else."""
+    for name in ("key", "cell"):
+        if not isinstance(table.get(name, ""), str):
+            raise SpecError(f"{name} = {table[name]!r}: expected text, in quotes")
+    title = f"baseline of {table.get('cell', '?')}"
+    _known_keys(title, table, Baseline)
+    for name, known in table["metrics"].items():
+        _known_keys(f"{title}: {name}", known, Known)
     metrics = {
         name: Known(**{**known, "values": tuple(float(one) for one in known["values"])})
         for name, known in table["metrics"].items()
     }
-    for name in ("key", "cell"):
-        if not isinstance(table[name], str):
-            raise SpecError(f"{name} = {table[name]!r}: expected text, in quotes")
     lists = {name: tuple(table[name]) for name in ("plans", "sessions")}
     return Baseline(**{**table, **lists, "metrics": metrics})
+
+
+def _known_keys(where: str, table: Mapping[str, Any], kind: type, *, required: bool = True) -> None:
+    """SpecError, from ``where``, for a key that ``kind`` does not have, or one without default that is missing."""
+    known = dataclasses.fields(kind)
+    unknown = sorted(table.keys() - {one.name for one in known})
+    if unknown:
+        names = [one.name for one in known]
+        raise SpecError(
+            f"{where}: unknown key {unknown[0]!r}: {suggestion(unknown[0], names)}known are {', '.join(names)}"
+        )
+    bare = (one for one in known if one.default is one.default_factory is dataclasses.MISSING)
+    missing = [one.name for one in bare if one.name not in table]
+    if missing and required:
+        raise SpecError(f"{where}: no {missing[0]!r}")
 
 
 def write(path: Path, baselines: Baselines) -> None:

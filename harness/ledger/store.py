@@ -196,6 +196,11 @@ def store_in(home: Path, url: str | None = None, *, create: bool = True) -> Stor
     return Store(found.render_as_string(hide_password=False), create=create, samples=samples)
 
 
+def shown(url: str) -> str:
+    """The ``url`` of a store, or its path, as it may be shown: without a password."""
+    return address(url).render_as_string(hide_password=True) if "://" in url else url
+
+
 def address(url: str | Path) -> sa.URL:
     """A path as the address of its SQLite file. StoreError for what is neither."""
     text = str(url)

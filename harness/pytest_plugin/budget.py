@@ -23,7 +23,7 @@ def require(run: Run) -> None:
     """UnsupportedError once the time is up."""
     budget = run.settings.budget
     if budget is not None and time.monotonic() - run.began >= budget:
-        raise UnsupportedError("budget", "not run", f"a longer budget than {budget:g} s")
+        raise UnsupportedError("budget", "not run", "a longer --budget")
 
 
 def ordered(run: Run, found: Sequence[tuple[pytest.Item, Case, str]]) -> list[pytest.Item]:

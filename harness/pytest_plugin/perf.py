@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Regression, StageError, UnsupportedError
-from harness.pytest_plugin import storing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +63,9 @@ class Perf:
             error = Regression("\n".join(map(str, failing)))
             run, key = self.story.run, night.tonight.key
             if run.settings.store and any((key, ruling.finding.metric) in run.changes for ruling in failing):
-                named = shlex.quote(storing.shown(run.settings.store))
+                from harness.ledger.store import shown
+
+                named = shlex.quote(shown(run.settings.store))
                 error.add_note(f"its change point is in the store: to repeat that, too, add --trt-store {named}")
             raise error
         return rulings

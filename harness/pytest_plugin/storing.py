@@ -79,15 +79,10 @@ def end(run: Run, code: int) -> None:
         ended.note(run.folder, made)
 
 
-def shown(url: str) -> str:
-    """``url`` as it may be shown: without a password."""
-    from harness.ledger.store import address
-
-    return address(url).render_as_string(hide_password=True) if "://" in url else url
-
-
 def _without_password(text: str, url: str | None) -> str:
-    return text if url is None or "://" not in url else text.replace(url, shown(url))
+    from harness.ledger.store import shown
+
+    return text if url is None else text.replace(url, shown(url))
 
 
 def store(run: Run) -> bool:
@@ -96,7 +91,7 @@ def store(run: Run) -> bool:
     if url is None:
         return True
     from harness.ledger.ingest import ingest
-    from harness.ledger.store import store_in
+    from harness.ledger.store import shown, store_in
 
     try:
         with store_in(run.home, url) as opened:

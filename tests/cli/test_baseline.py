@@ -130,6 +130,15 @@ def test_a_plan_that_is_not_kept_is_no_baseline(store: Store, cli: Run, tmp_path
     assert not (tmp_path / "trt-baselines.toml").exists()
 
 
+def test_what_is_accepted_but_for_some_leaves_something_open(store: Store, plan: str, cli: Run) -> None:
+    for number in (1, 2):
+        night(store, number, 1e-3, plan)
+        night(store, number, 1e-3, 64 * "a", ("gpt",))
+    cli("propose")
+    code, told = cli("accept", "*", "--reason", "the first")
+    assert (code, told["accepted"], told["left"].keys()) == (4, ["bert"], {"gpt"})
+
+
 def test_what_is_rejected_is_not_proposed_again(store: Store, plan: str, cli: Run) -> None:
     for number in (1, 2):
         night(store, number, 1e-3, plan)

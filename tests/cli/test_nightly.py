@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -354,6 +356,42 @@ def test_what_is_not_there_is_said_before_anything_is_run(project: Project, stag
     there = ("--performance", "test_speed.py::test_measures", "--performance", "suites.latency", "--budget", "0")
     code, told, said = project.trt(*project.command("--no-canaries", *there), "--pyargs")
     assert (code, json.loads(told)["faults"]) == (3, []), said
+
+
+def test_baselines_that_are_none_are_said_before_anything_is_run(project: Project) -> None:
+    """Once they are put right the folder takes the night; a file that is not there is told, and may come."""
+    file = project.folder / "held.toml"
+    file.write_text("schema = 1\n[[baseline]]\ntolernce = 1\n")
+    own = ("--no-canaries", "--budget", "0", "--baselines", "held.toml")
+    code, told, said = project.night(*own)
+    assert (code, "unknown key 'tolernce'" in told["error"]["message"], "correctness: " in said) == (2, True, False)
+    file.unlink()
+    code, _, said = project.night(*own)
+    assert (code, "held.toml: there are no baselines yet" in said) == (3, True)
+
+
+def test_correctness_leaves_performance_its_part_of_the_time(project: Project) -> None:
+    _, _, said = project.night("--no-canaries", "--budget", "3000")
+    (first, second) = (float(one) for one in re.findall(r"--trt-budget=([\d.]+)", said))
+    assert 1900 < first <= 2000
+    assert 2900 < second <= 3000
+
+
+def test_a_store_that_is_none_costs_nothing_that_was_measured(project: Project) -> None:
+    (project.folder / "none.sqlite").write_text("not a database, " * 999)
+    code, told, _ = project.night("--no-canaries", "--store", "none.sqlite")
+    assert (code, told["verdicts"]) == (1, {"passed": 4})
+    (fault,) = (one for one in told["faults"] if one.startswith("not stored: "))
+    command = shlex.split(fault.partition("trt-harness ")[2])
+    code, out, _ = project.trt(*command[:-1], "other.sqlite", "--json")
+    assert command[-2:] == ["--store", str(project.folder / "none.sqlite")]
+    assert (code, len(json.loads(out)["runs"])) == (0, 2)
+
+
+def test_a_folder_of_a_night_stands_for_its_runs(project: Project) -> None:
+    project.night("--no-canaries", "--budget", "0")
+    code, out, _ = project.trt("report", "night", "--json")
+    assert (code, json.loads(out)["verdicts"]) == (3, {"not_covered": 4})
 
 
 def test_what_is_refused_once_something_is_done_is_a_fault(project: Project) -> None:

@@ -356,7 +356,12 @@ unit = "s"
         (HELD + "values = [1.0, 1.0]\nspread = 0.0\ntolerance = nan", "tolerance nan"),
         ('schema = 1\n[[quarantine]]\ncell = 5\nowner = "a"\nreason = "x"\nuntil = 2026-01-01', "quarantine of 5: exp"),
         ('schema = 1\n[[quarantine]]\ncell = "b"\nowner = 5\nreason = "x"\nuntil = 2026-01-01', "owner and reason in"),
-        ('schema = 1\n[[baseline]]\nkey = "5f"', "no 'metrics'"),
+        ('schema = 1\n[[baseline]]\nkey = "5f"\ncell = "bert"', "baseline of bert: no 'plans'"),
+        (HELD.replace("sessions", "sesions"), "unknown key 'sesions': did you mean 'sessions'? known are key, cell"),
+        (HELD + "tolernce = 0.05", "gpu, graph: unknown key 'tolernce': did you mean 'tolerance'? known are unit"),
+        (HELD + "spread = 0.0\ntolerance = 0.01", "gpu, graph: no 'values'"),
+        ('schema = 1\n[[quarantine]]\ncel = "b"', "quarantine of ?: unknown key 'cel': did you mean 'cell'?"),
+        ('schema = 1\n[[quarantine]]\ncell = "b"', "quarantine of b: no 'owner'"),
         (
             'schema = 1\n[[quarantine]]\ncell = "b"\nowner = ""\nreason = "x"\nuntil = 2026-01-01',
             "owner, reason and until",
