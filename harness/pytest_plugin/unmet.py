@@ -71,15 +71,18 @@ class _Tonight:
         if device not in self.devices:
             uuid = one.environment.get("gpu_uuid")
             now = self.gpus.get(uuid) if uuid else None
-            if now is None or f"{name} on {now}" in self.names_met:
+            if now is not None and f"{name} on {now}" not in self.names_met:
+                return f"its GPU is another device now: {now}", self.narrowed(one, name) is None
+            if now is not None or not self.broken(one, name):
                 return DEVICE, False
-            return f"its GPU is another device now: {now}", self.narrowed(one, name) is None
         records = self.records.get(name, [])
         if records:
             return self.of_records(one, records)
         outside = self.narrowed(one, name)
         if outside is not None:
             return outside, False
+        if fallen := self.fallen(one, name):
+            return fallen, True
         file = self.run.baselines.name
         model = name.partition("-")[0]
         if model not in {known.id for known in self.run.catalog.models}:
@@ -106,16 +109,12 @@ class _Tonight:
     def narrowed(self, one: Baseline, name: str) -> str | None:
         """What this run was asked for instead; None where its cell is within that."""
         asked = self.run.settings
-        model, *parts = name.split("-")
-        ending = parts.pop() if parts else ""
-        backend = one.environment.get("backend") or {short: full for full, short in BACKEND_IDS.items()}.get(
-            ending, ending
-        )
-        asking = [each for each in asked.backend if each == backend or (each == BEST and backend in BACKENDS)]
+        model, *parts = name.split("-")[:-1]
+        backend, asking = backend_of(one, name), self.asking(one, name)
         if not asking:
             return BACKEND
-        if backend not in asking and any(name.rpartition("-")[0] == met.rpartition("-")[0] for met in self.records):
-            return BACKEND  # the best one is another by now
+        if backend not in asking and any(_rank(met) < _rank(backend) for met in self.came_to(name)):
+            return BACKEND  # there is a better one by now
         precision = next((part for part in parts if part in RECIPES), "")
         point = next((part.partition("_")[0] for part in parts[-1:] if part.partition("_")[0] in POINTS), "")
         known = {each.id for each in self.run.catalog.models}
@@ -131,6 +130,37 @@ class _Tonight:
             not any(in_shard(model, precision, each, asked.shard) for each in asking),
         )
         return ASKED if any(left_out) or self.elsewhere(one) else None
+
+    def asking(self, one: Baseline, name: str) -> list[str]:
+        """Of the backends that were asked for, those that its own may come of."""
+        backend = backend_of(one, name)
+        return [each for each in self.run.settings.backend if each == backend or (each == BEST and backend in BACKENDS)]
+
+    def broken(self, one: Baseline, name: str) -> bool:
+        """Whether it was measured on this host by a backend that was asked for, and that can't run anything now.
+
+        Such a backend tells of no GPU, which makes the baseline's look like that of another machine.
+        """
+        probe = self.run.probes.get(backend_of(one, name))
+        host = one.environment.get("host")
+        return bool(host and host == self.host and self.asking(one, name) and probe and not probe.has("run"))
+
+    def fallen(self, one: Baseline, name: str) -> str:
+        """What "best" came to instead of its backend, and why; "" where that is not so."""
+        backend = backend_of(one, name)
+        came = sorted(self.came_to(name), key=_rank)
+        if not came or backend in self.asking(one, name):
+            return ""
+        probe = self.run.probes.get(backend)
+        run = None if probe is None or probe.has("run") else probe.find("run")
+        why = "it does not cover this cell any more" if run is None else run.evidence.partition("\n")[0]
+        return f"not covered by {backend}, {BEST} came to {came[0]}: {why}"
+
+    def came_to(self, name: str) -> set[str]:
+        """The backends of tonight's cells that are called ``name`` but for theirs."""
+        stem = name.rpartition("-")[0]
+        found = (records for met, records in self.records.items() if met.rpartition("-")[0] == stem)
+        return {record.backend for records in found for record in records}
 
     def measured(self, one: Baseline) -> bool:
         """Whether one of its metrics is among those that this run was to measure; one that is unknown here may be."""
@@ -180,6 +210,12 @@ class _Tonight:
         return {name for _, name in self._places}
 
     @functools.cached_property
+    def host(self) -> str:
+        from harness.runtime.machine import machine
+
+        return machine().get("host", "")
+
+    @functools.cached_property
     def _places(self) -> list[tuple[Mapping[str, object], str]]:
         from harness.ledger.candidate import Place
 
@@ -201,3 +237,14 @@ class _Tonight:
                     if record.facts.get(PERF):
                         found.setdefault(record.facts[PERF]["key"], []).append(record.node)
         return found
+
+
+def backend_of(one: Baseline, name: str) -> str:
+    """As it was recorded; else by the end of its cell's ``name``, which is without a device."""
+    _, _, ending = name.rpartition("-")
+    return one.environment.get("backend") or {short: full for full, short in BACKEND_IDS.items()}.get(ending, ending)
+
+
+def _rank(backend: str) -> int:
+    """How early "best" comes to it."""
+    return BACKENDS.index(backend) if backend in BACKENDS else len(BACKENDS)

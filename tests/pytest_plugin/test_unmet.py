@@ -19,6 +19,7 @@ from harness.pytest_plugin.cells import in_shard
 from harness.pytest_plugin.unmet import ASKED, BACKEND, DEVICE, KNOWN, REPLACED, TIME
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from harness.runtime.fingerprint import environment
+from harness.runtime.machine import machine
 from harness.settings import Shard
 
 pytest_plugins = ("pytester",)
@@ -56,7 +57,7 @@ class Runs:
     """In a project with the tests above, on the fake backend."""
 
     def __init__(self, project: pytest.Pytester) -> None:
-        self.folder, self._project, self._count = project.path, project, 0
+        self.folder, self._project, self._count, self.backend = project.path, project, 0, "fake"
 
     def hold(self, *baselines: Baseline) -> None:
         write(self.folder / "trt-baselines.toml", Baselines(DEFAULTS, {one.key: one for one in baselines}))
@@ -64,7 +65,12 @@ class Runs:
     def __call__(self, *options: str, perf: str = "screen", workers: Sequence[str] = ("-p", "no:xdist")) -> Told:
         self._count += 1
         few = ("--trt-perf-seconds=0.1", "--trt-perf-processes=1", "--trt-perf-builds=1", "--trt-in-process")
-        output = ("--trt-output=out", f"--trt-run=run-{self._count}", f"--trt-perf={perf}", "--trt-backend=fake")
+        output = (
+            "--trt-output=out",
+            f"--trt-run=run-{self._count}",
+            f"--trt-perf={perf}",
+            f"--trt-backend={self.backend}",
+        )
         self.done = self._project.runpytest_inprocess(*workers, *few, *output, *options)
         ends = ended.noted(self.last)
         return [(one["cell"], one["why"], one["within"]) for one in ends[-1].unmet] if ends else []
@@ -185,6 +191,38 @@ def test_a_gpu_that_is_another_device_now_is_within(run: Runs, monkeypatch: pyte
     likened(run("--trt-model=depthwise"), [other, (before.cell, "its GPU is another device now", False)])
     run.hold(before, baseline(MLP, key))
     likened(run(), [(before.cell, DEVICE, False)])
+
+
+def test_a_gpu_that_is_lost_overnight_is_within(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its backend tells of no GPU any more: the baseline is of this host all the same. One of another host is not."""
+    here, there = machine()["host"], "another host"
+    run.hold(baseline(MLP, host=here), baseline(DEPTHWISE, host=there), baseline(GONE, host=here))
+    monkeypatch.setenv(FAULT_VARIABLE, "needs_gpu")
+    lacking = (MLP, "not covered: fake run: needs-gpu", True)
+    likened(run(), [(GONE, NO_MODEL, True), lacking, (DEPTHWISE, DEVICE, False)])
+    likened(run("--trt-model=depthwise"), [(DEPTHWISE, DEVICE, False), (GONE, ASKED, False), (MLP, ASKED, False)])
+    monkeypatch.delenv(FAULT_VARIABLE)
+    run.hold(baseline("mlp-fake on another GPU", host=here))
+    likened(run(), [("mlp-fake on another GPU", DEVICE, False)])
+
+
+def test_what_best_came_to_instead_of_a_backend_that_is_lost_is_within(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not what a better one has taken over, and nothing of another host."""
+    here = {"host": machine()["host"], "backend": "tensorrt"}
+    lost = baseline("mlp-tensorrt on NVIDIA H200, 700 W", **here)
+    elsewhere = baseline("depthwise-tensorrt on NVIDIA H200, 700 W", **{**here, "host": "another"})
+    run.hold(lost, elsewhere)
+    outside = (elsewhere.cell, DEVICE, False)
+    words = "not covered by tensorrt, best came to onnxruntime: "
+    run.backend = "best"
+    told = run()
+    likened(told, [(lost.cell, words, True), outside])
+    assert told[0][1].removeprefix(words) not in ("", "it does not cover this cell any more")
+    likened(run("--trt-model=depthwise"), [outside, (lost.cell, ASKED, False)])
+    monkeypatch.setattr("harness.pytest_plugin.unmet.BACKENDS", ("onnxruntime", "tensorrt"))
+    likened(run(), [outside, (lost.cell, BACKEND, False)])
 
 
 def test_what_is_not_covered_is_within(run: Runs) -> None:
