@@ -11,6 +11,7 @@ import fnmatch
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import SpecError, StoreError
@@ -170,15 +171,32 @@ class _Tonight:
         return any(name not in quantities or asked_for(quantities[name], patterns) for name in one.metrics)
 
     def elsewhere(self, one: Baseline) -> bool:
-        """Whether what measured it lies outside of what this run collects, as far as the store knows."""
-        config = self.run.config
+        """Whether what measured it lies outside of what this run collects, as far as the store knows.
+
+        It has tests by their ids, which begin with a path: below the root, or below an argument that lies outside of
+        it, as an installed package does. A file that is in no such place tells nothing.
+        """
         for session in reversed(one.sessions):
             files = {node.partition("::")[0] for node in self.nodes(session).get(one.key, ())}
+            files.discard("")  # of a file that is an argument itself, outside of the root
             if files:
-                asked = [path_of(argument.partition("::")[0], config).resolve() for argument in config.args]
-                paths = [(config.rootpath / file).resolve() for file in files]
-                return not any(path.is_relative_to(place) for path in paths for place in asked)
+                places = {(root / file).resolve() for root in self.roots for file in files}
+                found = [place for place in places if place.exists()]
+                return bool(found) and not any(place.is_relative_to(one) for place in found for one in self.collected)
         return False
+
+    @functools.cached_property
+    def collected(self) -> list[Path]:
+        """The files and folders that this run collects."""
+        config = self.run.config
+        return [path_of(argument.partition("::")[0], config).resolve() for argument in config.args]
+
+    @functools.cached_property
+    def roots(self) -> list[Path]:
+        """Where the ids of tests may begin."""
+        root = self.run.config.rootpath
+        outside = [one for one in self.collected if not one.is_relative_to(root.resolve())]
+        return [root, *(one if one.is_dir() else one.parent for one in outside)]
 
     @functools.cached_property
     def met(self) -> set[str]:

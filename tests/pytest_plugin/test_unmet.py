@@ -275,6 +275,32 @@ def test_a_file_of_tests_that_is_not_collected_is_not_within(run: Runs) -> None:
     likened(run(".", "--trt-store=store.sqlite"), [(UNTESTED, ANOTHER, True), (DEPTHWISE, NO_TEST, True)])
 
 
+def test_a_test_of_an_installed_package_is_found_by_its_id(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which begins below the package, and not below the root: one of its files is within, one of the root's is not."""
+    package = run.folder.parent / f"{run.folder.name}-installed" / "somebodys"
+    package.mkdir(parents=True)
+    for name, text in {"__init__.py": "", "test_inside.py": TEST}.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(package.parent)
+    store = "--trt-store=store.sqlite"
+    for module, path in (("somebodys", "test_inside.py"), ("somebodys.test_inside", "")):
+        asked = ("--pyargs", module)
+        run(*asked, store)
+        record = next(one for one in run.records if one.facts[PERF]["cell"] == DEPTHWISE)
+        assert record.node.partition("::")[0] == path
+        kept = replace(baseline(DEPTHWISE, record.facts[PERF]["key"]), sessions=(run.last.name,))
+        run.hold(kept)
+        (package / "test_inside.py").write_text(TEST.replace('"depthwise"', '"attention_9"'))
+        likened(run(*asked, store), [(DEPTHWISE, NO_TEST, True)])
+        (package / "test_inside.py").write_text(TEST)
+    (package / "test_inside.py").unlink()
+    (package / "test_another.py").write_text(TEST.replace('"depthwise"', '"attention_9"'))
+    likened(run("--pyargs", "somebodys", store), [(DEPTHWISE, NO_TEST, True)])
+    run("test_it.py", store)
+    run.hold(replace(kept, sessions=(run.last.name,)))
+    likened(run("--pyargs", "somebodys", store), [(DEPTHWISE, ASKED, False)])
+
+
 def test_off_says_nothing(run: Runs) -> None:
     run.hold(baseline(GONE))
     assert run(perf="off") == []
