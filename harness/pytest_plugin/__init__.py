@@ -267,9 +267,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     elif passed and terminal.left_out(run, run.recorded.records):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
-    run.unmet = unmet.unmet(run, collection.settled(run))
-    storing.end(run, int(session.exitstatus))
-    if not storing.store(run) and passed:
+    try:
+        run.unmet = unmet.unmet(run, collection.settled(run))
+    finally:  # whatever comes of that costs no record
+        storing.end(run, int(session.exitstatus))
+        stored = storing.store(run)
+    if not stored and passed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import SpecError, StoreError
+from harness.errors import NoStoreError, SpecError, StoreError
 from harness.ledger.records import NOT_RUN, PERF, UNSEEN, Record
 from harness.ledger.unmet import Unmet
 from harness.pytest_plugin.cells import in_shard
@@ -27,12 +27,14 @@ from harness.spec.profile import POINTS
 
 if TYPE_CHECKING:
     from harness.ledger.baselines import Baseline
+    from harness.ledger.store import Store
     from harness.pytest_plugin.collection import Settled
     from harness.pytest_plugin.run import Run
 
 DEVICE, BACKEND, ASKED, TIME = "on another device", "of another backend", "not asked for", "not run for want of time"
 REPLACED = "of a model that another accepted one of its name has replaced"
 KNOWN = "known to fail"
+WHERE = "which tests measured the baselines that nothing met"  # is asked of the store
 
 
 def held(run: Run) -> Mapping[str, Baseline]:
@@ -54,8 +56,9 @@ def unmet(run: Run, settled: Settled | None) -> list[Unmet]:
     active = held(run)
     if not active or settled is None or run.stopped:
         return []
-    tonight = _Tonight(run, settled, active)
-    why = {key: tonight.why(one) for key, one in active.items() if key not in tonight.met}
+    with contextlib.closing(_Stored(run)) as stored:
+        tonight = _Tonight(run, settled, active, stored)
+        why = {key: tonight.why(one) for key, one in active.items() if key not in tonight.met}
     found = [Unmet(active[key].cell, *said) for key, said in why.items() if said is not None]
     return sorted(found, key=lambda one: (not one.within, one.cell, one.why))
 
@@ -65,6 +68,7 @@ class _Tonight:
     run: Run
     settled: Settled
     active: Mapping[str, Baseline]
+    stored: _Stored
 
     def why(self, one: Baseline) -> tuple[str, bool] | None:
         """Why nothing met it, and whether it is within; None where it failed, which is told as that."""
@@ -177,7 +181,7 @@ class _Tonight:
         it, as an installed package does. A file that is in no such place tells nothing.
         """
         for session in reversed(one.sessions):
-            files = {node.partition("::")[0] for node in self.nodes(session).get(one.key, ())}
+            files = {node.partition("::")[0] for node in self.stored.nodes(session).get(one.key, ())}
             files.discard("")  # of a file that is an argument itself, outside of the root
             if files:
                 places = {(root / file).resolve() for root in self.roots for file in files}
@@ -239,22 +243,46 @@ class _Tonight:
 
         return [(facts, Place.here(facts).device) for facts in self.run.environments.values()]
 
-    @functools.cache  # noqa: B019 - it lives as long as one question
+
+class _Stored:
+    """Which tests measured what, as the store of ``run`` knows it. It is opened once, where it is asked.
+
+    One that can't be read is not tried again, since each try may take a minute; that is said when the run ends.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._lost = run, run.settings.store is None
+        self._opened = contextlib.ExitStack()
+        self._found: dict[str, Mapping[str, Sequence[str]]] = {}
+
     def nodes(self, session: str) -> Mapping[str, Sequence[str]]:
-        """Of a session in the store the tests that measured, by the key of their cell."""
+        """Of a session the tests that measured, by the key of their cell."""
+        if session not in self._found and not self._lost:
+            try:
+                self._found[session] = self._read(session)
+            except StoreError as error:
+                self._lost = True
+                if not isinstance(error, NoStoreError):  # as before the first run that is stored
+                    self._run.unread[WHERE] = f"{WHERE} is not known: {error}"
+        return self._found.get(session, {})
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def _read(self, session: str) -> Mapping[str, Sequence[str]]:
         from harness.ledger import history
-        from harness.ledger.store import store_in
 
         found: dict[str, list[str]] = {}
-        if self.run.settings.store is not None:
-            with (
-                contextlib.suppress(StoreError),
-                store_in(self.run.home, self.run.settings.store, create=False) as store,
-            ):
-                for record in history.records(store, session):
-                    if record.facts.get(PERF):
-                        found.setdefault(record.facts[PERF]["key"], []).append(record.node)
+        for record in history.records(self._store, session):
+            if record.facts.get(PERF):
+                found.setdefault(record.facts[PERF]["key"], []).append(record.node)
         return found
+
+    @functools.cached_property
+    def _store(self) -> Store:
+        from harness.ledger.store import store_in
+
+        return self._opened.enter_context(store_in(self._run.home, self._run.settings.store, create=False))
 
 
 def backend_of(one: Baseline, name: str) -> str:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.ledger import ended
+from harness.errors import StoreError
+from harness.ledger import ended, history
 from harness.ledger.baseline_file import write
 from harness.ledger.baselines import Baseline, Baselines, Known
 from harness.ledger.policy import DEFAULTS
 from harness.ledger.records import PERF, Record, read_run
+from harness.ledger.store import Store
 from harness.ledger.unmet import Unmet, outside
 from harness.pytest_plugin.cells import in_shard
-from harness.pytest_plugin.unmet import ASKED, BACKEND, DEVICE, KNOWN, REPLACED, TIME
+from harness.pytest_plugin.unmet import ASKED, BACKEND, DEVICE, KNOWN, REPLACED, TIME, WHERE
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from harness.runtime.fingerprint import environment
 from harness.runtime.machine import machine
@@ -299,6 +302,34 @@ def test_a_test_of_an_installed_package_is_found_by_its_id(run: Runs, monkeypatc
     run("test_it.py", store)
     run.hold(replace(kept, sessions=(run.last.name,)))
     likened(run("--pyargs", "somebodys", store), [(DEPTHWISE, ASKED, False)])
+
+
+def test_a_store_that_does_not_answer_is_asked_once(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For it is waited for each time. That it was not known where they come from is said."""
+    asked: list[str] = []
+
+    def absent(*_: object, **__: object) -> None:
+        asked.append(sys._getframe(1).f_globals["__name__"].rpartition(".")[2])
+        raise StoreError("its server does not answer")
+
+    run.hold(*(replace(baseline(cell), sessions=("s1", "s2", "s3")) for cell in (UNTESTED, GONE)))
+    monkeypatch.setattr("harness.ledger.store.store_in", absent)
+    likened(run("--trt-store=store.sqlite"), [(UNTESTED, NO_TEST, True), (GONE, NO_MODEL, True)])
+    assert asked.count("unmet") == 1
+    assert asked[-1] == "storing"
+    assert f"{WHERE} is not known: its server does not answer" in run.done.stdout.str()
+
+
+def test_what_goes_wrong_about_baselines_costs_no_record(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("harness.pytest_plugin.unmet.unmet", broken)
+    run("--trt-store=store.sqlite")
+    assert run.done.ret == pytest.ExitCode.INTERNAL_ERROR
+    with Store(run.folder / "store.sqlite") as store:
+        assert [record.node for record in history.records(store, run.last.name) if record.facts.get(PERF)]
+    assert ended.noted(run.last)
 
 
 def test_off_says_nothing(run: Runs) -> None:
