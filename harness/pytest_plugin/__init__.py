@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 pytest_plugins = ("harness.pytest_plugin.fixtures", "harness.pytest_plugin.leaving_out")
 
 DESELECTED = pytest.StashKey[int]()
+MEASURING = pytest.StashKey[int]()  # tests of performance that were collected, before anybody chose among them
 MEASURE_NOTHING = pytest.StashKey[int]()  # tests of performance that made no cells, as it is off
 
 
@@ -119,8 +120,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     collection.generate(metafunc)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if _measures(item):
+        item.config.stash[MEASURING] = item.config.stash.get(MEASURING, 0) + 1
+
+
+def _measures(item: pytest.Item) -> bool:
+    return perf.FIXTURE in getattr(item, "fixturenames", ())
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    taken = config.stash.get(MEASURING, 0) > sum(map(_measures, items))  # by a conftest.py that tells nobody
     empty = collection.arrange(session, items)
     if empty:
         config.stash[MEASURE_NOTHING] = perf.left_off(empty, run_of(config).settings)
@@ -130,13 +141,13 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         return
     run = run_of(config)
     # Tests of performance whose cells are all gone are a run, too, where something was held against them.
-    gone = any(perf.FIXTURE in getattr(item, "fixturenames", ()) for item in empty) and bool(unmet.held(run))
+    gone = any(map(_measures, empty)) and bool(unmet.held(run).active)
     if not gone and not any(CASE in item.stash for item in items):
         return
     run.in_use = True
     run.share_exports()
     try:
-        settled = collection.settle(run, items, deselected=config.stash.get(DESELECTED, 0) > 0)
+        settled = collection.settle(run, items, deselected=taken or config.stash.get(DESELECTED, 0) > 0)
     except SpecError as error:  # an interpreter that can't be started
         raise pytest.UsageError(str(error)) from None
     if run.is_worker:

@@ -18,7 +18,7 @@ from harness.errors import NoStoreError, SpecError, StoreError
 from harness.ledger.records import NOT_RUN, PERF, UNSEEN, Record
 from harness.ledger.unmet import Unmet
 from harness.pytest_plugin.cells import in_shard
-from harness.pytest_plugin.perf import asked_for
+from harness.pytest_plugin.perf import asked_for, quarantine
 from harness.pytest_plugin.scheduling import path_of
 from harness.settings import BACKENDS, BEST
 from harness.spec.cell import BACKEND_IDS
@@ -26,26 +26,26 @@ from harness.spec.precision import RECIPES
 from harness.spec.profile import POINTS
 
 if TYPE_CHECKING:
-    from harness.ledger.baselines import Baseline
+    from harness.ledger.baselines import Baseline, Baselines
     from harness.ledger.store import Store
     from harness.pytest_plugin.collection import Settled
     from harness.pytest_plugin.run import Run
 
 DEVICE, BACKEND, ASKED, TIME = "on another device", "of another backend", "not asked for", "not run for want of time"
 REPLACED = "of a model that another accepted one of its name has replaced"
-KNOWN = "known to fail"
+KNOWN, QUARANTINED = "known to fail", "in quarantine"
 WHERE = "which tests measured the baselines that nothing met"  # is asked of the store
 
 
-def held(run: Run) -> Mapping[str, Baseline]:
-    """By key, the accepted baselines of a run that measures. A file that can't be read failed each cell."""
-    if run.settings.perf == "off":
-        return {}
+def held(run: Run) -> Baselines:
+    """The accepted baselines of a run that measures. A file that can't be read failed each cell."""
     from harness.ledger.baseline_file import read
+    from harness.ledger.baselines import Baselines
 
-    with contextlib.suppress(SpecError, OSError):
-        return read(run.baselines).active
-    return {}
+    if run.settings.perf != "off":
+        with contextlib.suppress(SpecError, OSError):
+            return read(run.baselines)
+    return Baselines({})
 
 
 def unmet(run: Run, settled: Settled | None) -> list[Unmet]:
@@ -53,13 +53,17 @@ def unmet(run: Run, settled: Settled | None) -> list[Unmet]:
 
     A run that was stopped says nothing: what it had before it was not measured.
     """
-    active = held(run)
+    baselines = held(run)
+    active = baselines.active
     if not active or settled is None or run.stopped:
         return []
     with contextlib.closing(_Stored(run)) as stored:
         tonight = _Tonight(run, settled, active, stored)
         why = {key: tonight.why(one) for key, one in active.items() if key not in tonight.met}
     found = [Unmet(active[key].cell, *said) for key, said in why.items() if said is not None]
+    found = [
+        Unmet(one.cell, QUARANTINED, False) if one.within and quarantine(baselines, one.cell) else one for one in found
+    ]
     return sorted(found, key=lambda one: (not one.within, one.cell, one.why))
 
 

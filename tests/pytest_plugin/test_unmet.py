@@ -13,13 +13,13 @@ import pytest
 from harness.errors import StoreError
 from harness.ledger import ended, history
 from harness.ledger.baseline_file import write
-from harness.ledger.baselines import Baseline, Baselines, Known
+from harness.ledger.baselines import Baseline, Baselines, Known, Quarantine
 from harness.ledger.policy import DEFAULTS
 from harness.ledger.records import PERF, Record, read_run
 from harness.ledger.store import Store
 from harness.ledger.unmet import Unmet, outside
 from harness.pytest_plugin.cells import in_shard
-from harness.pytest_plugin.unmet import ASKED, BACKEND, DEVICE, KNOWN, REPLACED, TIME, WHERE
+from harness.pytest_plugin.unmet import ASKED, BACKEND, DEVICE, KNOWN, QUARANTINED, REPLACED, TIME, WHERE
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from harness.runtime.fingerprint import environment
 from harness.runtime.machine import machine
@@ -160,6 +160,32 @@ def test_what_was_not_asked_for_is_not_within(run: Runs, options: tuple[str, ...
     keys = run.keys()
     run.hold(baseline(MLP, keys[MLP]), baseline(DEPTHWISE, keys[DEPTHWISE]), baseline(GONE))
     likened(run(*options), expected)
+
+
+TAKES = """
+def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if {kept}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "why", "within"), [("'mlp' in item.name", ASKED, False), ("True", NO_TEST, True)], ids=["taken", "kept"]
+)
+def test_what_a_conftest_takes_out_is_not_within(run: Runs, kept: str, why: str, within: bool) -> None:
+    """Also where it tells nobody. One that only looks at tests, or sorts them, keeps nothing from being named."""
+    run.hold(baseline(UNTESTED))
+    (run.folder / "conftest.py").write_text(TAKES.format(kept=kept))
+    for workers in (("-p", "no:xdist"), ("-p", "xdist", "-n", "1")):
+        likened(run(workers=workers), [(UNTESTED, why, within)])
+
+
+def test_what_is_in_quarantine_is_not_within(run: Runs) -> None:
+    today = datetime.date.today()
+    excuses = {GONE: today, UNTESTED: today - datetime.timedelta(1)}  # the other's is over
+    held = {cell: baseline(cell) for cell in excuses}
+    quarantines = tuple(Quarantine(cell, "ada", "noise", until) for cell, until in excuses.items())
+    write(run.folder / "trt-baselines.toml", Baselines(DEFAULTS, held, quarantines=quarantines))
+    likened(run(), [(UNTESTED, NO_TEST, True), (GONE, QUARANTINED, False)])
 
 
 def test_of_shards_the_one_that_had_it_is_told(run: Runs) -> None:
