@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.output import say
+from harness.cli.runs import HOME
+from harness.errors import SpecError, StageError, UnsupportedError
 from harness.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ FILE = "canaries.json"  # in the night's folder
 
 @dataclass(frozen=True)
 class NightCanaries:
-    """Measured in ``folder``, whose journal is gone on with, on the device of ``backend``."""
+    """Measured in ``folder``, whose journal is gone on with, on the device of ``backend``.
+
+    Their plans are kept like those of cells, so that a baseline of theirs can be accepted.
+    """
 
     settings: Settings
     backend: str
@@ -56,19 +61,20 @@ class NightCanaries:
             journal = opened.enter_context(contextlib.closing(Journal(self.folder, request)))
 
             def runner(name: str, of: Side) -> Runner:
+                of.plans = (self._plan(of, place),)
                 return Runner(name, [of], ways, journal, False, say, 2 * PROCESSES)
 
+            place = self._place(bench)
             try:
                 watch = opened.enter_context(contextlib.closing(Watch.of(side, runner, wanted)))
                 found = {name: np.asarray(many, np.float64) for name, many in watch.measured(after=after).items()}
-                place = self._place(bench)
                 return {
                     "medians": {name: many.tolist() for name, many in found.items()},
                     "metric": watch.leading(watch.runners[0]).name,
                     "environment": dict(place.environment),
                     "series": {one.name: _series(one, place) for one in watch.runners},
                 }
-            except SideFailed as failed:
+            except (SideFailed, StageError, UnsupportedError) as failed:
                 return {"why": str(failed).partition("\n")[0]}
 
     @property
@@ -79,6 +85,27 @@ class NightCanaries:
 
         kind = "gpu" if self.backend.startswith("tensorrt") else "cpu"
         return EngineSpec.of(canaries(kind)[0], recipe("fp32"))
+
+    def _plan(self, side: Side, place: Place) -> Path:
+        """The plan of its accepted baseline, where tonight's library made it, too; else the cache's. It is kept.
+
+        Were it built anew each night, a move might be the builder's. StageError and UnsupportedError.
+        """
+        from harness.ledger.baseline_file import FILE as BASELINES
+        from harness.ledger.baseline_file import read
+        from harness.ledger.candidate import key_of
+        from harness.ledger.kept import Kept
+
+        kept = Kept(self.settings.kept or HOME / "plans")
+        with contextlib.suppress(SpecError, OSError):  # a file that can't be read fails each cell, and says so there
+            held = read(self.settings.baselines or Path(BASELINES)).active.get(key_of(side, place))
+            if held is not None and held.environment.get("library") == place.environment.get("library"):
+                path = kept.path(held.plans[0])
+                kept.used(held.plans)
+                return path
+        name = kept.put(side.bench.pool.plan(side.spec, side.backend).data)
+        side.rest()
+        return kept.path(name)
 
     def _place(self, bench: Workbench) -> Place:
         from harness.ledger.candidate import Place
@@ -141,7 +168,7 @@ def _series(runner: Runner, place: Place) -> dict[str, str]:
     from harness.ledger.candidate import key_of
 
     (side,) = runner.sides
-    plan, _ = runner.plan(side)
+    (plan,) = side.plans
     cell = f"{runner.name}-{side.recipe.name}-{side.point}-{side.backend} on {place.device}"
     return {
         "key": key_of(side, place),

@@ -59,7 +59,8 @@ def unmet(run: Run, settled: Settled | None) -> list[Unmet]:
         return []
     with contextlib.closing(_Stored(run)) as stored:
         tonight = _Tonight(run, settled, active, stored)
-        why = {key: tonight.why(one) for key, one in active.items() if key not in tonight.met}
+        asked = {key: one for key, one in active.items() if key not in tonight.met and not _of_canary(one)}
+        why = {key: tonight.why(one) for key, one in asked.items()}
     found = [Unmet(active[key].cell, *said) for key, said in why.items() if said is not None]
     found = [
         Unmet(one.cell, QUARANTINED, False) if one.within and quarantine(baselines, one.cell) else one for one in found
@@ -287,6 +288,13 @@ class _Stored:
         from harness.ledger.store import store_in
 
         return self._opened.enter_context(store_in(self._run.home, self._run.settings.store, create=False))
+
+
+def _of_canary(one: Baseline) -> bool:
+    """Canaries are no cells of a run: a night measures them before it and after it."""
+    from harness.measure.canary_models import COMPUTE, MEMORY
+
+    return one.cell.startswith((f"{COMPUTE}_", f"{MEMORY}_"))
 
 
 def backend_of(one: Baseline, name: str) -> str:

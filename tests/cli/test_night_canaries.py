@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.cli.night_canaries import NightCanaries
 from harness.cli.night_stages import SUITES, Night
+from harness.ledger.baseline_file import write
+from harness.ledger.baselines import Baseline, Baselines, Known
+from harness.ledger.candidate import Place, key_of
+from harness.ledger.kept import Kept
 from harness.ledger.night_state import NightState
+from harness.ledger.policy import DEFAULTS
 from harness.ledger.records import Record
+from harness.measure.side import Side
+from harness.runtime.pool import BuiltPlan, EnginePool
+from harness.runtime.workbench import Workbench
 from harness.settings import Settings
 from tests.report.measured import record
 
+AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 MEDIANS = {"canary": [1.0, 1.0, 1.0]}
 
 
@@ -72,3 +85,33 @@ def test_canaries(
     _, told = night.run()
     assert asked == measured
     assert told["canaries"][0].startswith(said)
+
+
+def test_the_plan_of_a_canary_is_its_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While tonight's library is the one that made it; else the cache has it. A builder may give another each time."""
+    builds: list[dict[str, Any]] = []
+
+    def plan(_: EnginePool, *__: object, **how: Any) -> BuiltPlan:
+        builds.append(how)
+        return BuiltPlan(np.full(9, len(builds), np.uint8), "key", "plan key", cached=True)
+
+    monkeypatch.setattr(EnginePool, "plan", plan)
+    kept, file = Kept(tmp_path / "kept"), tmp_path / "baselines.toml"
+    settings = Settings(kept=kept.folder, baselines=file, cache=tmp_path / "cache", in_process=True)
+    night = NightCanaries(settings, "fake", tmp_path)
+    place = Place("fake GPU", {"library": "1"})
+    with Workbench(settings) as bench:
+        side = Side("X", night._first, "fake", bench)
+        cold = night._plan(side, place)
+        assert cold == kept.path(hashlib.sha256(bytes([1] * 9)).hexdigest())
+        assert builds == [{}], "no cold build: that would be another plan each night"
+        known = {"gpu, graph": Known("s", (1e-3, 1e-3), 0.001, 0.01)}
+        one = Baseline(
+            key_of(side, place), "canary", (cold.stem,), ("s1", "s2"), known, {"library": "1"}, "why", "ada", AT
+        )
+        write(file, Baselines(DEFAULTS, {one.key: one}))
+        assert night._plan(side, place) == cold
+        assert len(builds) == 1
+        assert night._plan(side, replace(place, environment={"library": "2"})) != cold
+        cold.unlink()
+        assert night._plan(side, place) == kept.path(hashlib.sha256(bytes([3] * 9)).hexdigest())

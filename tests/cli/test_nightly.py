@@ -26,6 +26,7 @@ import pytest
 
 from harness.cli.app import main
 from harness.ledger import batch, history, host
+from harness.ledger.baseline_file import read
 from harness.ledger.night_state import LOCK
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import Store
@@ -57,6 +58,12 @@ from tests.conftest import PlayedClock
 
 fake_samples.time = sampling.time = PlayedClock()  # nobody waits for what the fake device plays
 Settings.under = lambda settings, program: settings  # another installation is played in the process of pytest
+"""
+SLOWER = """
+import os
+
+slower = float(os.environ.get("SLOWER_HOST", 1))
+fake_samples.BASE, fake_samples.LAYER = slower * fake_samples.BASE, slower * fake_samples.LAYER
 """
 FEW = ("--trt-model=mlp,depthwise", "--trt-precision=fp32", "--trt-point=opt", "-n", "0")
 
@@ -310,6 +317,35 @@ def test_a_planted_regression_is_confirmed_and_gone_without_it(project: Project,
     code, summary = night(5)
     assert (code, "**PASSED**; 1 baseline not met" in summary) == (4, True)
     assert "| depthwise-fake on fake GPU | no test makes this cell any more" in summary
+
+
+def test_an_accepted_canary_tells_a_slower_host_from_a_slower_plan(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan is kept, and measured again; it is no baseline that nothing met."""
+    project.environment |= {"TRT_HARNESS_PERF_PROCESSES": "2", "TRT_HARNESS_ACTOR": "ada"}
+    (project.folder / "conftest.py").write_text(HERE + SLOWER)
+    for number in (1, 2):
+        assert project.night("--output", f"night-{number}")[0] == 0
+    for command in (["propose"], ["accept", "*", "--reason", "the first"]):
+        code, _, said = project.trt("baseline", *command)
+        assert (code, "left as it was" in said) == (0, False), said
+    held = read(project.folder / "trt-baselines.toml").active
+    assert sum(one.cell.startswith("canary_") for one in held.values()) == 2
+
+    for name in ("BASE", "LAYER"):
+        monkeypatch.setattr(fake_samples, name, 1.03 * getattr(fake_samples, name))
+    project.environment["SLOWER_HOST"] = "1.03"
+    code, told, _ = project.night("--output", "night-3")
+    assert (code, told["unmet"], told["verdicts"]) == (4, [], {"passed": 4})
+    with Store(project.folder / ".trt-harness" / "store.sqlite") as store:
+        *_, (last, _, _) = history.sessions(store)
+        rulings = history.verdicts(store, last)
+        plans = {line.cell: {at.plans for at in history.points(store, line.key)} for line in history.lines(store)}
+    assert {one.outcome for one in rulings} == {"HOST_CHANGED"}
+    assert all("canary canary_compute_cpu_full: slower by 3." in one.words for one in rulings)
+    for one in held.values():
+        assert plans[one.cell] == {one.plans}
 
 
 def test_without_time_nothing_is_run_and_all_of_it_is_named(project: Project) -> None:
