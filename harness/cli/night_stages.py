@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import shlex
 import signal
@@ -246,16 +245,14 @@ class Night:
 
     def _require_suites(self) -> None:
         """SpecError where one of the suites that are left to run is neither a path nor a package."""
-        missing = [
-            f"--{stage} {one}"
-            for stage in SUITES
-            if stage not in self.state.stages
-            for one in self.suites[stage]
-            if not _is_there(one)
-        ]
+        missing: dict[str, list[str]] = {}
+        for stage in SUITES:
+            for one in self.suites[stage] if stage not in self.state.stages else ():
+                if why := _why_not(one):
+                    missing.setdefault(why, []).append(f"--{stage} {one}")
         if missing:
-            said = "no such file or folder here, and no package: nothing was run"
-            raise SpecError(f"{', '.join(missing)}: {said}")
+            said = "; ".join(f"{', '.join(asked)}: {why}" for why, asked in missing.items())
+            raise SpecError(f"{said}: nothing was run")
 
     def _require_baselines(self) -> None:
         """SpecError where they can't be read; where there are none, whoever misspelt their file is told."""
@@ -343,21 +340,25 @@ class Night:
             return environments(r for name in names if _night_of(name) == night for r in history.records(store, name))
 
 
-def _is_there(asked: str) -> bool:
-    """Whether pytest could find what it is asked for, as far as its path goes: ``path::test``, or a package's name.
+def _why_not(asked: str) -> str:
+    """Why pytest could not find what it is asked for, as far as its path goes: ``path::test``, or a package's name.
 
-    Which tests there are in it, and whether it takes packages, pytest alone knows; of its own notation, as options and
-    ``@file``, nothing is said.
+    "" where it could. Which tests there are in it, and whether it takes packages, pytest alone knows; of its own
+    notation, as options and ``@file``, nothing is said.
     """
     named = asked.partition("[")[0].partition("::")[0]
     if named.startswith(("-", "@")) or Path(named).exists():
-        return True
+        return ""
     inside = Path(*named.split("."))  # of a package in the current folder
     if inside.is_dir() or inside.with_suffix(".py").is_file():
-        return True
-    with contextlib.suppress(ImportError, ValueError):
-        return importlib.util.find_spec(named) is not None
-    return False
+        return ""
+    try:
+        found = importlib.util.find_spec(named)
+    except (ImportError, ValueError):
+        found = None
+    except Exception as error:  # of a package that this is in, which is imported on the way
+        return f"its package can't be imported: {type(error).__name__}: {error}"
+    return "" if found else "no such file or folder here, and no package"
 
 
 def _night_of(session: str) -> str:

@@ -430,6 +430,20 @@ def test_a_folder_of_a_night_stands_for_its_runs(project: Project) -> None:
     assert (code, json.loads(out)["verdicts"]) == (3, {"not_covered": 4})
 
 
+def test_a_package_that_cannot_be_imported_is_named_with_what_it_raises(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path_factory.mktemp("installed")
+    (place / "raising").mkdir()
+    (place / "raising" / "__init__.py").write_text("raise RuntimeError('no licence')")
+    monkeypatch.syspath_prepend(place)
+    code, told, _ = project.night("--no-canaries", "--performance", "raising.suite", "--performance", "suites.nowhere")
+    assert code == 2
+    raised = "--performance raising.suite: its package can't be imported: RuntimeError: no licence"
+    nowhere = "--performance suites.nowhere: no such file or folder here, and no package"
+    assert f"{raised}; {nowhere}: nothing was run" in told["error"]["message"]
+
+
 def test_what_is_refused_once_something_is_done_is_a_fault(project: Project) -> None:
     """What was done is stored and told."""
     code, told, _ = project.night("--no-canaries", "--performance", "test_numbers.py::test_nowhere")
