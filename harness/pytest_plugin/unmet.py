@@ -65,6 +65,8 @@ def unmet(run: Run, settled: Settled | None) -> list[Unmet]:
     found = [
         Unmet(one.cell, QUARANTINED, False) if one.within and quarantine(baselines, one.cell) else one for one in found
     ]
+    if not tonight.names_met:  # a gate that had no time for anything has passed nothing
+        found = [replace(one, within=True) if one.why == TIME else one for one in found]
     return sorted(found, key=lambda one: (not one.within, one.cell, one.why))
 
 

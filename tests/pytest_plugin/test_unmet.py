@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import StoreError
+from harness.errors import StoreError, UnsupportedError
 from harness.ledger import ended, history
 from harness.ledger.baseline_file import write
 from harness.ledger.baselines import Baseline, Baselines, Known, Quarantine
@@ -150,7 +150,7 @@ def test_what_was_met_is_not_told_and_the_rest_is_by_its_reason(run: Runs) -> No
         (("--trt-model=mlp",), [(DEPTHWISE, ASKED, False), (GONE, ASKED, False)]),
         (("-k", "mlp"), [(DEPTHWISE, ASKED, False), (GONE, ASKED, False)]),
         (("test_it.py::test_runs",), [(GONE, ASKED, False)]),
-        (("--trt-budget=0",), [(GONE, NO_MODEL, True), (DEPTHWISE, TIME, False), (MLP, TIME, False)]),
+        (("--trt-budget=0",), [(DEPTHWISE, TIME, True), (GONE, NO_MODEL, True), (MLP, TIME, True)]),
         (("--trt-perf-metrics=plan-size",), [(DEPTHWISE, ASKED, False), (GONE, ASKED, False), (MLP, ASKED, False)]),
         (("-x", "-k", "nothing"), []),
     ],
@@ -160,6 +160,25 @@ def test_what_was_not_asked_for_is_not_within(run: Runs, options: tuple[str, ...
     keys = run.keys()
     run.hold(baseline(MLP, keys[MLP]), baseline(DEPTHWISE, keys[DEPTHWISE]), baseline(GONE))
     likened(run(*options), expected)
+
+
+def test_what_there_was_no_time_for_opens_a_night_that_met_no_baseline_alone(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gate that had time for some is told as that; one that had none passed nothing."""
+    run()
+    keys = run.keys()
+    run.hold(baseline(MLP, keys[MLP]), baseline(DEPTHWISE, keys[DEPTHWISE]))
+    left = iter([True])
+
+    def require(_: object) -> None:
+        if not next(left, False):
+            raise UnsupportedError("budget", "not run", "a longer --budget")
+
+    monkeypatch.setattr("harness.pytest_plugin.budget.require", require)
+    (one,) = run("--trt-budget=9999")
+    assert one[1:] == (TIME, False)
+    assert sorted(run("--trt-budget=9999")) == [(DEPTHWISE, TIME, True), (MLP, TIME, True)]
 
 
 TAKES = """
