@@ -1,7 +1,9 @@
 """What became of the change points that a store keeps: each for the worse is a proposal, and open until it is decided.
 
-A later session's ruling decides (`harness.ledger.gate.decides`), and nothing needs to be kept for that beside what was
-said: a regression confirms the change, and a pass beside the baseline's plan clears it where that shows less lost.
+Later sessions' rulings decide (`harness.ledger.gate.decides`), and nothing needs to be kept for that beside what was
+said. A regression confirms the change. Passes beside the baseline's plans that show less lost clear it, in two nights:
+of sessions in a row that began `APART`, with no regression between, on the machine that it was found on. One alone may
+be of a lucky build, or of chance, which has many nights to come.
 What history proposed, history takes back, too: by a later change of the series for the better, at least as large. And a
 baseline that was accepted of sessions since then alone is at the new level: its owner has decided. Once cleared, a
 change stays so.
@@ -14,7 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,13 +25,14 @@ from harness.ledger import schema
 from harness.ledger.baselines import State as BaselineState
 from harness.ledger.gate import Question, decides
 from harness.ledger.history import Line
-from harness.ledger.series import Alerted, metric_of
+from harness.ledger.series import Alerted, machine_of, metric_of
 from harness.ledger.store import Store
 from harness.measure.alerts import TOGETHER, commits_in
 from harness.measure.epochs import DATE
 from harness.measure.finding import Said
 from harness.measure.verdict import told
 
+APART = timedelta(hours=20)  # at least, from the beginning of a session to that of another night's
 _QUESTIONS = {one.value: one for one in Question}
 _SAID = {one.value: one for one in Said}
 
@@ -46,8 +49,9 @@ class State(str, enum.Enum):
 class Change:
     """A change point of ``line`` as it was kept; ``session`` is the first after it, of ``at`` seconds since 1970.
 
-    ``estimate``, ``low`` and ``high`` are logs of ratios of cost, ``words`` those of its alert. ``by`` says what
-    decided, "" while it is open.
+    ``estimate``, ``low`` and ``high`` are logs of ratios of cost, ``words`` those of its alert. ``machine`` is that of
+    its session, "" where that is not known. ``by`` says what decided, "" while it is open. ``passed`` is the session
+    whose pass clears it with one more, "" where there is none, or it is cleared.
     """
 
     line: Line
@@ -57,13 +61,20 @@ class Change:
     low: float
     high: float
     words: str = ""
+    machine: str = ""
     state: State = State.OPEN
     by: str = ""
+    passed: str = ""
 
     @property
     def standing(self) -> str:
         """``open``, ``confirmed by 20260131-020000-9f3a-performance``."""
-        return f"{self.state.value} by {self.by}" if self.by else self.state.value
+        standing = f"{self.state.value} by {self.by}" if self.by else self.state.value
+        return f"{standing} ({self.passed} passed: one more night's pass clears it)" if self.passed else standing
+
+    def elsewhere(self, environment: Mapping[str, str]) -> bool:
+        """Whether that is known to be of another machine, where no pass clears it."""
+        return _others(self.machine, machine_of(environment))
 
     def __str__(self) -> str:
         """``change point of 2026-01-26: slower by 1.2 % (1.0 to 1.4), commits c24..c25``."""
@@ -79,7 +90,7 @@ _Ruling = tuple[Question, Said, tuple[float, float] | None]  # with estimate and
 class _Since:
     """What may decide of one series, in order of time: rulings by session, and changes for the better."""
 
-    rulings: dict[tuple[float, str], list[_Ruling]] = field(default_factory=dict)
+    rulings: dict[tuple[float, str, str], list[_Ruling]] = field(default_factory=dict)  # at, session, machine
     better: list[tuple[float, str, float]] = field(default_factory=list)  # at, session, estimate
 
 
@@ -130,8 +141,8 @@ def _read(connection: sa.Connection) -> tuple[list[Change], Mapping[str, _Since]
     """All changes, the oldest first; by series what may decide; and by cell when its baseline's sessions begin."""
     p, c, r, s = schema.change_point, schema.comparison, schema.series, schema.session
     line = (r.c.key, r.c.cell_key, r.c.cell, r.c.metric, r.c.unit)
-    asked = sa.select(*line, s.c.name, s.c.at, p.c.estimate, p.c.low, p.c.high, p.c.words)
-    rows = connection.execute(asked.select_from(p.join(r).join(s))).all()
+    asked = sa.select(*line, s.c.name, s.c.at, p.c.estimate, p.c.low, p.c.high, p.c.words, _MACHINE)
+    rows = connection.execute(asked.select_from(_measured(p))).all()
     changes = sorted((Change(Line(*row[:5]), *row[5:]) for row in rows), key=lambda one: (one.at, one.line.key))
     since = {one.line.key: _Since() for one in changes}
     for one in changes:
@@ -139,13 +150,32 @@ def _read(connection: sa.Connection) -> tuple[list[Change], Mapping[str, _Since]
             since[one.line.key].better.append((one.at, one.session, one.estimate))
     if not changes:
         return [], since, {}
-    said = sa.select(r.c.key, s.c.at, s.c.name, c.c.question, c.c.outcome, c.c.estimate, c.c.high)
-    said = said.select_from(c.join(r).join(s)).where(c.c.series_id.in_(sa.select(p.c.series_id)))
-    for key, at, name, question, outcome, *log in sorted(connection.execute(said).all(), key=lambda row: row[1:3]):
+    said = sa.select(r.c.key, s.c.at, s.c.name, _MACHINE, c.c.question, c.c.outcome, c.c.estimate, c.c.high)
+    said = said.select_from(_measured(c)).where(c.c.series_id.in_(sa.select(p.c.series_id)))
+    for key, *when, question, outcome, estimate, high in sorted(
+        connection.execute(said).all(), key=lambda row: row[1:4]
+    ):
         if question in _QUESTIONS and outcome in _SAID:  # what is compared by hand has sides that somebody named
-            fresh = None if None in log else (log[0], log[1])
-            since[key].rulings.setdefault((at, name), []).append((_QUESTIONS[question], _SAID[outcome], fresh))
+            fresh = None if estimate is None or high is None else (estimate, high)
+            since[key].rulings.setdefault(tuple(when), []).append((_QUESTIONS[question], _SAID[outcome], fresh))
     return changes, since, _baselines(connection)
+
+
+_MACHINE = sa.func.coalesce(schema.gpu.c.uuid, schema.host.c.name, "")  # as `harness.ledger.series.machine_of` has it
+
+
+def _measured(told: sa.Table) -> sa.Join:
+    """What was ``told`` of a series in a session, with the machine that measured it then."""
+    m, e = schema.measurement, schema.environment
+    joined = told.join(schema.series).join(schema.session)
+    joined = joined.outerjoin(m, (m.c.series_id == told.c.series_id) & (m.c.session_id == told.c.session_id))
+    joined = joined.outerjoin(e, e.c.id == m.c.environment_id)
+    joined = joined.outerjoin(schema.gpu, schema.gpu.c.id == e.c.gpu_id)
+    return joined.outerjoin(schema.host, schema.host.c.id == e.c.host_id)
+
+
+def _others(one: str, other: str) -> bool:
+    return "" not in (one, other) and one != other
 
 
 def _baselines(connection: sa.Connection) -> dict[str, float]:
@@ -164,17 +194,21 @@ def _baselines(connection: sa.Connection) -> dict[str, float]:
 
 def _decided(change: Change, since: _Since, baseline: float | None) -> Change:
     confirmed = ""
+    passed: tuple[float, str] | None = None
     cleared: list[tuple[float, str]] = []
-    for (at, session), rulings in since.rulings.items():
+    for (at, session, machine), rulings in since.rulings.items():
         if at <= change.at:
             continue
         # Beside the ruling on another plan, that on the environment is on the baseline's plan, and not on the series.
         own = [one for one in rulings if one[0] is not Question.ENVIRONMENT] or rulings
         said = {decides(question, outcome, fresh, change.low) for question, outcome, fresh in own}
         if True in said:
-            confirmed = confirmed or session
-        elif False in said:
-            cleared.append((at, session))
+            confirmed, passed = confirmed or session, None
+        elif False in said and not _others(change.machine, machine):
+            passed = passed or (at, session)
+            if at - passed[0] >= APART.total_seconds():
+                cleared.append((at, f"{passed[1]} and {session}"))
+                break
     cleared += [
         (at, f"the change for the better of {_day(at)}")
         for at, _, estimate in since.better
@@ -184,7 +218,8 @@ def _decided(change: Change, since: _Since, baseline: float | None) -> Change:
         return replace(change, state=State.CLEARED, by=min(cleared)[1])
     if baseline is not None and baseline >= change.at:
         return replace(change, state=State.CLEARED, by="the baseline, which is of sessions since")
-    return replace(change, state=State.CONFIRMED, by=confirmed) if confirmed else change
+    state = State.CONFIRMED if confirmed else State.OPEN
+    return replace(change, state=state, by=confirmed, passed=passed[1] if passed else "")
 
 
 def _day(at: float) -> str:

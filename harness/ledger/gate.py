@@ -345,8 +345,14 @@ class Gate:
             return ruling
         verdict, said = ruling.finding.verdict, ruling.finding.said
         confirmed = decides(ruling.question, said, (verdict.estimate, verdict.high) if verdict else None, change.low)
-        now = f"stays {change.state.value}" if confirmed is None else "confirmed" if confirmed else "cleared"
-        if confirmed is None and verdict is None:
+        now = "confirmed" if confirmed else f"stays {change.state.value}"
+        if confirmed is False and change.elsewhere(tonight.environment):
+            now += ", since it was found on another machine"
+        elif confirmed is False and change.passed:
+            now = f"cleared, where {change.passed}, which passed, too, began a night before"
+        elif confirmed is False:
+            now += ": this passed, and one more night's pass clears it"
+        elif confirmed is None and verdict is None:
             now += ", since nothing stood beside it: what many nights show no single one takes back"
         elif confirmed is None and said in SETTLED:
             now += ", since as much may still be lost"
@@ -520,14 +526,15 @@ class Gate:
 
 
 def decides(question: Question, said: Said, fresh: tuple[float, float] | None, low: float) -> bool | None:
-    """Of a change point of the series: whether what was ``said`` confirms it, or clears it; None where it stays open.
+    """Of a change point of the series: whether what was ``said`` confirms it, or may clear it; None for neither.
 
     A regression confirms, even by history alone, which then shows it by other processes than the change was found in.
-    A pass clears where it was interleaved with the baseline's plans (``fresh``: its estimate and the upper end of its
-    95 % interval, as log ratios of cost, None of what was not), and even `CLEARING` times as wide an interval ends
-    below the least that the change may be (``low``): a tolerance passes more than that. By history it is one night
-    against the few of a baseline, and clearing whatever one night of many does not show would in time clear everything.
-    What a release is allowed to lose is another question, and so is what the baseline's own plans lose elsewhere.
+    A pass clears, with another night's (`harness.ledger.change_states`), where it was interleaved with the baseline's
+    plans (``fresh``: its estimate and the upper end of its 95 % interval, as log ratios of cost, None of what was not),
+    and even `CLEARING` times as wide an interval ends below the least that the change may be (``low``): a tolerance
+    passes more than that. By history it is one night against the few of a baseline, and clearing whatever one night of
+    many does not show would in time clear everything. What a release is allowed to lose is another question, and so is
+    what the baseline's own plans lose elsewhere.
     """
     if question is Question.DRIFT:
         return None

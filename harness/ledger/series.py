@@ -205,6 +205,11 @@ def metric_of(name: str, unit: str) -> Metric:
     return known.metric if known else Metric(name, more_is_better=unit == RATE)
 
 
+def machine_of(environment: Mapping[str, str]) -> str:
+    """What tells the machine of a session apart from others; "" where nothing does."""
+    return next((environment[name] for name in MACHINE if environment.get(name)), "")
+
+
 def device_of(cell: str) -> str:
     """``NVIDIA H200`` of ``bert-fp16-opt-tensorrt on NVIDIA H200``."""
     return cell.partition(" on ")[2]
@@ -236,7 +241,7 @@ def _night(point: Point, canary: float | None) -> Night:
 
 def _by_machine(seen: Sequence[Point]) -> Mapping[str, Sequence[Point]]:
     """All together, by "", unless machines take turns."""
-    machines = [next((p.environment[name] for name in MACHINE if p.environment.get(name)), "") for p in seen]
+    machines = [machine_of(p.environment) for p in seen]
     if len(list(groupby(machines))) == len(set(machines)):
         return {"": seen}
     return {one: [p for p, on in zip(seen, machines, strict=True) if on == one] for one in dict.fromkeys(machines)}

@@ -88,11 +88,12 @@ def keep(folder: Path, night: int = STEP) -> None:
 
 
 def decide(folder: Path, outcome: str) -> None:
-    """A night after all, whose processes were interleaved with those of the baseline's plan."""
+    """Two nights after all, whose processes were interleaved with those of the baseline's plan."""
     series, made = batch.Series(f"key of {CELL}", CELL, METRIC, "s"), batch.Batch()
     numbers = dict.fromkeys(("estimate", "low", "high", "visible", "p"), 0.01)
     row = {"question": "rebuilt", "outcome": outcome, "fails": False, "words": "", **numbers}
-    made.comparisons.append((batch.Session("the-next-night", 1.8e9 + NIGHTS * DAY), series, row))
+    for name, night in (("the-next-night", NIGHTS), ("the-one-after", NIGHTS + 1)):
+        made.comparisons.append((batch.Session(name, 1.8e9 + night * DAY), series, row))
     with Store(folder / ".trt-harness" / "store.sqlite") as store:
         batch.write(store, made)
 
@@ -108,7 +109,7 @@ def test_a_change_is_told_with_what_decided_it(trt: Trt, tmp_path: Path) -> None
     keep(tmp_path)
     assert told() == ("confirmed by night-39",) * 2, "which said that it is a regression"
     decide(tmp_path, "PASS")
-    assert told() == ("cleared by the-next-night",) * 2
+    assert told() == ("cleared by the-next-night and the-one-after",) * 2
 
 
 @pytest.mark.parametrize(("outcome", "left"), [("INCONCLUSIVE", "open"), ("PASS", "")])

@@ -17,7 +17,7 @@ from harness.ledger.gate import Gate, Question, Ruling, Tonight, decides
 from harness.ledger.history import Line
 from harness.ledger.policy import DEFAULTS
 from harness.ledger.proposals import Proposal
-from harness.ledger.series import Alerted, alerts_of, note
+from harness.ledger.series import MACHINE, Alerted, alerts_of, note
 from harness.ledger.store import Store
 from harness.measure.finding import Finding, Said
 from harness.measure.history import Cause, ChangePoint
@@ -41,17 +41,23 @@ def baseline(values: Sequence[float] = APART) -> Baseline:
     return Baseline("k", LINE.cell, ("plan-a",), sessions, {GRAPH: Known("s", tuple(values), 0.001, 0.01)}, HERE)
 
 
-def session(night: int) -> batch.Session:
+def session(night: float) -> batch.Session:
     return batch.Session(f"night-{night}", (FIRST + timedelta(night)).timestamp(), f"c{night}")
 
 
-def measured(store: Store, loss: float = LOSS, nights: Sequence[int] = range(NIGHTS), back: int = 10_000) -> None:
+def measured(
+    store: Store,
+    loss: float = LOSS,
+    nights: Sequence[int] = range(NIGHTS),
+    back: int = 10_000,
+    here: Mapping[str, str] = HERE,
+) -> None:
     """Nights of a cell that gets slower by ``loss`` with night `STEP`, until night ``back``."""
     rng = np.random.default_rng(2)
     made = batch.Batch()
     for night in nights:
         value = 1e-3 * (loss if STEP <= night < back else 1.0) * float(np.exp(0.001 * rng.standard_normal()))
-        made.measurements.append(batch.Measurement(SERIES, session(night), value, 0.001, 4, HERE, ("plan",)))
+        made.measurements.append(batch.Measurement(SERIES, session(night), value, 0.001, 4, here, ("plan",)))
     batch.write(store, made)
 
 
@@ -80,7 +86,7 @@ class Night:
         return rulings[0]
 
 
-def said(store: Store, night: int, *rulings: Ruling) -> None:
+def said(store: Store, night: float, *rulings: Ruling) -> None:
     made = batch.Batch()
     for ruling in rulings:
         told = as_fact(ruling.finding)
@@ -130,13 +136,66 @@ def test_what_is_confirmed_is_compared_until_it_is_cleared(store: Store) -> None
     gone = Night(store, NIGHTS + 2).ruled(1.0, Planned())
     assert gone.finding.said is Said.PASS
     assert "beside the baseline's plan; screened: " in gone.finding.words
-    assert gone.finding.words.endswith(": cleared")
-    assert standing(store) == f"cleared by night-{NIGHTS + 2}"
+    assert gone.finding.words.endswith(": stays confirmed: this passed, and one more night's pass clears it")
+    one_more = f"(night-{NIGHTS + 2} passed: one more night's pass clears it)"
+    assert standing(store) == f"confirmed by night-{NIGHTS} {one_more}"
+    gone = Night(store, NIGHTS + 3).ruled(1.0, Planned())
+    assert gone.finding.words.endswith(f": cleared, where night-{NIGHTS + 2}, which passed, too, began a night before")
+    cleared = f"cleared by night-{NIGHTS + 2} and night-{NIGHTS + 3}"
+    assert standing(store) == cleared
     rival = Planned()
-    assert "change point" not in Night(store, NIGHTS + 3).ruled(1.0, rival).finding.words
+    assert "change point" not in Night(store, NIGHTS + 4).ruled(1.0, rival).finding.words
     assert rival.calls == [], "and is screened as any other"
-    said(store, NIGHTS + 4, Ruling(verdict(1.05e-3), Question.REBUILT))
-    assert standing(store) == f"cleared by night-{NIGHTS + 2}", "what comes later is another change"
+    said(store, NIGHTS + 5, Ruling(verdict(1.05e-3), Question.REBUILT))
+    assert standing(store) == cleared, "what comes later is another change"
+
+
+PASSES, LOST = verdict(1e-3), verdict(1.05e-3)
+
+
+@pytest.mark.parametrize(
+    ("told", "now"),
+    [
+        ([(0, PASSES)], "open (night-40 passed: one more night's pass clears it)"),
+        ([(0, PASSES), (1, PASSES)], "cleared by night-40 and night-41"),
+        ([(0, PASSES), (0.8, PASSES)], "open (night-40 passed: one more night's pass clears it)"),  # 19.2 h
+        ([(0, PASSES), (0.4, PASSES), (0.85, PASSES)], "cleared by night-40 and night-40.85"),
+        (
+            [(0, PASSES), (1, LOST), (2, PASSES)],
+            "confirmed by night-41 (night-42 passed: one more night's pass clears it)",
+        ),
+        ([(0, PASSES), (1, LOST), (2, PASSES), (3, PASSES)], "cleared by night-42 and night-43"),
+        ([(0, PASSES), (1, replace(PASSES, said=Said.INCONCLUSIVE)), (2, PASSES)], "cleared by night-40 and night-42"),
+        ([(0, PASSES), (1, PASSES), (2, LOST)], "cleared by night-40 and night-41"),
+    ],
+)
+def test_passes_of_two_nights_in_a_row_clear_it(store: Store, told: Sequence[tuple[float, Finding]], now: str) -> None:
+    measured(store)
+    searched(store)
+    for days, finding in told:
+        said(store, NIGHTS + days, Ruling(finding, Question.REBUILT))
+    assert standing(store) == now
+
+
+@pytest.mark.parametrize("fact", MACHINE)
+def test_only_the_machine_that_it_was_found_on_clears_it(store: Store, fact: str) -> None:
+    """Though another one may confirm it."""
+    here, there = {**HERE, "gpu_uuid": "", fact: "a"}, {**HERE, "gpu_uuid": "", fact: "b"}
+    measured(store, here=here)
+    searched(store)
+    for night in range(NIGHTS, NIGHTS + 4):
+        made = batch.Batch()
+        made.measurements.append(batch.Measurement(SERIES, session(night), 1e-3, 0.001, 4, there, ("plan",)))
+        batch.write(store, made)
+        ruling = Night(store, night).ruled(1.0, Planned(), here=there)
+        assert ruling.finding.words.endswith(": stays open, since it was found on another machine")
+        assert standing(store) == "open"
+    for night in (NIGHTS + 4, NIGHTS + 5):
+        made = batch.Batch()
+        made.measurements.append(batch.Measurement(SERIES, session(night), 1e-3, 0.001, 4, here, ("plan",)))
+        batch.write(store, made)
+        Night(store, night).ruled(1.0, Planned(), here=here)
+    assert standing(store) == f"cleared by night-{NIGHTS + 4} and night-{NIGHTS + 5}"
 
 
 def test_a_pass_that_tolerates_as_much_clears_nothing(store: Store) -> None:
@@ -237,7 +296,7 @@ def test_the_baselines_own_plan_is_asked_about_the_environment_alone(store: Stor
     gate = Gate(DEFAULTS, KNOWN_QUANTITIES, changes=uncleared(store))
     tonight = Tonight("k", LINE.cell, "tonight", ("plan-b",), ELSEWHERE, {GRAPH: near(1e-3, 7)})
     own, stayed = gate.rule(tonight, baseline(), None, Planned(old=1e-3))
-    assert own.finding.words.endswith(": cleared")
+    assert own.finding.words.endswith(": this passed, and one more night's pass clears it")
     assert (stayed.finding.said, stayed.question) == (Said.PASS, Question.ENVIRONMENT)
     assert "change point" not in stayed.finding.words
 
@@ -302,8 +361,9 @@ def test_what_the_environment_costs_the_baselines_plan_does_not_confirm_it(store
     measured(store)
     searched(store)
     lost = replace(verdict(1.05e-3), verdict=None)
-    said(store, NIGHTS, Ruling(lost, Question.ENVIRONMENT), Ruling(verdict(1e-3), Question.REBUILT))
-    assert standing(store) == f"cleared by night-{NIGHTS}"
+    for night in (NIGHTS, NIGHTS + 1):
+        said(store, night, Ruling(lost, Question.ENVIRONMENT), Ruling(verdict(1e-3), Question.REBUILT))
+    assert standing(store) == f"cleared by night-{NIGHTS} and night-{NIGHTS + 1}"
 
 
 def test_a_comparison_by_hand_decides_nothing(store: Store) -> None:
@@ -382,7 +442,8 @@ def test_what_an_earlier_night_kept_is_told_until_it_is_cleared(store: Store) ->
     (words,) = summed([], kept(store))
     assert words.startswith(f"{GRAPH}: {LINE.cell}: change point of 2026-01-26: slower by 0.8")
     assert words.endswith(", commits c24..c25: open")
-    Night(store).ruled(1.0, Planned())
+    for night in (NIGHTS, NIGHTS + 1):
+        Night(store, night).ruled(1.0, Planned())
     assert summed([], kept(store)) == []
 
 
@@ -390,7 +451,7 @@ def test_cells_of_one_alert_may_stand_apart() -> None:
     lines = [replace(LINE, key=str(number), cell=f"bert-{number}") for number in range(3)]
     by = [(State.CONFIRMED, "night-40"), (State.OPEN, ""), (State.OPEN, "")]
     changes = [
-        Change(line, "night-25", (FIRST + timedelta(25)).timestamp(), 0.01, 0.009, 0.011, "", state, who)
+        Change(line, "night-25", (FIRST + timedelta(25)).timestamp(), 0.01, 0.009, 0.011, state=state, by=who)
         for line, (state, who) in zip(lines, by, strict=True)
     ]
     (night,) = nights([0.0])
@@ -433,6 +494,7 @@ def test_of_several_the_last_is_named(store: Store) -> None:
     searched(store)
     first, second = kept(store)
     assert uncleared(store) == {("k", GRAPH): second}
-    said(store, 75, Ruling(verdict(1e-3), Question.REBUILT))
-    assert [one.standing for one in kept(store)] == ["cleared by night-75"] * 2
+    for night in (75, 76):
+        said(store, night, Ruling(verdict(1e-3), Question.REBUILT))
+    assert [one.standing for one in kept(store)] == ["cleared by night-75 and night-76"] * 2
     assert first.at < second.at

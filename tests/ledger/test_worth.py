@@ -99,7 +99,8 @@ def test_a_change_point_is_worth_as_much_as_trouble_until_it_is_cleared(store: S
     made = Batch()
     numbers = dict.fromkeys(("low", "high", "visible", "p"), 0.0)
     row = {"question": "rebuilt", "outcome": "PASS", "fails": False, "words": "", "estimate": 0.0, **numbers}
-    made.comparisons.append((session(9999), Series("k", "bert on a GPU", "gpu, graph", "s"), row))
+    for number in (9998, 9999):
+        made.comparisons.append((session(number), Series("k", "bert on a GPU", "gpu, graph", "s"), row))
     write(store, made)
     assert Worth.by(store, ["bert on a GPU"]).of("bert")[0] == HELD
 

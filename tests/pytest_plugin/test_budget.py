@@ -119,7 +119,7 @@ def another_library(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -
 def test_a_cell_with_a_change_point_is_measured_first_and_compared_afresh(
     project: pytest.Pytester, night: Night, settled: str, another_library: Callable[[str], tuple[str, ...]]
 ) -> None:
-    """A night that has time for one cell alone: it is confirmed, and in the next one cleared."""
+    """A night that has time for one cell alone: it is confirmed, and the next passes it."""
     beside = another_library("slower=3")
     (record,) = [one for one in night(*beside, hours=0.5) if one.verdict != "not_covered"]
     assert (record.cell.model, record.verdict) == (settled, "failed")
@@ -128,12 +128,14 @@ def test_a_cell_with_a_change_point_is_measured_first_and_compared_afresh(
     words = record.facts["perf"]["rulings"][0]["words"]
     assert "beside the baseline's plan" in words
     assert words.endswith("slower by 3.0 % (2.9 to 3.1), commits c1..c2: confirmed")
-    assert standing(project) == f"confirmed by {record.run}"
+    failed = record.run
+    assert standing(project) == f"confirmed by {failed}"
     beside = another_library("slower=0")
     (record,) = [one for one in night(*beside, hours=0.5) if one.verdict != "not_covered"]
     assert (record.cell.model, record.verdict) == (settled, "passed")
     assert "beside the baseline's plan" in record.facts["perf"]["rulings"][0]["words"]
-    assert standing(project) == f"cleared by {record.run}"
+    one_more = f"({record.run} passed: one more night's pass clears it)"
+    assert standing(project) == f"confirmed by {failed} {one_more}"
 
 
 @pytest.mark.parametrize("content", ["", "no database"])
