@@ -4,19 +4,23 @@ Later sessions' rulings decide (`harness.ledger.gate.decides`), and nothing need
 said. A regression confirms the change. Passes beside the baseline's plans that show less lost clear it, in two nights:
 of sessions in a row that began `APART`, with no regression between, on the machine that it was found on. One alone may
 be of a lucky build, or of chance, which has many nights to come.
-What history proposed, history takes back, too: by a later change of the series for the better, at least as large. And a
-baseline that was accepted of sessions since then alone is at the new level: its owner has decided. Once cleared, a
-change stays so.
+
+What history proposed, history takes back, too, by later changes of the series for the better: each takes back the
+latest loss first, and with the rest the one before; a loss is cleared when no more of it is left than it is uncertain
+by. And a baseline that was accepted of sessions since then alone is at the new level: its owner has decided. Once
+cleared, a change stays so.
 """
 
 from __future__ import annotations
 
 import enum
 import json
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,6 +37,7 @@ from harness.measure.finding import Said
 from harness.measure.verdict import told
 
 APART = timedelta(hours=20)  # at least, from the beginning of a session to that of another night's
+_IN_TIME = attrgetter("at", "line.key")
 _QUESTIONS = {one.value: one for one in Question}
 _SAID = {one.value: one for one in Said}
 
@@ -91,14 +96,18 @@ class _Since:
     """What may decide of one series, in order of time: rulings by session, and changes for the better."""
 
     rulings: dict[tuple[float, str, str], list[_Ruling]] = field(default_factory=dict)  # at, session, machine
-    better: list[tuple[float, str, float]] = field(default_factory=list)  # at, session, estimate
+    better: list[tuple[float, float]] = field(default_factory=list)  # at, how much, as a log ratio
 
 
 def kept(store: Store, cells: Collection[str] | None = None) -> list[Change]:
     """The changes for the worse, the oldest first: of all cells, or of those with these keys."""
     changes, since, baselines = store.read(_read)
-    wanted = (one for one in changes if one.estimate > 0 and (cells is None or one.line.cell_key in cells))
-    return [_decided(one, since[one.line.key], baselines.get(one.line.cell_key)) for one in wanted]
+    losses: dict[str, list[Change]] = {}  # by series
+    for one in changes:
+        if one.estimate > 0 and (cells is None or one.line.cell_key in cells):
+            losses.setdefault(one.line.key, []).append(one)
+    found = (_decided(those, since[key], baselines.get(those[0].line.cell_key)) for key, those in losses.items())
+    return sorted((one for those in found for one in those), key=_IN_TIME)
 
 
 def uncleared(store: Store) -> dict[tuple[str, str], Change]:
@@ -143,11 +152,11 @@ def _read(connection: sa.Connection) -> tuple[list[Change], Mapping[str, _Since]
     line = (r.c.key, r.c.cell_key, r.c.cell, r.c.metric, r.c.unit)
     asked = sa.select(*line, s.c.name, s.c.at, p.c.estimate, p.c.low, p.c.high, p.c.words, _MACHINE)
     rows = connection.execute(asked.select_from(_measured(p))).all()
-    changes = sorted((Change(Line(*row[:5]), *row[5:]) for row in rows), key=lambda one: (one.at, one.line.key))
+    changes = sorted((Change(Line(*row[:5]), *row[5:]) for row in rows), key=_IN_TIME)
     since = {one.line.key: _Since() for one in changes}
     for one in changes:
         if one.estimate < 0:
-            since[one.line.key].better.append((one.at, one.session, one.estimate))
+            since[one.line.key].better.append((one.at, -one.estimate))
     if not changes:
         return [], since, {}
     said = sa.select(r.c.key, s.c.at, s.c.name, _MACHINE, c.c.question, c.c.outcome, c.c.estimate, c.c.high)
@@ -192,10 +201,25 @@ def _baselines(connection: sa.Connection) -> dict[str, float]:
     return found
 
 
-def _decided(change: Change, since: _Since, baseline: float | None) -> Change:
+def _decided(losses: Sequence[Change], since: _Since, baseline: float | None) -> list[Change]:
+    """``losses`` of one series, in order of time, with what decided."""
+    ruled = [_ruled(one, since) for one in losses]
+    for number, at in _taken_back(list(ruled), since):
+        by = f"the change for the better of {_day(at)}"
+        ruled[number] = replace(losses[number], state=State.CLEARED, by=by), at
+    accepted = "the baseline, which is of sessions since"
+    return [
+        replace(one, state=State.CLEARED, by=accepted, passed="")
+        if one.state is not State.CLEARED and baseline is not None and baseline >= one.at
+        else one
+        for one, _ in ruled
+    ]
+
+
+def _ruled(change: Change, since: _Since) -> tuple[Change, float]:
+    """With what rulings made of it, and when they cleared it."""
     confirmed = ""
     passed: tuple[float, str] | None = None
-    cleared: list[tuple[float, str]] = []
     for (at, session, machine), rulings in since.rulings.items():
         if at <= change.at:
             continue
@@ -207,19 +231,27 @@ def _decided(change: Change, since: _Since, baseline: float | None) -> Change:
         elif False in said and not _others(change.machine, machine):
             passed = passed or (at, session)
             if at - passed[0] >= APART.total_seconds():
-                cleared.append((at, f"{passed[1]} and {session}"))
-                break
-    cleared += [
-        (at, f"the change for the better of {_day(at)}")
-        for at, _, estimate in since.better
-        if at > change.at and -estimate >= change.low
-    ][:1]
-    if cleared:
-        return replace(change, state=State.CLEARED, by=min(cleared)[1])
-    if baseline is not None and baseline >= change.at:
-        return replace(change, state=State.CLEARED, by="the baseline, which is of sessions since")
+                return replace(change, state=State.CLEARED, by=f"{passed[1]} and {session}"), at
     state = State.CONFIRMED if confirmed else State.OPEN
-    return replace(change, state=state, by=confirmed, passed=passed[1] if passed else "")
+    return replace(change, state=state, by=confirmed, passed=passed[1] if passed else ""), math.inf
+
+
+def _taken_back(losses: Sequence[tuple[Change, float]], since: _Since) -> Iterator[tuple[int, float]]:
+    """Which of ``losses``, each until then, changes for the better took back, and when the last of these began.
+
+    Each takes from the latest loss that is left, and with what remains of it from the one before.
+    """
+    left = {number: change.estimate for number, (change, _) in enumerate(losses)}
+    for at, gained in since.better:
+        for number in sorted(left, reverse=True):
+            change, until = losses[number]
+            if not change.at < at < until:
+                continue
+            taken = min(gained, left[number])
+            gained, left[number] = gained - taken, left[number] - taken
+            if left[number] <= change.estimate - change.low:
+                del left[number]
+                yield number, at
 
 
 def _day(at: float) -> str:

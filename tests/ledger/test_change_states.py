@@ -397,15 +397,47 @@ def test_a_change_back_takes_it_back(store: Store, back: float, now: str) -> Non
     assert standing(store) == now
 
 
-def test_what_was_gained_before_takes_nothing_back(store: Store) -> None:
+def levels(store: Store, *those: float, each: int = 25) -> None:
+    """So many nights at each of these, and what a search finds in them."""
     rng = np.random.default_rng(2)
     made = batch.Batch()
-    for night in range(75):
-        value = 1e-3 * (0.97 if STEP <= night < 50 else 1.0) * float(np.exp(0.001 * rng.standard_normal()))
+    for night in range(each * len(those)):
+        value = 1e-3 * those[night // each] * float(np.exp(0.001 * rng.standard_normal()))
         made.measurements.append(batch.Measurement(SERIES, session(night), value, 0.001, 4, HERE, ("plan",)))
     batch.write(store, made)
     searched(store)
-    assert standing(store) == "open"
+
+
+BACK = "cleared by the change for the better of "
+
+
+@pytest.mark.parametrize(
+    ("those", "now"),
+    [
+        ((1.0, 0.97, 1.0), ["open"]),  # what was gained before takes nothing back
+        ((1.0, 1.02, 1.04, 1.02), ["open", f"{BACK}2026-03-17"]),
+        ((1.0, 1.02, 1.04, 1.0), [f"{BACK}2026-03-17"] * 2),
+        ((1.0, 1.02, 1.01), ["open"]),
+        ((1.0, 1.02, 1.01, 1.0), [f"{BACK}2026-03-17"]),
+        ((1.0, 1.02, 1.0, 1.02), [f"{BACK}2026-02-20", "open"]),
+    ],
+)
+def test_what_is_gained_takes_back_the_latest_loss_first(
+    store: Store, those: Sequence[float], now: Sequence[str]
+) -> None:
+    levels(store, *those)
+    assert [one.standing for one in kept(store)] == now
+
+
+def test_a_gain_takes_back_nothing_that_was_cleared_before(store: Store) -> None:
+    """But the loss before it: what two nights showed to be less than the larger one may be as much as the smaller."""
+    levels(store, 1.0, 1.01, 1.04, 1.03)
+    passed = verdict(1e-3)
+    assert passed.verdict
+    as_much = replace(passed, verdict=replace(passed.verdict, estimate=0.015, high=0.016))
+    for night in (70, 71):
+        said(store, night, Ruling(as_much, Question.REBUILT))
+    assert [one.standing for one in kept(store)] == [f"{BACK}2026-03-17", "cleared by night-70 and night-71"]
 
 
 @pytest.mark.parametrize(
