@@ -165,7 +165,8 @@ def alerts_of(store: Store, cells: Collection[str], since: datetime) -> list[Ale
 def note(store: Store, told: Iterable[Alerted]) -> int:
     """Keep the changes of alerts in the store, each once; how many are new.
 
-    Of each what was said first: a later night knows more, and may have it begin a night off, but moves no row.
+    Of each what was said first: a later night knows more, and may have it begin a night off, but moves no row. A loss
+    and what takes it back within those nights are two.
     """
     said = [(one.words, line, change) for one in told for line, change in one.changes]
     names = {change.bad.session: Session(change.bad.session, 0.0).key for _, _, change in said}
@@ -174,7 +175,7 @@ def note(store: Store, told: Iterable[Alerted]) -> int:
         series = numbers_of(connection, schema.series, list({line.key for _, line, _ in said}))
         sessions = numbers_of(connection, schema.session, list(names.values()))
         c, s = schema.change_point.c, schema.session.c
-        asked = sa.select(c.series_id, s.at).join(schema.session, s.id == c.session_id)
+        asked = sa.select(c.series_id, s.at, c.estimate).join(schema.session, s.id == c.session_id)
         kept = connection.execute(asked.where(c.series_id.in_(series.values()))).all()
         rows = [
             {
@@ -190,8 +191,10 @@ def note(store: Store, told: Iterable[Alerted]) -> int:
             }
             for words, line, one in said
             if not any(
-                series[line.key] == of and abs(one.bad.at.timestamp() - at) <= TOGETHER.total_seconds()
-                for of, at in kept
+                series[line.key] == of
+                and (one.estimate > 0) == (estimate > 0)
+                and abs(one.bad.at.timestamp() - at) <= TOGETHER.total_seconds()
+                for of, at, estimate in kept
             )
         ]
         return add(connection, schema.change_point, rows)

@@ -429,6 +429,16 @@ def test_what_is_gained_takes_back_the_latest_loss_first(
     assert [one.standing for one in kept(store)] == now
 
 
+def test_what_takes_it_back_in_the_same_nights_is_kept_beside_it(store: Store) -> None:
+    """And is no other night's finding of the same change."""
+    measured(store)
+    ((line, lost),) = searched(store)[0].changes
+    night = replace(lost.bad, at=lost.bad.at + timedelta(2), session=f"night-{STEP + 2}")
+    for estimate, now in ((lost.estimate, "open"), (-lost.estimate, f"{BACK}2026-01-28")):
+        note(store, [Alerted("two nights later", ((line, replace(lost, bad=night, estimate=estimate)),))])
+        assert standing(store) == now
+
+
 def test_a_gain_takes_back_nothing_that_was_cleared_before(store: Store) -> None:
     """But the loss before it: what two nights showed to be less than the larger one may be as much as the smaller."""
     levels(store, 1.0, 1.01, 1.04, 1.03)
