@@ -48,6 +48,7 @@ Array = npt.NDArray[np.float64]
 SUSPECT = 0.05  # one-sided: what would be this rare by chance is measured again
 ALARM = 0.0025  # one-sided, of a loss that history alone is to show: nothing fresh stands beside it
 CLEARING = 2  # times a 95 % interval: what is beyond is about as rare as `ALARM`, and is asked night after night
+ACCEPT = "accept a baseline of sessions since then, if that is the new level: trt-harness baseline propose, then accept"
 OPTIONS = "options"  # of an environment: what a build was asked for, which runs no plan otherwise
 
 
@@ -353,7 +354,7 @@ class Gate:
         elif confirmed is False:
             now += ": this passed, and one more night's pass clears it"
         elif confirmed is None and verdict is None:
-            now += ", since nothing stood beside it: what many nights show no single one takes back"
+            now += f", since nothing stood beside it: what many nights show no single one takes back; {ACCEPT}"
         elif confirmed is None and said in SETTLED:
             now += ", since as much may still be lost"
         return replace(ruling, finding=replace(ruling.finding, words=f"{ruling.finding.words}; {change}: {now}"))

@@ -243,6 +243,7 @@ def test_the_same_plan_is_measured_again_and_clears_nothing(
     assert ruling.finding.said is outcome
     assert "by history alone: it is the same plan" in ruling.finding.words
     assert "stays open, since nothing stood beside it" in ruling.finding.words
+    assert "; accept a baseline of sessions since then, if that is the new level: " in ruling.finding.words
     assert standing(store) == now
 
 
@@ -275,6 +276,7 @@ def test_without_a_baseline_it_is_told(store: Store) -> None:
     (ruling,) = gate.rule(tonight, None, None, Planned())
     assert (ruling.finding.said, ruling.held) == (Said.NOTED, False)
     assert "change point of 2026-01-26" in ruling.finding.words
+    assert ruling.finding.words.endswith("trt-harness baseline propose, then accept")
 
 
 def test_another_metric_or_cell_is_screened_as_ever(store: Store) -> None:
