@@ -223,8 +223,10 @@ def _ruled(change: Change, since: _Since) -> tuple[Change, float]:
     for (at, session, machine), rulings in since.rulings.items():
         if at <= change.at:
             continue
-        # Beside the ruling on another plan, that on the environment is on the baseline's plan, and not on the series.
-        own = [one for one in rulings if one[0] is not Question.ENVIRONMENT] or rulings
+        # What was lost since a release is another question. And beside the ruling on another plan, that on the
+        # environment is on the baseline's plan, and not on the series.
+        since_then = [one for one in rulings if one[0] is not Question.DRIFT]
+        own = [one for one in since_then if one[0] is not Question.ENVIRONMENT] or since_then
         said = {decides(question, outcome, fresh, change.low) for question, outcome, fresh in own}
         if True in said:
             confirmed, passed = confirmed or session, None

@@ -368,6 +368,24 @@ def test_what_the_environment_costs_the_baselines_plan_does_not_confirm_it(store
     assert standing(store) == f"cleared by night-{NIGHTS} and night-{NIGHTS + 1}"
 
 
+@pytest.mark.parametrize(
+    ("questions", "now"),
+    [
+        ((Question.ENVIRONMENT, Question.DRIFT), f"confirmed by night-{NIGHTS}"),
+        ((Question.DRIFT,), "open"),
+    ],
+)
+def test_what_was_lost_since_a_release_hides_no_confirmation(
+    store: Store, questions: Sequence[Question], now: str
+) -> None:
+    """Of the same plan, both are by history."""
+    measured(store)
+    searched(store)
+    lost = replace(verdict(1.05e-3), verdict=None)
+    said(store, NIGHTS, *(Ruling(lost, question) for question in questions))
+    assert standing(store) == now
+
+
 def test_a_comparison_by_hand_decides_nothing(store: Store) -> None:
     """Nor does what is not understood: whoever compares names both sides."""
     measured(store)
