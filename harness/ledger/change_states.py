@@ -149,6 +149,8 @@ def summed(alerts: Sequence[Alerted], changes: Sequence[Change]) -> list[str]:
 def _read(connection: sa.Connection) -> tuple[list[Change], Mapping[str, _Since], Mapping[str, float]]:
     """All changes, the oldest first; by series what may decide; and by cell when its baseline's sessions begin."""
     p, c, r, s = schema.change_point, schema.comparison, schema.series, schema.session
+    if not sa.inspect(connection).has_table(p.name):  # in a store of the first schema
+        return [], {}, {}
     line = (r.c.key, r.c.cell_key, r.c.cell, r.c.metric, r.c.unit)
     asked = sa.select(*line, s.c.name, s.c.at, p.c.estimate, p.c.low, p.c.high, p.c.words, _MACHINE)
     rows = connection.execute(asked.select_from(_measured(p))).all()

@@ -126,6 +126,15 @@ def test_a_change_that_is_no_longer_found_is_told_until_it_is_cleared(
     assert all("change point of 2027-01-20: slower by" in line for line in lines)
 
 
+def test_a_store_of_the_first_schema_is_drawn(trt: Trt, tmp_path: Path) -> None:
+    """Nothing has kept a change there."""
+    fill(tmp_path)
+    with Store(tmp_path / ".trt-harness" / "store.sqlite") as store:
+        store.migrate("0001")
+    (told,) = trt("history", CELL, "--json").json["series"]
+    assert [change["standing"] for change in told["changes"]] == ["no night has kept it"]
+
+
 def test_a_level_without_a_change_has_none(trt: Trt, tmp_path: Path) -> None:
     fill(tmp_path, step=0.0)
     (told,) = trt("history", CELL, "--json").json["series"]

@@ -17,6 +17,7 @@ import harness
 from harness.errors import StoreError
 from harness.ledger import history, migrate, schema
 from harness.ledger.batch import write
+from harness.ledger.change_states import kept, uncleared
 from harness.ledger.ingest import ingest
 from harness.ledger.store import Store
 from tests.ledger import stored
@@ -96,6 +97,7 @@ def test_a_store_of_the_first_schema_opens(store_url: str, tmp_path: Path) -> No
     with Store(store_url) as store:
         assert store.revision() == REVISIONS[0]
         assert len(history.points(store, stored.series().key)) == 4
+        assert (kept(store), uncleared(store)) == ([], {})
         assert (history.counts(store)["measurement"], "baseline" in history.counts(store)) == (12, False)
         with pytest.raises(StoreError) as told:
             ingest(store, run)
