@@ -192,7 +192,8 @@ class Gate:
     ``lost`` is by how much, as a log ratio, the one that got slower did: history alone then decides nothing. ``gained``
     is by how much the one that got faster did: another plan than the baseline's has to show it, too, or it is
     suspected, since a host that got faster must not hide a plan that got slower. ``changes`` are change points that
-    are not cleared, by the key of a cell and its metric: what has one is compared afresh, however it screens.
+    are not cleared, by the key of a cell and its metric: what has one is compared afresh, however it screens,
+    unless its cell is quarantined.
     """
 
     policies: Mapping[str, Policy]
@@ -335,9 +336,13 @@ class Gate:
     def _doubted(self, ruling: Ruling, tonight: Tonight) -> Ruling:
         """A screening passes nothing that a change point speaks against: one night says less than many do."""
         finding = ruling.finding
-        if (tonight.key, finding.metric) not in self.changes or finding.said not in SETTLED:
+        if self._doubt(tonight, finding.metric) is None or finding.said not in SETTLED:
             return ruling
         return replace(ruling, finding=replace(finding, said=Said.INCONCLUSIVE))
+
+    def _doubt(self, tonight: Tonight, name: str) -> Change | None:
+        """The change point that tonight is to decide: one of a quarantined cell is told, and leaves no night open."""
+        return None if tonight.cell in self.quarantined else self.changes.get((tonight.key, name))
 
     def _of_change(self, ruling: Ruling, tonight: Tonight) -> Ruling:
         """With the change point in words, and what the ruling makes of it."""
@@ -413,7 +418,7 @@ class Gate:
             if fresh is failed:
                 words = f"{fresh.metric}: {fresh.words}"
             if fresh.said in (Said.PASS, Said.IMPROVEMENT):
-                moved = "screened: " if (tonight.key, name) in self.changes else "the night moved both: "
+                moved = "screened: " if self._doubt(tonight, name) else "the night moved both: "
                 words += f"; {'' if slow else moved}{screened[name].finding.words}"
             rulings[name] = Ruling(replace(fresh, subject=tonight.cell, metric=name, words=words), question)
         again = rival.again(unsettled) if unsettled else {}
@@ -470,7 +475,7 @@ class Gate:
             hidden = self.gained > 0 and plain.estimate < math.log1p(known.tolerance)  # a loss on a faster host alone
             said = Said.INCONCLUSIVE
             lost = step.p < ALARM and step.estimate >= math.log1p(known.tolerance)
-            change = self.changes.get((tonight.key, name))
+            change = self._doubt(tonight, name)
             if step.estimate < math.log1p(known.tolerance) and not (self.lost and step.p < SUSPECT):
                 said = Said.INCONCLUSIVE if change and step.high >= change.low else Said.PASS
             elif self.lost or hidden:

@@ -258,6 +258,26 @@ def test_the_same_plan_under_another_driver_may_be_confirmed_by_history(store: S
     assert standing(store) == f"confirmed by night-{NIGHTS}"
 
 
+@pytest.mark.parametrize(
+    ("loss", "calls"),
+    [(1.0, []), (1.05, ["again"])],  # what is suspected by itself is measured again, and then without it
+)
+def test_of_a_quarantined_cell_it_is_told_and_leaves_nothing_open(
+    store: Store, loss: float, calls: Sequence[str]
+) -> None:
+    measured(store)
+    searched(store)
+    for quarantined in (True, False):
+        excuse = {LINE.cell: "quarantined until 2026-12-31 by ada: noisy"} if quarantined else {}
+        gate = Gate(DEFAULTS, KNOWN_QUANTITIES, quarantined=excuse, changes=uncleared(store))
+        tonight = Tonight("k", LINE.cell, "tonight", ("plan-a",), HERE, {GRAPH: near(1e-3 * loss, 7)})
+        rival = Planned(b=1.005e-3)
+        (ruling,) = gate.rule(tonight, baseline(), None, rival)
+        assert ruling.finding.said is (Said.PASS if quarantined else Said.INCONCLUSIVE)
+        assert rival.calls == (calls if quarantined else ["again"])
+        assert "; change point of 2026-01-26: slower by 0.8" in ruling.finding.words
+
+
 def test_screening_alone_leaves_it_open(store: Store) -> None:
     measured(store)
     searched(store)
