@@ -7,8 +7,8 @@ be of a lucky build, or of chance, which has many nights to come.
 
 What history proposed, history takes back, too, by later changes of the series for the better: each takes back the
 latest loss first, and with the rest the one before; a loss is cleared when no more of it is left than it is uncertain
-by. And a baseline that was accepted of sessions since then alone is at the new level: its owner has decided. Once
-cleared, a change stays so.
+by. And a baseline that was accepted of sessions since then alone is at the new level: its owner has decided,
+for as long as it, or another of sessions since then, is the active one. What two nights or a gain cleared stays so.
 """
 
 from __future__ import annotations
@@ -190,6 +190,7 @@ def _others(one: str, other: str) -> bool:
 
 
 def _baselines(connection: sa.Connection) -> dict[str, float]:
+    """Of a baseline with sessions that the store does not have, as one that was merged may be, nothing is known."""
     b, s = schema.baseline.c, schema.session.c
     active = connection.execute(sa.select(b.cell_key, b.body).where(b.state == BaselineState.ACTIVE.value)).all()
     at: dict[str, float] = {}

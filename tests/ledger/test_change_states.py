@@ -12,7 +12,7 @@ import pytest
 from harness.ledger import batch, decisions
 from harness.ledger.baselines import Baseline, Known
 from harness.ledger.baselines import State as BaselineState
-from harness.ledger.change_states import Change, State, kept, summed, uncleared
+from harness.ledger.change_states import Change, State, kept, matching, summed, uncleared
 from harness.ledger.gate import Gate, Question, Ruling, Tonight, decides
 from harness.ledger.history import Line
 from harness.ledger.policy import DEFAULTS
@@ -491,18 +491,41 @@ def test_a_gain_takes_back_nothing_that_was_cleared_before(store: Store) -> None
 
 
 @pytest.mark.parametrize(
-    ("first", "now"), [(STEP, "cleared by the baseline, which is of sessions since"), (24, "open")]
+    ("first", "now"),
+    [
+        (STEP, "cleared by the baseline, which is of sessions since"),
+        (24, "open"),
+        (NIGHTS - 4, "open"),  # whose last one this store does not have
+    ],
 )
 def test_a_baseline_of_sessions_since_then_alone_is_its_owners_decision(store: Store, first: int, now: str) -> None:
     measured(store)
     searched(store)
+    proposed(store, first)
+    assert standing(store) == "open", "as long as nobody accepts it"
+    accepted(store)
+    assert standing(store) == now
+
+
+def test_a_baseline_of_older_sessions_in_its_place_takes_the_decision_back(store: Store) -> None:
+    measured(store)
+    searched(store)
+    for first, now in ((STEP, "cleared by the baseline, which is of sessions since"), (10, "open")):
+        proposed(store, first)
+        accepted(store)
+        assert standing(store) == now
+
+
+def proposed(store: Store, first: int) -> None:
+    """A baseline of the five sessions from the ``first`` one on."""
     sessions = tuple(f"night-{number}" for number in range(first, first + 5))
     proposal = Proposal.of(replace(baseline(), sessions=sessions), None, KNOWN_QUANTITIES)
     decisions.propose(store, proposal, "the gate", FIRST)
-    assert standing(store) == "open", "as long as nobody accepts it"
+
+
+def accepted(store: Store) -> None:
     (filed,) = decisions.filed(store, BaselineState.PROPOSED)
     decisions.accept(store, filed, "a known cost", "ada", FIRST)
-    assert standing(store) == now
 
 
 # In words -------------------------------------------------------------------------------------------------
@@ -543,6 +566,14 @@ def test_cells_of_one_alert_may_stand_apart() -> None:
     assert summed([alert], changes) == ["three cells: 1 confirmed by night-40, 2 open"]
     faster = replace(point, estimate=-0.01)
     assert summed([Alerted("faster", ((lines[0], faster),))], []) == ["faster"]
+
+
+@pytest.mark.parametrize(("days", "nearest"), [(24, 0), (26, 0), (27, 1), (31, 1), (21, None), (32, None)])
+def test_a_change_is_the_nearest_that_was_kept_within_three_days(days: int, nearest: int | None) -> None:
+    """Of any order."""
+    both = [Change(LINE, f"night-{n}", (FIRST + timedelta(n)).timestamp(), 0.01, 0.009, 0.011) for n in (25, 28)]
+    expected = None if nearest is None else both[nearest]
+    assert matching(both, FIRST + timedelta(days)) == matching(both[::-1], FIRST + timedelta(days)) == expected
 
 
 def test_a_change_without_commits_names_none() -> None:
