@@ -16,6 +16,8 @@ from harness.ledger.records import Record
 from harness.ledger.store import CHUNK, Store
 from harness.measure.finding import Said
 
+RECENT = 14 * 86_400.0  # seconds before the newest comparison, in which most cells are held against their baselines
+
 
 @dataclass(frozen=True)
 class Point:
@@ -163,16 +165,37 @@ def verdicts(store: Store, session: str) -> list[Told]:
     return sorted((Told(*row) for row in rows), key=lambda one: (one.cell, one.metric, one.question, one.words))
 
 
-def held(store: Store) -> dict[str, set[str]]:
-    """By cell, with its device, what was said when it was last held against a baseline, and not by hand."""
+def held(store: Store) -> dict[str, set[tuple[str, str]]]:
+    """By cell, with its device, of each metric what was said when the cell was last held against a baseline, and not by
+    hand.
+
+    What was said within `RECENT` is read first: of a cell that is among it no more is wanted, and of the others only
+    what was said of each series last. To look for the last of every series in all that there is takes longer.
+    """
     c, r, s = schema.comparison, schema.series, schema.session
-    asked = sa.select(r.c.cell, s.c.at, c.c.outcome).select_from(c.join(r).join(s))
-    asked = asked.where(c.c.question != BY_HAND, c.c.outcome.not_in([Said.NOTED.value, Said.NOT_COVERED.value]))
-    found: dict[str, tuple[float, set[str]]] = {}
-    for cell, at, outcome in store.read(lambda connection: connection.execute(asked.distinct()).all()):
-        last, said = found.get(cell, (at, set()))
-        if at >= last:
-            found[cell] = at, {outcome, *(said if at == last else ())}
+    counts = sa.and_(c.c.question != BY_HAND, c.c.outcome.not_in([Said.NOTED.value, Said.NOT_COVERED.value]))
+    asked = sa.select(r.c.cell, s.c.at, r.c.metric, c.c.outcome).select_from(s.join(c).join(r)).where(counts)
+    last = sa.select(c.c.series_id, sa.func.max(s.c.at).label("at")).select_from(c.join(s)).where(counts)
+
+    def ask(connection: sa.Connection) -> list[Any]:
+        newest = connection.execute(
+            sa.select(sa.func.max(s.c.at)).where(sa.exists().where(c.c.session_id == s.c.id))
+        ).scalar_one()
+        rows = list(connection.execute(asked.where(s.c.at > (newest or 0.0) - RECENT).distinct()))
+        met = {cell for cell, *_ in rows}
+        every = connection.execute(sa.select(r.c.id, r.c.cell)).all()
+        others = [number for number, cell in every if cell not in met]
+        for start in range(0, len(others), CHUNK):
+            of = last.where(c.c.series_id.in_(others[start : start + CHUNK])).group_by(c.c.series_id).subquery()
+            then = asked.join(of, sa.and_(of.c.series_id == c.c.series_id, of.c.at == s.c.at))
+            rows += connection.execute(then.distinct())
+        return rows
+
+    found: dict[str, tuple[float, set[tuple[str, str]]]] = {}
+    for cell, at, metric, outcome in store.read(ask):
+        last_at, said = found.get(cell, (at, set()))
+        if at >= last_at:
+            found[cell] = at, {(metric, outcome), *(said if at == last_at else ())}
     return {cell: said for cell, (_, said) in found.items()}
 
 

@@ -34,12 +34,21 @@ class Worth:
 
     @classmethod
     def by(cls, store: Store, baselines: Iterable[str]) -> Worth:
-        """Of cells as a store names them, with their device. What a comparison by hand said is no trouble."""
+        """Of cells as a store names them, with their device.
+
+        What a comparison by hand said is no trouble, nor what a metric left open that decides nothing, such as energy.
+        """
         from harness.ledger.change_states import uncleared
         from harness.ledger.history import held, last_measured
         from harness.measure.finding import BAD, OPEN
+        from harness.measure.quantity import every
 
-        trouble = {said.value for said in (*BAD, *OPEN)}
+        bad, left_open = ({said.value for said in outcomes} for outcomes in (BAD, OPEN))
+        deciding = {name for name, one in every().items() if one.decides}
+
+        def trouble(said: set[tuple[str, str]]) -> bool:
+            return any(what in bad or (what in left_open and metric in deciding) for metric, what in said)
+
         measured = last_measured(store)
         last: dict[str, float] = {}
         newest: dict[str, float] = {}  # by cell and device: a change point of another model, that had its name, is past
@@ -48,7 +57,7 @@ class Worth:
             newest[cell] = max(at, newest.get(cell, NEVER))
         now = {key for key, cell, at in measured if at == newest[cell]}
         return cls(
-            frozenset(named(cell) for cell, outcomes in held(store).items() if not trouble.isdisjoint(outcomes)),
+            frozenset(named(cell) for cell, said in held(store).items() if trouble(said)),
             frozenset(named(one.line.cell) for one in uncleared(store).values() if one.line.cell_key in now),
             frozenset(map(named, baselines)),
             last,

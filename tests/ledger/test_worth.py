@@ -64,6 +64,20 @@ def test_one_metric_of_a_night_is_enough(store: Store) -> None:
     assert Worth.by(store, ()).troubled == {"bert-0"}
 
 
+def test_what_decides_nothing_is_trouble_only_where_it_is_worse(store: Store) -> None:
+    """The energy of a short run is open every night."""
+    night(store, 0, {on(0): "PASS", replace(on(0), metric="energy"): "INCONCLUSIVE"})
+    night(store, 0, {on(1): "PASS", replace(on(1), metric="energy"): "REGRESSION"})
+    assert Worth.by(store, ()).troubled == {"bert-1"}
+
+
+def test_a_cells_own_last_night_counts_however_long_ago(store: Store) -> None:
+    night(store, 0, {on(0): "PASS", on(1): "REGRESSION", replace(on(2), metric=METRICS[1]): "REGRESSION"})
+    night(store, 1, {on(0): "REGRESSION", on(1): "PASS", on(2): "PASS"})
+    night(store, 300, {on(3): "PASS"})
+    assert Worth.by(store, ()).troubled == {"bert-0"}
+
+
 def test_trouble_comes_first_then_what_is_held_then_what_was_measured_longest_ago(store: Store) -> None:
     for number, cell in enumerate((3, 2, 1, 0, 4)):
         night(store, number, {on(cell): "REGRESSION" if cell == 4 else "PASS"})
