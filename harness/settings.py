@@ -268,7 +268,7 @@ class Settings:
         _last(parse_duration),
         "TIME",
         "no cell begins later than this after the run did, as in 90m; of performance, the most valuable come first, "
-        "and of those what was measured longest ago",
+        "in turns with what was begun longest ago",
     )
     expectations: Path | None = _row(
         None, _path, "DIR", "known failures, one <backend>.toml a backend (default: those beside the tests that run)"

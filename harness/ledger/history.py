@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from harness.ledger import schema
 from harness.ledger.nights import BESIDE, BY_HAND, History
 from harness.ledger.proposals import MODEL, Seen, Value
-from harness.ledger.records import Record
+from harness.ledger.records import NOT_RUN, VERDICTS, Record
 from harness.ledger.store import CHUNK, Store
 from harness.measure.finding import Said
 
@@ -207,6 +207,26 @@ def last_measured(store: Store) -> list[tuple[str, str, float]]:
     asked = sa.select(r.c.cell_key, r.c.cell, sa.func.max(last.c.at)).join(last, last.c.series_id == r.c.id)
     asked = asked.group_by(r.c.cell_key, r.c.cell)
     return sorted(tuple(row) for row in store.read(lambda connection: connection.execute(asked).all()))
+
+
+def last_begun(store: Store) -> dict[str, float]:
+    """By pytest's id of a test that was begun and did not pass, when the last session in which it was begun.
+
+    What was not covered counts of the last `RECENT` alone, and not where the time was up.
+    """
+    r, s = schema.record, schema.session
+    asked = sa.select(r.c.node, sa.func.max(s.c.at)).select_from(s.join(r)).group_by(r.c.node)
+    since = sa.select(sa.func.max(s.c.at) - RECENT).scalar_subquery()
+    refused = asked.where(r.c.verdict == "not_covered", r.c.message != NOT_RUN, s.c.at > since)
+    failed = asked.where(r.c.verdict.in_([one for one in VERDICTS if one not in ("passed", "cached", "not_covered")]))
+
+    def ask(connection: sa.Connection) -> list[Any]:
+        return [row for one in (failed, refused) for row in connection.execute(one)]
+
+    found: dict[str, float] = {}
+    for node, at in store.read(ask):
+        found[node] = max(at, found.get(node, at))
+    return found
 
 
 def sessions(store: Store) -> list[tuple[str, float, str]]:

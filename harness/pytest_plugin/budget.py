@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import SpecError, UnsupportedError
-from harness.ledger.worth import Worth, named
+from harness.ledger.worth import Place, Worth, in_turns, named
 from harness.pytest_plugin import perf, storing
 
 if TYPE_CHECKING:
@@ -27,21 +27,23 @@ def require(run: Run) -> None:
 
 
 def ordered(run: Run, found: Sequence[tuple[pytest.Item, Case, str]]) -> list[pytest.Item]:
-    """The cells of ``found``, each with its backend: what is measured by its worth, engine by engine, as it was else.
+    """The cells of ``found``, each with its backend: what is measured in turns (`in_turns`), engine by engine.
 
-    The worth of an engine is that of its most valuable cell, of those of one rank the one measured longest ago.
+    The worth of an engine is that of its most valuable cell, of those of one rank the one begun longest ago. Its own
+    cells take turns, too.
     """
     items = [item for item, _, _ in found]
     if run.settings.budget is None:
         return items
     worth = _worth(run)
-    best: dict[tuple[int, int, int], tuple[int, float]] = {}
+    engines: dict[tuple[int, int, int], dict[pytest.Item, list[Place]]] = {}
     for item, case, backend in found:
         measured = perf.FIXTURE in getattr(item, "fixturenames", ())
-        own = worth.of(replace(case.cell, test="", backend=backend).params) if measured else worth.unmeasured
-        best[case.order] = min(own, best.get(case.order, own))
-    rank = {item: best[case.order] for item, case, _ in found}
-    return sorted(items, key=rank.__getitem__)
+        name = replace(case.cell, test="", backend=backend).params
+        own = worth.of(name, item.nodeid) if measured else worth.unmeasured
+        engines.setdefault(case.order, {})[item] = [own]
+    places = {order: [place for own in cells.values() for place in own] for order, cells in engines.items()}
+    return [item for order in in_turns(places) for item in in_turns(engines[order])]
 
 
 def _worth(run: Run) -> Worth:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import pytest
+
 from harness.ledger.batch import Batch, Series, write
+from harness.ledger.ingest import _row
 from harness.ledger.store import Store
-from harness.ledger.worth import NEVER, Worth
-from tests.ledger.stored import DAY, METRICS, START, batch, series, session
+from harness.ledger.worth import NEVER, Worth, in_turns
+from tests.ledger.stored import DAY, METRICS, START, batch, record, series, session
 from tests.ledger.test_change_states import measured as slower
 from tests.ledger.test_change_states import searched
 
@@ -87,6 +91,43 @@ def test_trouble_comes_first_then_what_is_held_then_what_was_measured_longest_ag
     assert worth.of("bert-6") == (Worth.LEAST, NEVER)
     assert worth.of("bert-2")[1] == START + DAY
     assert worth.unmeasured > max(map(worth.of, names))
+
+
+@pytest.mark.parametrize("troubled", [0, 1, 4, 12])
+@pytest.mark.parametrize("held", [0, 6, 12])
+@pytest.mark.parametrize("time", [2, 3, 4, 12])
+def test_every_cell_is_measured_within_so_many_nights(troubled: int, held: int, time: int) -> None:
+    """Of 12, of which a night measures ``time``; trouble that does not end has no more than every other place."""
+    names = [f"bert-{cell}" for cell in range(12)]
+    trouble, baselines = frozenset(names[:troubled]), frozenset(names[-held:] if held else ())
+    alike = len({Worth(trouble, baselines=baselines).of(name)[0] for name in names}) == 1
+    bound = math.ceil(12 / (time if alike else time // 2))
+    last: dict[str, float] = {}
+    for night in range(90):
+        worth = Worth(trouble, frozenset(), baselines, last)
+        found = in_turns({name: [worth.of(name)] for name in names})
+        assert sorted(found) == sorted(names)
+        assert min(map(worth.of, names)) == worth.of(found[0]), "what is worth most comes first"
+        last |= dict.fromkeys(found[:time], float(night))
+        if night >= bound - 1:
+            assert set(last) == set(names)
+            assert min(last.values()) > night - bound
+
+
+def test_a_cell_that_comes_to_no_measurement_was_begun_all_the_same(store: Store) -> None:
+    """It fails on the way, and would be the one measured longest ago on every night."""
+    made = Batch()
+    for number, verdict in enumerate(("failed", "error", "not_covered", "not_covered", "passed")):
+        message = "budget: not run" if number == 3 else "fp8: no Hopper"
+        row = _row(replace(record(number), verdict=verdict, message=message), "{}")
+        made.records += [(session(1), row), (session(0), {**row, "message": f"{message}, again"})]
+    write(store, made)
+    worth = Worth.by(store, ())
+    assert [worth.of(f"model{number}", f"suites/x.py::t[{number}]") for number in range(5)] == [
+        *[(Worth.LEAST, START + DAY)] * 3,
+        (Worth.LEAST, START),
+        (Worth.LEAST, NEVER),
+    ]
 
 
 def test_on_any_device(store: Store) -> None:

@@ -76,6 +76,25 @@ def test_three_nights_with_time_for_a_third_each_measure_all(
     assert measured(night(hours=0.5)) == found[0], "and begin anew with what was measured longest ago"
 
 
+def test_what_has_a_baseline_leaves_the_rest_its_place(project: pytest.Pytester, night: Night) -> None:
+    """Two of three have one, and a night has time for two; what nothing is held to was measured last."""
+    records = [record for _ in range(2) for record in night()]
+    *held, other = measured(records)[:3]
+    accept(project.path / "trt-baselines.toml", [one for one in records if one.cell.model in held])
+    found = [measured(night(hours=1.5)) for _ in range(3)]
+    assert all(len(names) == 2 for names in found)
+    assert {name for names in found for name in names} == {*held, other}
+
+
+def test_a_cell_that_fails_before_it_measures_is_not_the_first_of_every_night(
+    project: pytest.Pytester, night: Night
+) -> None:
+    broken = "def test_runs(trt_cell, trt_perf):\n    assert trt_cell.model != 'mlp'"
+    project.makepyfile(test_it=TEST.replace("def test_runs(trt_perf):", broken))
+    found = [measured(night(hours=0.5)) for _ in range(3)]
+    assert sorted(found) == sorted([name] for name in MODELS)
+
+
 def test_without_a_store_the_order_is_that_of_every_run(night: Night) -> None:
     everything = measured(night(stored=False))
     assert sorted(everything) == sorted(MODELS)
