@@ -188,12 +188,12 @@ class Store:
                 raise StoreError(f"{self.name}: {error}") from error
 
 
-def store_in(home: Path, url: str | None = None, *, create: bool = True) -> Store:
+def store_in(home: Path, url: str | None = None, *, create: bool = True, patience: float = PATIENCE) -> Store:
     """The store at ``url``, by default a file in ``home``, where raw samples of a server's are, too. StoreError."""
     found = address(url or home / FILE)
     shown = found.render_as_string()  # without a password
     samples = home / f"samples-{digest(shown)[:12]}" if found.get_backend_name() == "postgresql" else None
-    return Store(found.render_as_string(hide_password=False), create=create, samples=samples)
+    return Store(found.render_as_string(hide_password=False), create=create, samples=samples, patience=patience)
 
 
 def shown(url: str) -> str:
@@ -226,7 +226,8 @@ def _engine(url: sa.URL, patience: float) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepared)
         return engine
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        waiting = {"connect_timeout": max(2, min(10, round(patience)))}  # for one that says nothing; 2 at least
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args=waiting)
     except ModuleNotFoundError as error:
         raise StoreError(f"{url.get_backend_name()}: {error}: pip install 'trt-harness[postgres]'") from None
     sa.event.listen(engine, "connect", lambda connection, _: _patient(connection, patience))

@@ -88,6 +88,7 @@ class Run:
         self.problems: dict[str, None] = {}  # with known failures, from every process
         self.unmatched: set[str] = set()  # quarantines, by their cells, likewise
         self.unread: dict[str, str] = {}  # what could not be read of the store, and why, likewise
+        self.refused: str = worker.get("trt_refused", "")  # why the store can't be read, once it could not
         self.unmet: list[Unmet] = []  # baselines, when all processes have come to their end
 
     # What is asked --------------------------------------------------------------------------------

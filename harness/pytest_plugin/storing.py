@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.pytest_plugin.run import Run
 
 T = TypeVar("T")
+PATIENCE = 5.0  # seconds that a store is waited for by who can do without
 
 
 def understood(url: str | None) -> None:
@@ -35,20 +36,23 @@ def understood(url: str | None) -> None:
 def asked(run: Run, what: str, work: Callable[[Store], T]) -> T | None:
     """What ``work`` finds in the store that is named; None without one.
 
-    One that can't be read fails nothing here: that ``what`` is not known is said when the run ends.
+    One that can't be read fails nothing here: that ``what`` is not known is said when the run ends. So it is waited for
+    no longer than `PATIENCE`, and asked no more, by no worker that is started then.
     """
     if run.settings.store is None:
         return None
     from harness.ledger.store import store_in
 
     try:
-        with store_in(run.home, run.settings.store, create=False) as opened:
-            return work(opened)
+        if not run.refused:
+            with store_in(run.home, run.settings.store, create=False, patience=PATIENCE) as opened:
+                return work(opened)
     except NoStoreError:  # before the first run that is stored
         return None
     except StoreError as error:
-        run.unread[what] = f"{what} is not known: {error}"
-        return None
+        run.refused = str(error)
+    run.unread[what] = f"{what} is not known: {run.refused}"
+    return None
 
 
 def begin(run: Run) -> None:

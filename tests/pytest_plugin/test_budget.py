@@ -6,14 +6,15 @@ import sys
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.ledger.baseline_file import read
 from harness.ledger.change_states import kept
 from harness.ledger.records import Record, read_run
-from harness.ledger.store import Store
-from harness.pytest_plugin import budget
+from harness.ledger.store import PATIENCE, Store, store_in
+from harness.pytest_plugin import budget, storing
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from harness.settings import Settings
 from tests.ledger.stored import change_point
@@ -159,9 +160,17 @@ def test_a_cell_with_a_change_point_is_measured_first_and_compared_afresh(
 
 @pytest.mark.parametrize("content", ["", "no database"])
 def test_a_store_that_cant_be_read_fails_no_cell_and_is_said_once(
-    project: pytest.Pytester, night: Night, content: str
+    project: pytest.Pytester, night: Night, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
-    """One that is not there yet is nothing to speak of."""
+    """One that is not there yet is nothing to speak of. One that can't be read is waited for once, and not for long."""
+    waited: list[float] = []
+
+    def opened(*given: Any, create: bool = True, patience: float = PATIENCE) -> Store:
+        waited.extend([] if create else [patience])
+        return opens(*given, create=create, patience=patience)
+
+    opens = store_in
+    monkeypatch.setattr("harness.ledger.store.store_in", opened)
     if content:
         (project.path / "store.sqlite").write_text(1000 * content)
     assert [record.verdict for record in night(hours=9)] == ["passed"] * 3
@@ -170,6 +179,8 @@ def test_a_store_that_cant_be_read_fails_no_cell_and_is_said_once(
         ["what is worth most", "which change points are open"] if content else []
     )
     assert all("store.sqlite: it is no SQLite database" in line for line in said)
+    assert waited == [storing.PATIENCE] * (1 if content else 2)
+    assert storing.PATIENCE <= PATIENCE / 10
 
 
 def test_of_several_processes_it_is_said_once(project: pytest.Pytester) -> None:
