@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from harness.ledger.store import Store
@@ -69,6 +69,16 @@ class Worth:
             last,
             last_begun(store),
         )
+
+    @classmethod
+    def of_plain(cls, told: Mapping[str, Any]) -> Worth:
+        """Of what `plain` tells."""
+        troubled, changed, baselines = (frozenset(told[name]) for name in ("troubled", "changed", "baselines"))
+        return cls(troubled, changed, baselines, told["last"], told["begun"])
+
+    def plain(self) -> dict[str, Any]:
+        """For another process, in lists and dictionaries."""
+        return {name: sorted(one) if isinstance(one, frozenset) else dict(one) for name, one in vars(self).items()}
 
     def of(self, name: str, node: str = "") -> Place:
         """What is worth most is least: its rank, up to `LEAST`, and when it was begun last; ``node`` is pytest's id."""

@@ -80,7 +80,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
-    node.workerinput["trt_run"] = run_of(node.config).id
+    run = run_of(node.config)
+    worth = run.worth.plain() if run.settings.budget is not None else None
+    node.workerinput |= {"trt_run": run.id, "trt_worth": worth, "trt_refused": run.refused}
 
 
 # Which cells there are --------------------------------------------------------------------------

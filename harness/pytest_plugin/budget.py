@@ -35,18 +35,17 @@ def ordered(run: Run, found: Sequence[tuple[pytest.Item, Case, str]]) -> list[py
     items = [item for item, _, _ in found]
     if run.settings.budget is None:
         return items
-    worth = _worth(run)
     engines: dict[tuple[int, int, int], dict[pytest.Item, list[Place]]] = {}
     for item, case, backend in found:
         measured = perf.FIXTURE in getattr(item, "fixturenames", ())
         name = replace(case.cell, test="", backend=backend).params
-        own = worth.of(name, item.nodeid) if measured else worth.unmeasured
+        own = run.worth.of(name, item.nodeid) if measured else run.worth.unmeasured
         engines.setdefault(case.order, {})[item] = [own]
     places = {order: [place for own in cells.values() for place in own] for order, cells in engines.items()}
     return [item for order in in_turns(places) for item in in_turns(engines[order])]
 
 
-def _worth(run: Run) -> Worth:
+def worth(run: Run) -> Worth:
     """By the store and the file of baselines, neither of which has to be there. A bad file fails elsewhere."""
     from harness.ledger.baseline_file import read
 

@@ -20,6 +20,7 @@ from harness.ledger.expectations import Expectations
 from harness.ledger.expectations import load as load_expectations
 from harness.ledger.records import RecordLog, new_run_id, read_run
 from harness.ledger.records import Run as RecordedRun
+from harness.ledger.worth import Worth
 from harness.pytest_plugin import budget, cells, crash, scheduling, storing
 from harness.pytest_plugin.options import settings_of
 from harness.pytest_plugin.story import Story
@@ -216,6 +217,12 @@ class Run:
         from harness.ledger.change_states import uncleared
 
         return storing.asked(self, "which change points are open", uncleared) or {}
+
+    @functools.cached_property
+    def worth(self) -> Worth:
+        """What of cells a budget goes by, as it was when the controller looked: all workers are to have one order."""
+        found = getattr(self.config, "workerinput", {}).get("trt_worth")
+        return budget.worth(self) if found is None else Worth.of_plain(found)
 
     # What works -----------------------------------------------------------------------------------
 

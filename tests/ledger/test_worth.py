@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -128,6 +129,16 @@ def test_a_cell_that_comes_to_no_measurement_was_begun_all_the_same(store: Store
         (Worth.LEAST, START),
         (Worth.LEAST, NEVER),
     ]
+
+
+def test_another_process_is_told_the_same(store: Store) -> None:
+    night(store, 0, {on(0): "REGRESSION", on(1): "PASS"})
+    slower(store)
+    searched(store)
+    worth = replace(Worth.by(store, ["bert-1 on a GPU"]), begun={"suites/x.py::t[0]": START})
+    assert worth.troubled
+    assert worth.changed
+    assert Worth.of_plain(json.loads(json.dumps(worth.plain()))) == worth
 
 
 def test_on_any_device(store: Store) -> None:

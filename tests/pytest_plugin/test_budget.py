@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from harness.ledger.baseline_file import read
+from harness.ledger.batch import write
 from harness.ledger.change_states import kept
 from harness.ledger.records import Record, read_run
 from harness.ledger.store import PATIENCE, Store, store_in
 from harness.pytest_plugin import budget, storing
 from harness.runtime.backend.fake import FAULT_VARIABLE
 from harness.settings import Settings
-from tests.ledger.stored import change_point
+from tests.ledger.stored import batch, change_point
 from tests.pytest_plugin.test_perf import METRICS, accept, asked
 
 pytest_plugins = ("pytester",)
@@ -34,15 +35,47 @@ BESIDE = f"""
 @pytest.mark.trt(models={list(MODELS)}, over=("model", "backend"))
 def test_something_else(trt_session): ...
 """
+SEVERAL = ("-n2", "--trt-backend=fake", "--trt-perf=screen", "--trt-store=store.sqlite", "--trt-budget=9h")
+COUNTED = """
+import os
+from harness.ledger import store
+
+class Counted(store.Store):
+    def __init__(self, *given, create=True, **more):
+        if not create:
+            with open("asked", "a") as file:
+                file.write(os.environ.get("PYTEST_XDIST_WORKER", "main") + "\\n")
+        super().__init__(*given, create=create, **more)
+
+store.Store = Counted
+"""
+MEANWHILE = """
+import os
+from harness.ledger.worth import Worth
+
+by = Worth.by.__func__
+
+def other(cls, store, baselines):
+    process = os.environ.get("PYTEST_XDIST_WORKER", "")
+    last = {"gw0": {"mlp-fake": 1.0}, "gw1": {"conv-fake": 1.0}}.get(process, {})
+    return Worth(last=last) if last else by(cls, store, baselines)
+
+Worth.by = classmethod(other)
+"""
 Night = Callable[..., list[Record]]
+
+
+@pytest.fixture(autouse=True)
+def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the test that runs it may be one's."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def night(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Night:
     """Nights in which every cell takes an hour."""
     request.getfixturevalue("played_time")
-    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(METRICS, "gpu*graph")
     project.makepyfile(test_it=TEST)
     with Store(project.path / "any.sqlite"):  # a database's modules can't be forgotten and imported again
@@ -183,9 +216,22 @@ def test_a_store_that_cant_be_read_fails_no_cell_and_is_said_once(
     assert storing.PATIENCE <= PATIENCE / 10
 
 
-def test_of_several_processes_it_is_said_once(project: pytest.Pytester) -> None:
+def test_of_several_processes_one_asks_and_it_is_said_once(project: pytest.Pytester) -> None:
+    """The controller: workers that it starts ask no more, for whatever."""
     project.makepyfile(test_it=TEST)
+    project.makeconftest(COUNTED)
     (project.path / "store.sqlite").write_text("no database")
-    options = ("-n2", "--trt-backend=fake", "--trt-perf=screen", "--trt-store=store.sqlite", "--trt-budget=9h")
-    printed = project.runpytest_subprocess(*options).stdout.str()
+    printed = project.runpytest_subprocess(*SEVERAL).stdout.str()
     assert printed.count("what is worth most is not known: ") == 1
+    assert (project.path / "asked").read_text().split() == ["main"]
+
+
+def test_of_several_processes_all_have_the_order_of_one_moment(project: pytest.Pytester) -> None:
+    """Though something is stored while they collect: xdist runs nothing where their orders differ."""
+    project.makepyfile(test_it=TEST)
+    with Store(project.path / "store.sqlite") as store:
+        write(store, batch())
+    project.makeconftest(MEANWHILE)
+    printed = project.runpytest_subprocess(*SEVERAL).stdout.str()
+    assert "3 cells: 3 not covered" in printed, "beside other workers none is measured"
+    assert "Different tests were collected" not in printed
