@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.year import (
     DRIVER,
     FIRST_BASELINE,
     NIGHTS,
+    PROCESSES,
     RELEASE,
     START,
     STEPS,
@@ -32,6 +34,7 @@ from benchmarks.year import (
     rolling,
 )
 from harness.ledger.baseline_file import read
+from harness.ledger.candidate import USUAL
 from harness.ledger.gate import Question
 from harness.ledger.store import Store
 from harness.measure.builders import LOTTERY
@@ -39,17 +42,18 @@ from harness.measure.finding import Said
 
 EACH = int(os.environ.get("TRT_HARNESS_CELLS", "4"))  # of every scenario and noise
 BACK = START + 100
+FALSE = LOTTERY / 10  # of nights of a rebuilt cell: builds are granted `LOTTERY`, of which history screens most
 
 
 @pytest.fixture(scope="module")
 def year(tmp_path_factory: pytest.TempPathFactory) -> Year:
-    return passed(cells(EACH), tmp_path_factory.mktemp("year"))
+    return passed(cells(EACH), tmp_path_factory.mktemp("year"), asked=PROCESSES)
 
 
-def passed(cells: list[Cell], folder: Path, pinned: str = "") -> Year:
+def passed(cells: list[Cell], folder: Path, pinned: str = "", asked: int = USUAL) -> Year:
     """The year of ``cells``, in ``folder``."""
     with Store(folder / "store.sqlite") as store:
-        made = Year(cells, Ledger(store, folder / "trt-baselines.toml"), pinned=pinned)
+        made = Year(cells, Ledger(store, folder / "trt-baselines.toml"), pinned=pinned, asked=asked)
         made.run()
     return made
 
@@ -121,7 +125,7 @@ def test_year_finds_what_stays_and_never_clears_it(
 
 def test_year_is_not_disarmed_by_a_flaky_session_of_the_baseline(tmp_path: Path) -> None:
     """Neither the level nor the tolerance has any of it."""
-    made = passed(after_a_flaky_session(EACH), tmp_path)
+    made = passed(after_a_flaky_session(EACH), tmp_path, asked=PROCESSES)
     for name, rulings in of(made, made.cells[0].scenario).items():
         nights = failing(rulings)
         assert START <= nights[0] < START + 2, name
@@ -217,15 +221,15 @@ def test_year_of_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         drifted = asked(rulings, Question.DRIFT)
         nights = failing(drifted)
         early = len([night for night in nights if night < over])
+        since_over = [night for night in nights if night >= over]
         with capsys.disabled():
-            print(f"\n{cell.name}: first {min(nights, default=None)}, {early} before {over}, {len(nights)} in all")
+            print(f"\n{cell.name}: {early} before {over}, {len(since_over)} from {since_over[:1]} on")
         if cell.plan(NIGHTS) == 0:
             assert failing(rulings) == [], cell.name
             continue
         assert held.releases[cell.name].sessions == tuple(f"night-{night:03}" for night in range(FIRST_BASELINE))
         assert held.active[cell.name].plans == (f"{cell.name}/{len(STEPS)}",), "the last step was accepted, too"
         assert [night for night in nights if night < STEPS[4 if cell.cv == 0.002 else 3]] == [], cell.name
-        since_over = [night for night in nights if night >= over]
         assert since_over[0] < over + 2, cell.name
         assert len(since_over) >= (0.9 if cell.cv == 0.01 else 0.97) * len(since(rulings, over)), cell.name
         assert all(f"3 % allowed since release {RELEASE}" in one.ruling.finding.words for one in drifted), cell.name
@@ -255,14 +259,17 @@ def test_year_of_rebuilt_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str
         if "that stays" in cell.scenario:
             assert START <= fails[0] < START + 3, cell.name
             assert len(fails) >= 0.85 * len(late), cell.name
-        elif "+5 %" in cell.scenario:
+        elif "one build" in cell.scenario:
             held = SWAP + made.settling - START
-            assert len([night for night in {*told, *fails} if night < START + held]) >= 0.9 * held, cell.name
-        elif "steady" in cell.scenario:
+            # Of 2 % at CV .5 % history leaves open which of six processes are slow: cells differ, from .2 to .75.
+            least = 0.1 if "+2 %" in cell.scenario and cell.cv == 0.005 else 0.9
+            assert len([night for night in {*told, *fails} if night < START + held]) >= least * held, cell.name
+        else:
+            assert "steady" in cell.scenario
             assert len(told) <= 0.02 * len(late), cell.name
             false += len(fails)
     steady = [cell for cell in made.cells if "steady" in cell.scenario]
-    assert false <= LOTTERY * nights * len(steady), "no more than builds are granted, which history does not screen"
+    assert false <= stats.binom.ppf(0.999, nights * len(steady), FALSE), "by chance once in a thousand such years"
 
 
 def test_year_by_other_rules(year: Year) -> None:

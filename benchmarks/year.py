@@ -20,6 +20,7 @@ import numpy.typing as npt
 from harness.ledger import batch, decisions, history
 from harness.ledger.baseline_file import read, write
 from harness.ledger.baselines import Baseline, Baselines, State
+from harness.ledger.candidate import USUAL, screening
 from harness.ledger.gate import Gate, Question, Ruling, Tonight
 from harness.ledger.host import Canary, gained, lost, moved
 from harness.ledger.proposals import Proposal, Seen, proposed
@@ -39,7 +40,7 @@ NIGHTS = 365
 FIRST = datetime.datetime(2026, 1, 1, 2, tzinfo=datetime.timezone.utc)
 GRAPH: Quantity = next(one for one in QUANTITIES if one.name == "gpu, graph")
 KNOWN_QUANTITIES = {GRAPH.name: GRAPH}
-PROCESSES = 8  # of a cell, a night
+PROCESSES = 8  # of a cell, a night, in the year of single plans: twice what the gate takes by default
 NIGHTLY = 0.001  # standard deviation of what a night adds to a cell, of which `CARRIED` is left the night after
 CARRIED = 0.3
 FIRST_BASELINE = 5  # nights from the first to the acceptance of all baselines: that many sessions
@@ -202,7 +203,7 @@ class Year:
     The owner accepts the first baselines after five nights, an improvement once two sessions have it, and what a new
     environment costs after ``settling`` nights of it. A regression nobody accepts, unless there is a release: where
     ``pinned`` is its name, the first baselines are pinned, and after five nights of it whatever a new plan costs is
-    accepted.
+    accepted. ``asked`` is what ``--trt-perf-processes`` says.
     """
 
     cells: Sequence[Cell]
@@ -210,6 +211,7 @@ class Year:
     seed: int = 0
     settling: int = 10
     pinned: str = ""
+    asked: int = USUAL
     rulings: list[Ruled] = field(default_factory=list)
     pairs: float = 0
     values: dict[str, dict[int, float]] = field(default_factory=dict)  # medians, by cell and night
@@ -244,8 +246,8 @@ class Year:
             0, NIGHTLY * (1 - CARRIED**2) ** 0.5
         )
         plans = cell.plans(night)
-        values = self.processes(cell, plans, night, PROCESSES)
-        self.pairs += PROCESSES / 2
+        values = self.processes(cell, plans, night, screening(self.asked, plans))
+        self.pairs += values.size / 2
         self.values.setdefault(cell.name, {})[night] = float(np.median(values))
         return Tonight(cell.name, cell.name, session, plans, facts(night), {GRAPH.name: values})
 
@@ -257,7 +259,7 @@ class Year:
 
     def _canary(self, night: int) -> Array:
         return np.asarray(
-            5e-3 * np.exp(host(night) + self._rng.normal(0, NIGHTLY) + self._rng.normal(0, CANARY_CV, PROCESSES))
+            5e-3 * np.exp(host(night) + self._rng.normal(0, NIGHTLY) + self._rng.normal(0, CANARY_CV, self.asked))
         )
 
     def _owner(self, night: int) -> None:
@@ -335,10 +337,10 @@ class _Rival:
         ]
 
     def again(self, metrics: Sequence[str]) -> Mapping[str, Array]:
-        return {name: self._processes(self.plans, 2 * PROCESSES) for name in metrics}
+        return {name: self._processes(self.plans, 2 * screening(self.year.asked, self.plans)) for name in metrics}
 
     def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, _Rival]:
-        values = {GRAPH.name: self._processes(baseline.plans, PROCESSES)}
+        values = {GRAPH.name: self._processes(baseline.plans, screening(self.year.asked, baseline.plans))}
         name = self.cell.name
         seen = Tonight(name, name, session, baseline.plans, facts(self.night), values)
         return seen, replace(self, plans=baseline.plans)

@@ -124,7 +124,7 @@ class Candidate:
 
     def tonight(self, session: str) -> Tonight:
         """What processes of it measured. SideFailed where it can't be run."""
-        values = {**self._values(self._first), **self.once}
+        values = {**self._values(screening(self.processes, self.plans)), **self.once}
         return Tonight(
             key_of(self.side, self.place),
             self.cell,
@@ -141,8 +141,9 @@ class Candidate:
         """Twice as many fresh processes, the first of which takes the first plan."""
         if all(name in self.once for name in metrics):
             return {name: self.once[name] for name in metrics}
-        first = -(-self._first // len(self.plans)) * len(self.plans)
-        fresh = {**self._values(2 * self._first, first=first), **self.once}
+        count = screening(self.processes, self.plans)
+        first = -(-count // len(self.plans)) * len(self.plans)
+        fresh = {**self._values(2 * count, first=first), **self.once}
         return {name: fresh[name] for name in metrics if name in fresh}
 
     def stayed(self, baseline: Baseline, session: str) -> tuple[Tonight, Candidate] | str:
@@ -203,11 +204,6 @@ class Candidate:
 
     # Within --------------------------------------------------------------------------------------
 
-    @property
-    def _first(self) -> int:
-        """Processes of a screening: every build has one, and two where plans differ, for one may be an odd one."""
-        return max(self.processes, len(self.plans) * min(len(set(self.plans)), 2))
-
     def _told(
         self, sides: Sequence[Side], plans: Sequence[Sequence[str]], wanted: Sequence[Quantity], subjects: int
     ) -> list[Finding]:
@@ -242,7 +238,7 @@ class Candidate:
         request = {"screen": dict(self.side.request), "plans": self.plans, "ways": self.ways}
         with contextlib.closing(Journal(self.folder / "alone", request)) as journal:
             names = {one.name for one in self.quantities}
-            runner = self._runner([self.side], journal, self._first, self.ways, names)
+            runner = self._runner([self.side], journal, screening(self.processes, self.plans), self.ways, names)
             with contextlib.closing(runner):
                 processes = [runner.process(number, 0, number) for number in range(first, first + count)]
         found, missing = covered(self.quantities, processes)
@@ -253,6 +249,14 @@ class Candidate:
         self.notes.update({one.name: one.note for one in seen if one.note})
         self.tails.update({one.name: one.percentiles[99] for one in seen if 99 in one.percentiles})
         return {one.name: _of(one, processes) for one in found}
+
+
+def screening(processes: int, plans: Sequence[str]) -> int:
+    """How many processes screen the builds that gave ``plans``: ``processes``, and more where these are too few.
+
+    Every build has one, and two where plans differ, for one may be an odd one.
+    """
+    return max(processes, len(plans) * min(len(set(plans)), 2))
 
 
 def worst_of(each: Mapping[str, Sequence[Finding]], plans: Sequence[str]) -> list[Finding]:
