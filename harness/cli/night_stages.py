@@ -191,6 +191,7 @@ class Night:
         host = stayed(stages["canaries before"], stages["canaries after"]) if self.watched else None
         faults = [*self._ended(), *stages["store"]["faults"]]
         moved = host is not None and host.said is Said.HOST_CHANGED
+        quarantines, unmet = self._left_undone()
         beside = Beside(
             f"Night {self.state.id}",
             [f"{host.said.value}: {host.words}"] if host else [],
@@ -198,8 +199,8 @@ class Night:
             host_changed=moved,
             faults=faults,
             changes=stages["change points"]["alerts"],
-            quarantines=self._idle(),
-            unmet=self._unmet(),
+            quarantines=quarantines,
+            unmet=unmet,
         )
         file = self.state.folder / "summary.md"
         file.write_text(summary(self._runs, beside), encoding="utf-8")
@@ -307,20 +308,13 @@ class Night:
                 faults.append(f"{stage}: pytest ended with exit status {status}: {words}".removesuffix(": "))
         return faults
 
-    def _idle(self) -> list[str]:
-        """The quarantines that excused nothing when performance last came to its end."""
-        from harness.ledger import ended
-
-        ends = ended.noted(self._folder("performance"))
-        return ended.idle(ends[-1].quarantines) if ends else []
-
-    def _unmet(self) -> list[Unmet]:
-        """The baselines that nothing met, by when performance last came to its end."""
+    def _left_undone(self) -> tuple[list[str], list[Unmet]]:
+        """Quarantines that excused nothing when performance last came to its end, and baselines that nothing met."""
         from harness.ledger import ended
         from harness.ledger.unmet import Unmet
 
         ends = ended.noted(self._folder("performance"))
-        return [Unmet(**one) for one in ends[-1].unmet] if ends else []
+        return (ended.idle(ends[-1].quarantines), [Unmet(**one) for one in ends[-1].unmet]) if ends else ([], [])
 
     def _before(self) -> Environments | None:
         """The environments of the night before in the store; None where there is none."""

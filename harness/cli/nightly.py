@@ -49,8 +49,8 @@ def nightly(
     """Check numerics and shapes, gate performance, store, export and summarize it all, and go on if it was killed.
 
     Exits with 1 when anything failed, 4 when a measurement is open or the host changed meanwhile, 3 when nothing was
-    covered here or a backend that was asked for is not there, 2 when pytest refuses its options or a PATH is not there,
-    and 0 when all passed.
+    covered here or a backend that was asked for is not there, 2 when pytest refuses its options, a PATH is not there
+    or the baselines can't be read, and 0 when all passed.
     """
     from harness.ledger.baseline_file import FILE
     from harness.ledger.night_state import NightState, alone

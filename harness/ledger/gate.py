@@ -12,7 +12,7 @@ hide what a driver costs. Where the baseline's plan can't be run beside the cand
 ruling says so.
 
 A median over processes hides one slow build of several, and that one may be what is released. So each of tonight's
-plans is held against the baseline, too (`slowest`): one that stands out is measured again, and told with its figures.
+plans is held against the baseline, too: one that stands out is measured again, and told with its figures.
 
 Only a confirmed regression fails, and only where a baseline was accepted. What has none is measured and told.
 """
@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from harness.ledger.baselines import HISTORY, Baseline, Known
 from harness.ledger.policy import BUILDING, Policy, kind_of
-from harness.measure.builders import spread_of
+from harness.measure.builders import by_plan, slowest
 from harness.measure.finding import BAD, OPEN, SETTLED, Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import Quantity
@@ -65,7 +65,7 @@ class Question(str, enum.Enum):
 class Tonight:
     """What one session measured of a cell: ``values`` of its processes by metric, in the metric's unit.
 
-    Processes take ``plans`` in turn, the first of them the first (`by_plan`).
+    Processes take ``plans`` in turn, the first of them the first (`harness.measure.builders.by_plan`).
     ``notes`` say of a metric why it is no one number. ``tails`` are 99th percentiles, of metrics with enough samples.
     ``missing`` says of metrics that were asked for why they could not be measured. ``model`` is the digest of the
     model.
@@ -161,28 +161,6 @@ def against_history(known: Known, values: Array, metric: Metric) -> Step:
     half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
     p = float(stdtr(degrees, -estimate / error))
     return Step(estimate, estimate - half, estimate + half, p, 1 - p, count)
-
-
-def by_plan(plans: Sequence[str], values: Array) -> dict[str, Array]:
-    """``values`` of processes that took ``plans`` in turn. Builds that gave the very same plan are one plan."""
-    turn = np.arange(values.size) % len(plans)
-    of = {plan: np.isin(turn, [place for place, one in enumerate(plans) if one == plan]) for plan in plans}
-    return {plan: values[mine] for plan, mine in of.items() if mine.any()}
-
-
-def slowest(each: Mapping[str, Array], metric: Metric) -> tuple[str, float, float]:
-    """The plan that costs most, by how much more than the others (a log ratio), and how rarely that is by chance.
-
-    That is one-sided, of any of them (Bonferroni), by tonight's processes around their plan; 1 where some plan has a
-    single process, which may be an odd one.
-    """
-    logs = {plan: np.log(metric.cost(values)) for plan, values in each.items()}
-    slow = max(logs, key=lambda plan: float(logs[plan].mean()))
-    others = [one for plan, one in logs.items() if plan != slow]
-    apart = float(logs[slow].mean() - np.mean([one.mean() for one in others]))
-    if min(one.size for one in logs.values()) < 2:
-        return slow, apart, 1.0
-    return slow, apart, len(logs) * spread_of(others, [logs[slow]]).p_processes
 
 
 @dataclass(frozen=True)
@@ -319,7 +297,7 @@ class Gate:
         """Which of several plans is slower than ``allowed``, in words; "" where none stands out.
 
         It is held against what one process of the baseline may take, its builds' lottery included: what they were apart
-        by, too, is nothing new. And it has to stand out from tonight's other plans (`slowest`). ``allowed``, a log
+        by, too, is nothing new. And it has to stand out from tonight's other plans. ``allowed``, a log
         ratio, is beyond which a loss is suspected, where nothing else is given.
         """
         if len(set(plans)) < 2 or values.size < len(plans) or kind_of(self.quantities[name]) == BUILDING:

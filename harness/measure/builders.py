@@ -15,7 +15,7 @@ What shows the first and not the second is INCONCLUSIVE, and its words say how f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -208,3 +208,25 @@ def by_build(values: Array, sound: npt.NDArray[np.bool_], builds: int) -> list[A
     number = np.arange(values.size).reshape(values.shape) % builds
     found = [values[sound[:, None] & (number == build)] for build in range(builds)]
     return [one for one in found if one.size]
+
+
+def by_plan(plans: Sequence[str], values: Array) -> dict[str, Array]:
+    """``values`` of processes that took ``plans`` in turn. Builds that gave the very same plan are one plan."""
+    turn = np.arange(values.size) % len(plans)
+    of = {plan: np.isin(turn, [place for place, one in enumerate(plans) if one == plan]) for plan in plans}
+    return {plan: values[mine] for plan, mine in of.items() if mine.any()}
+
+
+def slowest(each: Mapping[str, Array], metric: Metric) -> tuple[str, float, float]:
+    """The plan that costs most, by how much more than the others (a log ratio), and how rarely that is by chance.
+
+    That is one-sided, of any of them (Bonferroni), by tonight's processes around their plan; 1 where some plan has a
+    single process, which may be an odd one.
+    """
+    logs = {plan: np.log(metric.cost(values)) for plan, values in each.items()}
+    slow = max(logs, key=lambda plan: float(logs[plan].mean()))
+    others = [one for plan, one in logs.items() if plan != slow]
+    apart = float(logs[slow].mean() - np.mean([one.mean() for one in others]))
+    if min(one.size for one in logs.values()) < 2:
+        return slow, apart, 1.0
+    return slow, apart, len(logs) * spread_of(others, [logs[slow]]).p_processes

@@ -123,17 +123,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if _measures(item):
+    if perf.measures(item):
         item.config.stash[MEASURING] = item.config.stash.get(MEASURING, 0) + 1
-
-
-def _measures(item: pytest.Item) -> bool:
-    return perf.FIXTURE in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    taken = config.stash.get(MEASURING, 0) > sum(map(_measures, items))  # by a conftest.py that tells nobody
+    taken = config.stash.get(MEASURING, 0) > sum(map(perf.measures, items))  # by a conftest.py that tells nobody
     empty = collection.arrange(session, items)
     if empty:
         config.stash[MEASURE_NOTHING] = perf.left_off(empty, run_of(config).settings)
@@ -143,7 +139,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         return
     run = run_of(config)
     # Tests of performance whose cells are all gone are a run, too, where something was held against them.
-    gone = any(map(_measures, empty)) and bool(unmet.held(run).active)
+    gone = any(map(perf.measures, empty)) and bool(unmet.held(run).active)
     if not gone and not any(CASE in item.stash for item in items):
         return
     run.in_use = True
@@ -269,7 +265,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if run.is_worker:
         config.workeroutput["trt_problems"] = list(run.problems)  # type: ignore[attr-defined]
         config.workeroutput["trt_unmatched"] = sorted(run.unmatched)  # type: ignore[attr-defined]  # of xdist's
-        config.workeroutput["trt_unread"] = run.unread  # type: ignore[attr-defined]
+        config.workeroutput["trt_unread"] = run.unread  # type: ignore[attr-defined]  # of xdist's
         config.workeroutput["trt_perf_off"] = config.stash.get(MEASURE_NOTHING, 0)  # type: ignore[attr-defined]
         run.close()
         return

@@ -37,9 +37,8 @@ def ordered(run: Run, found: Sequence[tuple[pytest.Item, Case, str]]) -> list[py
         return items
     engines: dict[tuple[int, int, int], dict[pytest.Item, list[Place]]] = {}
     for item, case, backend in found:
-        measured = perf.FIXTURE in getattr(item, "fixturenames", ())
         name = replace(case.cell, test="", backend=backend).params
-        own = run.worth.of(name, item.nodeid) if measured else run.worth.unmeasured
+        own = run.worth.of(name, item.nodeid) if perf.measures(item) else run.worth.unmeasured
         engines.setdefault(case.order, {})[item] = [own]
     places = {order: [place for own in cells.values() for place in own] for order, cells in engines.items()}
     return [item for order in in_turns(places) for item in in_turns(engines[order])]

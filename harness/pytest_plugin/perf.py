@@ -217,9 +217,14 @@ def asked_for(quantity: Quantity, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
+def measures(item: pytest.Item) -> bool:
+    """Whether it is a test of performance."""
+    return FIXTURE in getattr(item, "fixturenames", ())
+
+
 def left_off(items: Iterable[pytest.Item], settings: Settings) -> int:
     """How many of the tests that made no cells did so for want of ``--trt-perf``."""
-    return sum(FIXTURE in getattr(item, "fixturenames", ()) for item in items) if settings.perf == "off" else 0
+    return sum(map(measures, items)) if settings.perf == "off" else 0
 
 
 def quarantine(baselines: Baselines, cell: str) -> str:

@@ -57,9 +57,11 @@ def unmet(run: Run, settled: Settled | None) -> list[Unmet]:
     active = baselines.active
     if not active or settled is None or run.stopped:
         return []
+    from harness.ledger.series import is_canary  # no cell of a run: a night measures them before it and after it
+
     with contextlib.closing(_Stored(run)) as stored:
         tonight = _Tonight(run, settled, active, stored)
-        asked = {key: one for key, one in active.items() if key not in tonight.met and not _of_canary(one)}
+        asked = {key: one for key, one in active.items() if key not in tonight.met and not is_canary(one.cell)}
         why = {key: tonight.why(one) for key, one in asked.items()}
     found = [Unmet(active[key].cell, *said) for key, said in why.items() if said is not None]
     found = [
@@ -290,13 +292,6 @@ class _Stored:
         from harness.ledger.store import store_in
 
         return self._opened.enter_context(store_in(self._run.home, self._run.settings.store, create=False))
-
-
-def _of_canary(one: Baseline) -> bool:
-    """Canaries are no cells of a run: a night measures them before it and after it."""
-    from harness.measure.canary_models import COMPUTE, MEMORY
-
-    return one.cell.startswith((f"{COMPUTE}_", f"{MEMORY}_"))
 
 
 def backend_of(one: Baseline, name: str) -> str:

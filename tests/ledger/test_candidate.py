@@ -14,10 +14,11 @@ import pytest
 from harness.ledger import candidate
 from harness.ledger.baselines import Baseline, Known
 from harness.ledger.candidate import Candidate, Place, key_of, library_of
-from harness.ledger.gate import Gate, Ruling, Tonight, by_plan
+from harness.ledger.gate import Gate, Ruling, Tonight
 from harness.ledger.kept import Kept
 from harness.ledger.policy import DEFAULTS
 from harness.measure.blocks import Blocks
+from harness.measure.builders import by_plan
 from harness.measure.contest import Contest
 from harness.measure.finding import Finding, Said
 from harness.measure.process import PLAIN

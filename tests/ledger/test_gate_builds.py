@@ -11,9 +11,9 @@ import pytest
 
 from harness.ledger.baselines import Baseline, Known
 from harness.ledger.candidate import worst_of
-from harness.ledger.gate import SUSPECT, Gate, Question, Ruling, Tonight, by_plan, slowest
+from harness.ledger.gate import SUSPECT, Gate, Question, Ruling, Tonight
 from harness.ledger.policy import DEFAULTS
-from harness.measure.builders import judge_builds
+from harness.measure.builders import by_plan, judge_builds, slowest
 from harness.measure.finding import Finding, Said
 from harness.measure.metric import Metric
 from harness.measure.quantity import BUILD, QUANTITIES
@@ -45,7 +45,7 @@ def baseline(seed: int = 1, builds: Sequence[float] = ALIKE, cv: float = CV, **c
     spread = float(np.median([np.log(one).std(ddof=1) for one in sessions]))
     known = Known("s", tuple(float(np.median(one)) for one in sessions), spread, 0.01)
     made = Baseline("k", "bert", OLD, ("s1", "s2"), {GRAPH: known}, HERE)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)  # type: ignore[arg-type]  # any of its fields
 
 
 def tonight(values: Array, plans: Sequence[str] = NEW, environment: Mapping[str, str] = HERE) -> Tonight:

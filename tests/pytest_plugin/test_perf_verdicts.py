@@ -106,7 +106,7 @@ def test_a_process_may_sample_for_less_than_its_warm_up(run: Run) -> None:
 def test_the_installation_that_lacks_can_be_typed(library: str, option: str) -> None:
     run = SimpleNamespace(environments={"tensorrt": {"version": "10.0"}}, settings=Settings())
     side = SimpleNamespace(backend="tensorrt")
-    words = installed(run, side, library)  # type: ignore[arg-type]
+    words = installed(run, side, library)  # type: ignore[arg-type]  # a run and a side that are played
     assert str(words).endswith(f": --trt-installation {option}")
 
 
