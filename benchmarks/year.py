@@ -8,6 +8,7 @@ plan's: the gate is to find just that, however the rest moves.
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +41,8 @@ NIGHTS = 365
 FIRST = datetime.datetime(2026, 1, 1, 2, tzinfo=datetime.timezone.utc)
 GRAPH: Quantity = next(one for one in QUANTITIES if one.name == "gpu, graph")
 KNOWN_QUANTITIES = {GRAPH.name: GRAPH}
-PROCESSES = 8  # of a cell, a night, in the year of single plans: twice what the gate takes by default
+# Of a cell, a night, in the year of single plans: twice what the gate takes by default.
+PROCESSES = int(os.environ.get("TRT_HARNESS_YEAR_PROCESSES", "8"))
 NIGHTLY = 0.001  # standard deviation of what a night adds to a cell, of which `CARRIED` is left the night after
 CARRIED = 0.3
 FIRST_BASELINE = 5  # nights from the first to the acceptance of all baselines: that many sessions
